@@ -1,0 +1,2 @@
+//! bg-gc
+fn main() {}

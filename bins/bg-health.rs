@@ -1,0 +1,2 @@
+//! bg-health
+fn main() {}

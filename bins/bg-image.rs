@@ -1,0 +1,2 @@
+//! bg-image
+fn main() {}

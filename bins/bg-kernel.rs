@@ -1,0 +1,2 @@
+//! bg-kernel
+fn main() {}

@@ -1,0 +1,2 @@
+//! bg-register
+fn main() {}

@@ -1,0 +1,2 @@
+//! bg-rootfs
+fn main() {}

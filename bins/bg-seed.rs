@@ -1,0 +1,2 @@
+//! bg-seed
+fn main() {}

@@ -1,0 +1,2 @@
+//! bg-shim
+fn main() {}

@@ -1,0 +1,2 @@
+//! bg-ssh
+fn main() {}

@@ -1,0 +1,2 @@
+//! bg-verify
+fn main() {}

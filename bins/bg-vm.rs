@@ -1,0 +1,2 @@
+//! bg-vm
+fn main() {}

@@ -1,0 +1,275 @@
+//! Stable error codes, their exit status, and an error that keeps message, causes and hint apart.
+//!
+//! An [`Error`] is one sentence without its source; the causes are a list, outermost first; the hint says what
+//! to type next. Printing is `cli`'s alone, so nothing is ever logged and returned both.
+
+use std::fmt;
+use std::path::Path;
+
+/// The result of everything that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal => $exit:literal,)*) => {
+        /// What went wrong, as a stable snake_case word; its class is the exit status.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Code { $($(#[$doc])* $name,)* }
+        impl Code {
+            /// Every code there is, for the manual's tables and their test.
+            pub const ALL: &[Code] = &[$(Code::$name,)*];
+            /// The word in an `Error` document's `code`.
+            pub const fn as_str(self) -> &'static str { match self { $(Code::$name => $text,)* } }
+            /// The exit status of a tool that ends with this code.
+            pub const fn exit(self) -> u8 { match self { $(Code::$name => $exit,)* } }
+        }
+    };
+}
+
+codes! {
+    /// The command line cannot be understood.
+    Usage = "usage" => 64,
+    /// A name that is not in the store.
+    NotFound = "not_found" => 64,
+    /// A name, size or path that is not allowed.
+    BadValue = "bad_value" => 64,
+    /// Stdin, `--file` or a record is not the document that was asked for.
+    BadDocument = "bad_document" => 65,
+    /// What a build reads (a package, a kernel, a disk) is damaged or not of the expected format.
+    BadInput = "bad_input" => 65,
+    /// A digest differs from what was promised.
+    DigestMismatch = "digest_mismatch" => 65,
+    /// Stdin was empty: the tool upstream failed and has said why.
+    EmptyStdin = "empty_stdin" => 66,
+    /// The guest does not answer.
+    GuestUnreachable = "guest_unreachable" => 69,
+    /// The VM is not running.
+    NotRunning = "not_running" => 69,
+    /// The VMM did not start, or died.
+    VmmFailed = "vmm_failed" => 69,
+    /// A bug in banger.
+    Internal = "internal" => 70,
+    /// The operating system refused a call.
+    Os = "os_error" => 71,
+    /// A program that was started ended with a failure.
+    CommandFailed = "command_failed" => 71,
+    /// A program that is needed is not installed.
+    MissingProgram = "missing_program" => 72,
+    /// A file that is needed (kernel, agent, disk) is not there.
+    MissingFile = "missing_file" => 72,
+    /// What was to be made is there already.
+    Exists = "exists" => 73,
+    /// Reading or writing failed.
+    Io = "io_error" => 74,
+    /// Nobody reads stdout any more.
+    ClosedStdout = "closed_stdout" => 74,
+    /// Somebody else holds the lock.
+    LockBusy = "lock_busy" => 75,
+    /// Something else still uses it.
+    InUse = "in_use" => 75,
+    /// The time given ran out.
+    TimedOut = "timed_out" => 75,
+    /// The caller may not do this.
+    Permission = "permission" => 77,
+    /// A configuration file or `BG_*` variable is wrong.
+    BadConfig = "bad_config" => 78,
+    /// SIGINT; what was begun has been undone.
+    Interrupted = "interrupted" => 130,
+    /// SIGTERM; what was begun has been undone.
+    Terminated = "terminated" => 143,
+}
+
+/// A failed child process, for `details.child`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChildFailure {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// `exit 1` or `signal 9`.
+    pub status: String,
+    /// The last 1 KiB of its stderr.
+    pub stderr: String,
+}
+
+/// Why an operation failed. Cheap to move: one pointer.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    code: Code,
+    message: String,
+    causes: Vec<String>,
+    hint: Option<String>,
+    child: Option<ChildFailure>,
+    details: Vec<(String, String)>,
+}
+
+impl Error {
+    /// An error with a one-sentence message, lower case, without a full stop.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Error(Box::new(Inner { code, message, causes: vec![], hint: None, child: None, details: vec![] }))
+    }
+
+    /// The same error with what to type or do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// The same error with `source` and the sources of that as its causes.
+    #[must_use]
+    pub fn because(mut self, source: &(dyn std::error::Error + 'static)) -> Self {
+        let mut next = Some(source);
+        while let Some(e) = next {
+            let text = e.to_string();
+            if self.0.causes.last() != Some(&text) {
+                self.0.causes.push(text);
+            }
+            next = e.source();
+        }
+        self
+    }
+
+    /// This error seen from further out: `message` becomes the sentence, the old one its first cause. Code,
+    /// hint and details stay.
+    #[must_use]
+    pub fn within(mut self, message: impl Into<String>) -> Self {
+        let inner = std::mem::replace(&mut self.0.message, message.into());
+        self.0.causes.insert(0, inner);
+        self
+    }
+
+    /// The same error with one more cause, for what went wrong beside it (teardown collects them all).
+    #[must_use]
+    pub fn also(mut self, cause: impl Into<String>) -> Self {
+        self.0.causes.push(cause.into());
+        self
+    }
+
+    /// The same error with the child that failed.
+    #[must_use]
+    pub fn child(mut self, child: ChildFailure) -> Self {
+        self.0.child = Some(child);
+        self
+    }
+
+    /// The same error with a named detail (a path, an owner, a limit) for programs to read.
+    #[must_use]
+    pub fn detail(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.0.details.push((key.to_owned(), value.into()));
+        self
+    }
+
+    /// The same error under another code.
+    #[must_use]
+    pub fn with_code(mut self, code: Code) -> Self {
+        self.0.code = code;
+        self
+    }
+
+    /// Its code.
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// The sentence.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// What lies beneath, outermost first.
+    pub fn causes(&self) -> &[String] {
+        &self.0.causes
+    }
+
+    /// What to do next.
+    pub fn get_hint(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
+    /// The child that failed.
+    pub fn get_child(&self) -> Option<&ChildFailure> {
+        self.0.child.as_ref()
+    }
+
+    /// Named details.
+    pub fn details(&self) -> &[(String, String)] {
+        &self.0.details
+    }
+
+    /// An I/O error at `path`, classed by its kind.
+    pub fn io(what: &str, path: &Path, source: &std::io::Error) -> Self {
+        let message = format!("cannot {what} {}", path.display());
+        Error::new(code_of(source), message).because(source).detail("path", path.display().to_string())
+    }
+}
+
+/// The code that an I/O error belongs to.
+fn code_of(e: &std::io::Error) -> Code {
+    match e.kind() {
+        std::io::ErrorKind::PermissionDenied => Code::Permission,
+        std::io::ErrorKind::AlreadyExists => Code::Exists,
+        _ => Code::Io,
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// `fs_err` already names the path in its message, so `?` on its calls says enough.
+impl From<std::io::Error> for Error {
+    fn from(e: std::io::Error) -> Self {
+        let error = Error::new(code_of(&e), e.to_string());
+        match std::error::Error::source(&e) {
+            Some(source) => error.because(source),
+            None => error,
+        }
+    }
+}
+
+impl From<nix::errno::Errno> for Error {
+    fn from(e: nix::errno::Errno) -> Self {
+        let code = if e == nix::errno::Errno::EPERM || e == nix::errno::Errno::EACCES { Code::Permission } else { Code::Os };
+        Error::new(code, e.desc()).detail("errno", format!("{e:?}"))
+    }
+}
+
+/// Adds what was being done to an error of any kind.
+pub trait Context<T> {
+    /// `what` becomes the sentence, the error its cause: `.context("cannot read the package index")`.
+    fn context(self, what: impl Into<String>) -> Result<T>;
+}
+
+impl<T, E: Into<Error>> Context<T> for Result<T, E> {
+    fn context(self, what: impl Into<String>) -> Result<T> {
+        self.map_err(|e| e.into().within(what))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_word_of_its_own_and_a_documented_status() {
+        let documented = [64, 65, 66, 69, 70, 71, 72, 73, 74, 75, 77, 78, 130, 143];
+        for (i, code) in Code::ALL.iter().enumerate() {
+            assert!(documented.contains(&code.exit()), "{code:?}");
+            assert!(Code::ALL[..i].iter().all(|c| c.as_str() != code.as_str()), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn causes_run_from_the_outside_in() {
+        let io = std::io::Error::other("disk on fire");
+        let e = Error::from(io).within("cannot save the record").within("cannot create dev");
+        assert_eq!(e.message(), "cannot create dev");
+        assert_eq!(e.causes(), ["cannot save the record", "disk on fire"]);
+    }
+}

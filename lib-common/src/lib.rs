@@ -1,0 +1,28 @@
+//! The library under banger's tools, one module a domain. `ARCHITECTURE.md` has the map.
+//!
+//! With the feature `guest` only [`doc`], [`error`] and [`sys`] exist: that is all the guest agent may use.
+
+pub mod doc;
+pub mod error;
+pub mod sys;
+
+#[cfg(feature = "host")]
+pub mod build;
+#[cfg(feature = "host")]
+pub mod cli;
+#[cfg(feature = "host")]
+pub mod config;
+#[cfg(feature = "host")]
+pub mod disk;
+#[cfg(feature = "host")]
+pub mod guest;
+#[cfg(feature = "host")]
+pub mod ops;
+#[cfg(feature = "host")]
+pub mod store;
+#[cfg(feature = "host")]
+pub mod timing;
+#[cfg(feature = "host")]
+pub mod vmm;
+
+pub use error::{Code, Error, Result};

@@ -1,0 +1,1 @@
+//! The only place for `std::process::Command`, `unsafe`, ioctl, netlink and /proc. Knows no domain.
