@@ -1,0 +1,1 @@
+//! Kernel bundles, root file systems, package manifests: what an image is made of.
