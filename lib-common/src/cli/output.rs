@@ -19,6 +19,11 @@ impl Context<'_> {
         self.held.push(b'\n');
     }
 
+    /// Holds text for people, such as a table, for stdout.
+    pub fn emit_text(&mut self, text: &str) {
+        self.held.extend_from_slice(text.as_bytes());
+    }
+
     /// Writes what is held now, before slow work whose failure does not take it back.
     pub fn flush(&mut self) -> Result<()> {
         let held = std::mem::take(&mut self.held);
