@@ -95,7 +95,7 @@ mod tests {
             .unwrap()
             .unwrap();
         assert_eq!((request.method.as_str(), request.path.as_str()), ("GET", "/healthz"));
-        assert_eq!((request.head_bytes, request.body_bytes), (36, 0));
+        assert_eq!((request.head_bytes, request.body_bytes), (38, 0));
         assert_eq!(
             ask("POST / HTTP/1.0\r\ncontent-LENGTH: 1024\r\n\r\n")
                 .unwrap()
