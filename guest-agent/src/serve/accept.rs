@@ -36,9 +36,9 @@ impl Slots {
         }
     }
 
-    /// A slot, if one is free.
-    pub fn take(self: &Arc<Self>) -> Option<Slot> {
-        let less = |free: usize| free.checked_sub(1);
+    /// A slot, if more than `reserve` are free.
+    pub fn take(self: &Arc<Self>, reserve: usize) -> Option<Slot> {
+        let less = |free: usize| free.checked_sub(1).filter(|left| *left >= reserve);
         self.free
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, less)
             .ok()
@@ -52,10 +52,11 @@ impl Drop for Slot {
     }
 }
 
-/// Hands each connection to `handle` in a thread of its own; one too many goes to `refuse`, which must not wait.
+/// Hands each connection to `handle` in a thread of its own, as long as more than `reserve` slots are free; one too
+/// many goes to `refuse`, which must not wait.
 pub fn serve<L: Accept>(
     listener: &L,
-    slots: &Arc<Slots>,
+    (slots, reserve): (&Arc<Slots>, usize),
     refuse: impl Fn(L::Conn),
     handle: impl Fn(L::Conn) + Send + Sync + 'static,
 ) -> ! {
@@ -70,7 +71,7 @@ pub fn serve<L: Accept>(
                 continue;
             }
         };
-        let Some(slot) = slots.take() else {
+        let Some(slot) = slots.take(reserve) else {
             refuse(conn);
             continue;
         };
@@ -112,10 +113,11 @@ pub mod tests {
     #[test]
     fn slots_run_out_and_come_back() {
         let slots = Arc::new(Slots::new(2));
-        let (first, second) = (slots.take(), slots.take());
-        assert!(first.is_some() && second.is_some() && slots.take().is_none());
+        let (first, second) = (slots.take(0), slots.take(0));
+        assert!(first.is_some() && second.is_some() && slots.take(0).is_none());
         drop(first);
-        assert!(slots.take().is_some());
+        assert!(slots.take(1).is_none(), "the last one is reserved");
+        assert!(slots.take(0).is_some());
     }
 
     /// Fails as a socket does without descriptors, then yields its connections, then waits for good.
@@ -143,7 +145,7 @@ pub mod tests {
         let mut turns = VecDeque::from([true, false]);
         let turns = Mutex::new(std::mem::take(&mut turns));
         std::thread::spawn(move || {
-            serve(&listener, &slots, drop, move |_| {
+            serve(&listener, (&slots, 0), drop, move |_| {
                 sender.send(()).unwrap();
                 let panics = turns.lock().unwrap().pop_front() == Some(true);
                 assert!(!panics, "a bug in one connection");

@@ -28,7 +28,7 @@ pub struct Limits {
     pub request: Duration,
     /// For taking the response.
     pub response: Duration,
-    /// For closing after the response.
+    /// For a client to stop writing and read why its request was refused.
     pub linger: Duration,
 }
 
@@ -123,7 +123,7 @@ impl Response {
 
 /// Serves for ever.
 pub fn serve<L: Accept>(listener: &L, slots: &Arc<Slots>, limits: Limits, service: Arc<dyn Service>) -> ! {
-    accept::serve(listener, slots, refuse, move |conn| {
+    accept::serve(listener, (slots, 0), refuse, move |conn| {
         handle(conn.as_fd(), limits, service.as_ref())
     })
 }
@@ -143,17 +143,18 @@ fn handle(fd: BorrowedFd<'_>, limits: Limits, service: &dyn Service) {
     if io::set_nonblocking(fd).is_err() {
         return;
     }
-    let response = match read_request(fd, Instant::now() + limits.request) {
-        Ok(Some(request)) => answer(&request, service),
+    // A client whose request was read whole has nothing more to say. One that was cut short may still be writing.
+    let (response, linger) = match read_request(fd, Instant::now() + limits.request) {
+        Ok(Some(request)) => (answer(&request, service), Duration::ZERO),
         Ok(None) => return,
-        Err(status) => Response::error(status),
+        Err(status) => (Response::error(status), limits.linger),
     };
     let sent = io::write_all_by(fd, &response.to_bytes(), Instant::now() + limits.response);
     if response.then_shut_down {
         service.shut_down();
     }
     if sent.is_ok() {
-        finish(fd, Instant::now() + limits.linger);
+        finish(fd, Instant::now() + linger);
     }
 }
 
@@ -214,7 +215,8 @@ fn answer(request: &Request, service: &dyn Service) -> Response {
     }
 }
 
-/// Ends our half and reads what the client still sends, so that it gets the answer.
+/// Ends our half and reads what the client still sends, so that it gets the answer. A VMM's vsock device may not pass the
+/// end of one half on, so whoever reads to the end waits until `deadline`.
 fn finish(fd: BorrowedFd<'_>, deadline: Instant) {
     if shutdown(fd.as_raw_fd(), Shutdown::Write).is_ok() {
         io::drain(fd, DRAIN_BYTES, deadline);

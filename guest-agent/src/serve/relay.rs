@@ -8,7 +8,7 @@ use nix::sys::socket::{Shutdown, shutdown};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What is read and not yet written, per direction.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -16,50 +16,70 @@ const BUFFER_BYTES: usize = 16 * 1024;
 /// sshd is on this machine: it is there at once or not at all.
 const CONNECTS_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long a client may still write after sshd has ended. sshd ends both ways at once, and the vsock devices of
+/// Firecracker and of vhost-device-vsock do not pass the end of one way on: the client learns of it by the close alone.
+const LINGER: Duration = Duration::from_millis(250);
+
+/// Slots that are left to the HTTP server. A client that vanishes can leave its relay behind (vhost-device-vsock 0.3.0
+/// does not report a reset on the host's socket), and health and shutdown must stay within reach all the same.
+const RESERVED_SLOTS: usize = 8;
+
 /// Serves for ever. One connection too many is closed.
 pub fn serve<L: Accept>(listener: &L, slots: &Arc<Slots>, sshd: SocketAddr) -> ! {
-    accept::serve(listener, slots, drop, move |conn| {
+    accept::serve(listener, (slots, RESERVED_SLOTS), drop, move |conn| {
         // Without an sshd the connection is just closed; the client sees the end of the stream.
         if let Ok(server) = TcpStream::connect_timeout(&sshd, CONNECTS_WITHIN) {
             // Keystrokes must not wait for each other; without it they are slower, no more.
             let _ = server.set_nodelay(true);
             // Whatever broke, both ends are closed now, which is all that either side needs to know.
-            let _ = relay(conn.as_fd(), server.as_fd());
+            let _ = relay(conn.as_fd(), server.as_fd(), LINGER);
         }
     })
 }
 
-/// Copies both ways until both are at their end. The end of one way is passed on alone, so the other goes on.
-fn relay(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> std::io::Result<()> {
-    io::set_nonblocking(a)?;
-    io::set_nonblocking(b)?;
-    let mut there = Way::new(a, b);
-    let mut back = Way::new(b, a);
+/// Copies both ways. The client's end is passed on and the server heard to its own; once the server has ended, the
+/// client has `linger` to end too.
+fn relay(client: BorrowedFd<'_>, server: BorrowedFd<'_>, linger: Duration) -> std::io::Result<()> {
+    io::set_nonblocking(client)?;
+    io::set_nonblocking(server)?;
+    let mut there = Way::new(client, server);
+    let mut back = Way::new(server, client);
+    let mut deadline = None;
     loop {
         there.step()?;
         back.step()?;
         if there.closed && back.closed {
             return Ok(());
         }
-        // poll(2) always reports a hang-up, so a socket that nobody waits for is left out: else this would spin.
-        let wanted = [
-            (a, there.wants_input(), back.wants_output()),
-            (b, back.wants_input(), there.wants_output()),
-        ];
-        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(2);
-        for (fd, input, output) in wanted {
-            let mut events = PollFlags::empty();
-            events.set(PollFlags::POLLIN, input);
-            events.set(PollFlags::POLLOUT, output);
-            if !events.is_empty() {
-                fds.push(PollFd::new(fd, events));
+        let timeout = match deadline.or_else(|| back.closed.then(|| Instant::now() + linger)) {
+            None => PollTimeout::NONE,
+            Some(at) if at <= Instant::now() => return Ok(()),
+            Some(at) => {
+                deadline = Some(at);
+                let left = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
             }
-        }
-        match poll(&mut fds, PollTimeout::NONE) {
+        };
+        match poll(&mut waited_for(&there, &back), timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
+}
+
+/// What can happen next. poll(2) always reports a hang-up, so a socket that nobody waits for is left out: else the
+/// relay would spin.
+fn waited_for<'a>(there: &Way<'a>, back: &Way<'a>) -> Vec<PollFd<'a>> {
+    let mut fds = Vec::with_capacity(2);
+    for (input, output) in [(there, back), (back, there)] {
+        let mut events = PollFlags::empty();
+        events.set(PollFlags::POLLIN, input.wants_input());
+        events.set(PollFlags::POLLOUT, output.wants_output());
+        if !events.is_empty() {
+            fds.push(PollFd::new(input.from, events));
+        }
+    }
+    fds
 }
 
 /// One direction.

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn relay_to(server: SocketAddr, slots: usize) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let listener = UnixListener::bind(dir.path().join("ssh")).unwrap();
-    thread::spawn(move || serve(&listener, &Arc::new(Slots::new(slots)), server));
+    thread::spawn(move || serve(&listener, &Arc::new(Slots::new(RESERVED_SLOTS + slots)), server));
     dir
 }
 
@@ -41,7 +41,7 @@ fn echo_server() -> SocketAddr {
 
 #[test]
 fn the_end_of_one_way_leaves_the_other_open() {
-    let dir = relay_to(echo_server(), 64);
+    let dir = relay_to(echo_server(), 8);
     let mut stream = connect(&dir);
     // More than every buffer on the way.
     let sent: Vec<u8> = (0..5_000_000_u32).map(|i| (i % 251) as u8).collect();
@@ -54,10 +54,8 @@ fn the_end_of_one_way_leaves_the_other_open() {
 
 #[test]
 fn a_server_that_is_done_first_is_heard_to_the_end() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let dir = relay_to(listener.local_addr().unwrap(), 64);
-    let mut client = connect(&dir);
-    let (mut server, _) = listener.accept().unwrap();
+    let ((mut client, a), (b, mut server)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+    let running = thread::spawn(move || relay(a.as_fd(), b.as_fd(), PATIENCE).unwrap());
     server.write_all(b"SSH-2.0-x\r\n").unwrap();
     server.shutdown(std::net::Shutdown::Write).unwrap();
     let mut text = String::new();
@@ -68,12 +66,21 @@ fn a_server_that_is_done_first_is_heard_to_the_end() {
     text.clear();
     server.read_to_string(&mut text).unwrap();
     assert_eq!(text, "still here");
+    running.join().unwrap();
+}
+
+#[test]
+fn a_client_that_stays_after_the_server_has_ended_is_let_go() {
+    let ((mut client, a), (b, server)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+    drop(server);
+    relay(a.as_fd(), b.as_fd(), Duration::from_millis(10)).unwrap();
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
 }
 
 #[test]
 fn without_a_server_the_connection_is_closed() {
     let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let dir = relay_to(unused, 64);
+    let dir = relay_to(unused, 8);
     assert_eq!(connect(&dir).read(&mut [0]).unwrap(), 0);
 }
 
@@ -107,7 +114,7 @@ fn a_half_closed_connection_is_idle_without_spinning() {
     let (mut client, a) = UnixStream::pair().unwrap();
     let (b, server) = UnixStream::pair().unwrap();
     let used = thread::spawn(move || {
-        relay(a.as_fd(), b.as_fd()).unwrap();
+        relay(a.as_fd(), b.as_fd(), PATIENCE).unwrap();
         cpu_time()
     });
     client.write_all(b"x").unwrap();
