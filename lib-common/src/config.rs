@@ -1,1 +1,275 @@
-//! config
+//! Settings in layers: flag > `BG_*` > the user's file > the system's file > default. Reads configuration and nothing
+//! else.
+//!
+//! Files are TOML with the keys of [`KEYS`]; an unknown key is an error that names the nearest one. Flags are merged
+//! by the verbs, which own them.
+
+use crate::doc::{Name, VmmChoice};
+use crate::error::{Code, Error, Result};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Every key, its variable, its default in words, and what it is.
+pub const KEYS: &[(&str, &str, &str, &str)] = &[
+    ("state_dir", "BG_STATE_DIR", "$XDG_STATE_HOME/banger; root: /var/lib/banger", "images and VMs"),
+    (
+        "runtime_dir",
+        "BG_RUNTIME_DIR",
+        "$XDG_RUNTIME_DIR/banger; root: /run/banger; else run/ in the state directory",
+        "sockets of running VMs",
+    ),
+    (
+        "cache_dir",
+        "BG_CACHE_DIR",
+        "$XDG_CACHE_HOME/banger",
+        "kernels, root file systems and downloads, to be built again at any time",
+    ),
+    ("image", "BG_IMAGE", "the image made default by bg-image", "the image of a new VM"),
+    ("vmm", "BG_VMM", "auto", "which VMM: auto, qemu"),
+    ("vcpu", "BG_VCPU", "1", "virtual processors of a new VM"),
+    ("memory", "BG_MEMORY", "1G", "memory of a new VM"),
+    ("work_size", "BG_WORK_SIZE", "8G", "work disk of a new VM"),
+    (
+        "guest_agent",
+        "BG_GUEST_AGENT",
+        "../libexec/banger/guest-agent from the tool, else beside it",
+        "the agent that goes into a kernel's initrd",
+    ),
+    ("qemu", "BG_QEMU", "qemu-system-ARCH", "the QEMU to run"),
+    (
+        "vhost_device_vsock",
+        "BG_VHOST_DEVICE_VSOCK",
+        "vhost-device-vsock in PATH, else in the cache directory",
+        "the vsock device beside QEMU",
+    ),
+    ("lock_wait", "BG_LOCK_WAIT", "10", "seconds to wait for a lock"),
+    ("console_bytes", "BG_CONSOLE_BYTES", "4M", "at most so much of a VM's console is kept"),
+];
+
+/// The settings of this run, without flags.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Images and VMs.
+    pub state_dir: PathBuf,
+    /// Sockets of running VMs.
+    pub runtime_dir: PathBuf,
+    /// What can be built again.
+    pub cache_dir: PathBuf,
+    /// The image of a new VM.
+    pub image: Option<Name>,
+    /// Which VMM.
+    pub vmm: VmmChoice,
+    /// Processors of a new VM.
+    pub vcpu: u32,
+    /// Memory of a new VM.
+    pub memory_mib: u64,
+    /// Work disk of a new VM.
+    pub work_bytes: u64,
+    /// How long to wait for a lock.
+    pub lock_wait: Duration,
+    /// How much of a console is kept.
+    pub console_bytes: u64,
+    guest_agent: Option<PathBuf>,
+    qemu: Option<PathBuf>,
+    vhost_device_vsock: Option<PathBuf>,
+    tool_dir: Option<PathBuf>,
+}
+
+/// The environment as a value, so that a test can give its own.
+pub type Env = BTreeMap<String, String>;
+
+/// This process's environment; variables that are not UTF-8 are no settings of ours.
+pub fn process_env() -> Env {
+    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect()
+}
+
+/// A value and the place it came from, for messages.
+type Layer = BTreeMap<&'static str, (String, String)>;
+
+impl Config {
+    /// Reads the layers. `root`: whether the caller is root.
+    pub fn load(env: &Env, root: bool) -> Result<Self> {
+        let mut values = Layer::new();
+        let home = env.get("XDG_CONFIG_HOME").filter(|d| d.starts_with('/')).map(PathBuf::from);
+        let home = home.or_else(|| Some(PathBuf::from(env.get("HOME")?).join(".config")));
+        let user = home.map(|d| d.join("banger/config.toml"));
+        for file in [Some(PathBuf::from("/etc/banger/config.toml")), user].into_iter().flatten() {
+            values.extend(read_file(&file)?);
+        }
+        for (key, variable, ..) in KEYS {
+            if let Some(value) = env.get(*variable).filter(|v| !v.is_empty()) {
+                values.insert(key, (value.clone(), (*variable).to_owned()));
+            }
+        }
+        Self::from_values(&values, env, root)
+    }
+
+    fn from_values(values: &Layer, env: &Env, root: bool) -> Result<Self> {
+        let xdg = |variable: &str, in_home: &str| -> Result<PathBuf> {
+            if let Some(dir) = env.get(variable).filter(|d| d.starts_with('/')) {
+                return Ok(PathBuf::from(dir).join("banger"));
+            }
+            match env.get("HOME") {
+                Some(home) => Ok(PathBuf::from(home).join(in_home).join("banger")),
+                None => Err(Error::new(Code::BadConfig, "HOME is not set").hint("set BG_STATE_DIR and BG_CACHE_DIR")),
+            }
+        };
+        let state_dir = match (path(values, "state_dir")?, root) {
+            (Some(dir), _) => dir,
+            (None, true) => "/var/lib/banger".into(),
+            (None, false) => xdg("XDG_STATE_HOME", ".local/state")?,
+        };
+        let runtime_dir = match (path(values, "runtime_dir")?, root, env.get("XDG_RUNTIME_DIR")) {
+            (Some(dir), ..) => dir,
+            // Another state directory is another banger: their sockets do not meet.
+            (None, true, _) if !values.contains_key("state_dir") => "/run/banger".into(),
+            (None, false, Some(dir)) if dir.starts_with('/') && !values.contains_key("state_dir") => {
+                PathBuf::from(dir).join("banger")
+            }
+            _ => state_dir.join("run"),
+        };
+        Ok(Config {
+            cache_dir: path(values, "cache_dir")?.map_or_else(|| xdg("XDG_CACHE_HOME", ".cache"), Ok)?,
+            image: parsed(values, "image", |v| Name::parse(v).map_err(|e| e.to_string()))?,
+            vmm: parsed(values, "vmm", |v| v.parse::<VmmChoice>())?.unwrap_or(VmmChoice::Auto),
+            vcpu: parsed(values, "vcpu", parse_vcpu)?.unwrap_or(1),
+            memory_mib: parsed(values, "memory", parse_memory_mib)?.unwrap_or(1024),
+            work_bytes: parsed(values, "work_size", parse_size)?.unwrap_or(8 << 30),
+            lock_wait: parsed(values, "lock_wait", parse_seconds)?.unwrap_or(Duration::from_secs(10)),
+            console_bytes: parsed(values, "console_bytes", parse_size)?.unwrap_or(4 << 20),
+            guest_agent: path(values, "guest_agent")?,
+            qemu: parsed(values, "qemu", |v| Ok::<_, String>(PathBuf::from(v)))?,
+            vhost_device_vsock: path(values, "vhost_device_vsock")?,
+            tool_dir: std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.to_owned())),
+            state_dir,
+            runtime_dir,
+        })
+    }
+
+    /// The guest agent's binary: configured, else `../libexec/banger/` from the tool, else beside the tool.
+    pub fn agent_path(&self) -> Result<PathBuf> {
+        let missing = |what: String| {
+            Error::new(Code::MissingFile, what).hint("run `make build`, or set BG_GUEST_AGENT to the agent's binary")
+        };
+        if let Some(path) = &self.guest_agent {
+            let gone = || missing(format!("the guest agent {} is not there", path.display()));
+            return path.is_file().then(|| path.clone()).ok_or_else(gone);
+        }
+        let places =
+            self.tool_dir.iter().flat_map(|dir| [dir.join("../libexec/banger/guest-agent"), dir.join("guest-agent")]);
+        places.into_iter().find(|p| p.is_file()).ok_or_else(|| missing("the guest agent's binary was not found".into()))
+    }
+
+    /// The QEMU to run: configured, else by the architecture's name in `PATH`.
+    pub fn qemu_path(&self) -> PathBuf {
+        let by_name = || PathBuf::from(format!("qemu-system-{}", std::env::consts::ARCH));
+        self.qemu.clone().unwrap_or_else(by_name)
+    }
+
+    /// vhost-device-vsock: configured, else in `PATH`, else where `pipelines/setup` puts it.
+    pub fn vhost_device_vsock_path(&self) -> Result<PathBuf> {
+        if let Some(path) = &self.vhost_device_vsock {
+            return Ok(path.clone());
+        }
+        let cached = self.cache_dir.join("vhost-device-vsock/bin/vhost-device-vsock");
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let in_path = std::env::split_paths(&path).map(|dir| dir.join("vhost-device-vsock"));
+        in_path.chain([cached]).find(|p| p.is_file()).ok_or_else(|| {
+            Error::new(Code::MissingProgram, "the program `vhost-device-vsock` is not installed")
+                .hint("cargo install vhost-device-vsock --version 0.3.0 --locked")
+        })
+    }
+
+    /// A tool of this suite, beside the one that runs.
+    pub fn tool(&self, name: &str) -> Result<PathBuf> {
+        let beside = self.tool_dir.as_ref().map(|d| d.join(name)).filter(|p| p.is_file());
+        beside.ok_or_else(|| {
+            Error::new(Code::MissingProgram, format!("the program `{name}` is not beside this one"))
+                .hint("install the suite as a whole: cargo install --path .")
+        })
+    }
+}
+
+fn read_file(file: &Path) -> Result<Layer> {
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Layer::new()),
+        Err(e) => return Err(Error::io("read", file, &e).with_code(Code::BadConfig)),
+    };
+    let bad = |what: String| Error::new(Code::BadConfig, format!("{}: {what}", file.display()));
+    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| bad(e.message().to_owned()))?;
+    let mut layer = Layer::new();
+    for (key, value) in table {
+        let Some((known, ..)) = KEYS.iter().find(|(k, ..)| *k == key) else {
+            let error = bad(format!("unknown key `{key}`"));
+            return Err(match crate::doc::nearest(&key, KEYS.iter().map(|(k, ..)| *k)) {
+                Some(near) => error.hint(format!("did you mean `{near}`?")),
+                None => error.hint("banger(7) lists the keys"),
+            });
+        };
+        let text = match value {
+            toml::Value::String(s) => s,
+            toml::Value::Integer(n) => n.to_string(),
+            other => return Err(bad(format!("`{key}` is a {}, not a string or number", other.type_str()))),
+        };
+        layer.insert(known, (text, file.display().to_string()));
+    }
+    Ok(layer)
+}
+
+fn path(values: &Layer, key: &str) -> Result<Option<PathBuf>> {
+    parsed(values, key, |v| match crate::doc::AbsPath::new(v) {
+        Ok(path) => Ok(path.to_path_buf()),
+        Err(e) => Err(e.to_string()),
+    })
+}
+
+fn parsed<T, E: std::fmt::Display>(
+    values: &Layer,
+    key: &str,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<Option<T>> {
+    let Some((value, origin)) = values.get(key) else { return Ok(None) };
+    parse(value).map(Some).map_err(|e| Error::new(Code::BadConfig, format!("{origin}: `{key}`: {e}")))
+}
+
+/// A size: bytes, or a number with `K`, `M`, `G` or `T` (powers of 1,024).
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is not a size such as 512M or 8G");
+    let text = text.trim();
+    let (digits, shift) = match text.char_indices().next_back().ok_or_else(wrong)? {
+        (i, 'K' | 'k') => (&text[..i], 10),
+        (i, 'M' | 'm') => (&text[..i], 20),
+        (i, 'G' | 'g') => (&text[..i], 30),
+        (i, 'T' | 't') => (&text[..i], 40),
+        _ => (text, 0),
+    };
+    if !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).filter(|n| *n <= 1 << 50).ok_or_else(wrong)
+}
+
+/// Memory: a size in whole MiB, from 64M to 4T.
+pub fn parse_memory_mib(text: &str) -> Result<u64, String> {
+    let bytes = parse_size(text)?;
+    let fits = bytes % (1 << 20) == 0 && (64 << 20..=4 << 40).contains(&bytes);
+    if fits { Ok(bytes >> 20) } else { Err(format!("`{text}` is not a whole number of MiB from 64M to 4T")) }
+}
+
+/// Virtual processors: 1 to 32, as Firecracker takes them.
+pub fn parse_vcpu(text: &str) -> Result<u32, String> {
+    text.parse().ok().filter(|n| (1..=32).contains(n)).ok_or_else(|| format!("`{text}` is not a number from 1 to 32"))
+}
+
+/// Seconds, a decimal number from 0 to 86,400.
+pub fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a number of seconds from 0 to 86400");
+    let seconds: f64 = text.parse().map_err(|_| wrong())?;
+    if (0.0..=86_400.0).contains(&seconds) { Ok(Duration::from_secs_f64(seconds)) } else { Err(wrong()) }
+}
+
+#[cfg(test)]
+mod tests;

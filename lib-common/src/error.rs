@@ -235,7 +235,8 @@ impl From<std::io::Error> for Error {
 
 impl From<nix::errno::Errno> for Error {
     fn from(e: nix::errno::Errno) -> Self {
-        let code = if e == nix::errno::Errno::EPERM || e == nix::errno::Errno::EACCES { Code::Permission } else { Code::Os };
+        let code =
+            if e == nix::errno::Errno::EPERM || e == nix::errno::Errno::EACCES { Code::Permission } else { Code::Os };
         Error::new(code, e.desc()).detail("errno", format!("{e:?}"))
     }
 }

@@ -1,1 +1,177 @@
-//! timing
+//! Named stages of every operation. A stage lasts until the next one begins, so together they are the whole wall time.
+//!
+//! Stages go into a document's `timings` and, as JSON lines, to the file or pipe that `BG_EVENTS` names; the first
+//! line there carries the version. Nobody reading that pipe never fails the work. On a terminal the current stage
+//! shows on stderr once the work has lasted a second.
+
+use crate::doc::Timing;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The stages of one run of one tool.
+#[derive(Debug)]
+pub struct Stages {
+    tool: &'static str,
+    begun: Instant,
+    current: Option<(String, Instant)>,
+    done: Vec<Timing>,
+    events: Option<File>,
+    terminal: bool,
+    bar: Option<ProgressBar>,
+}
+
+impl Stages {
+    /// Begins with the stage `setup`. `terminal`: whether progress may be shown on stderr.
+    pub fn new(tool: &'static str, terminal: bool) -> Self {
+        let now = Instant::now();
+        Stages {
+            tool,
+            begun: now,
+            current: Some(("setup".into(), now)),
+            done: vec![],
+            events: None,
+            terminal,
+            bar: None,
+        }
+    }
+
+    /// Sends events to `path` from now on: appended to a file, or written to a pipe that has a reader.
+    pub fn send_events(&mut self, path: &Path) {
+        let mut options = std::fs::OpenOptions::new();
+        options.append(true).create(true).mode(0o600).custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC);
+        self.events = options.open(path).ok();
+        let start = json!({"api_version": crate::doc::API_VERSION, "event": "start", "tool": self.tool,
+            "pid": std::process::id()});
+        self.send(&start);
+    }
+
+    /// Ends the current stage and begins the next.
+    pub fn begin(&mut self, stage: impl Into<String>) {
+        self.end();
+        let stage = stage.into();
+        self.show(&stage);
+        self.current = Some((stage, Instant::now()));
+    }
+
+    /// Ends the current stage; the time until the next [`Stages::begin`] belongs to none.
+    fn end(&mut self) {
+        let Some((stage, since)) = self.current.take() else { return };
+        let ms = millis(since.elapsed());
+        self.send(&json!({"event": "stage", "tool": self.tool, "stage": stage, "ms": ms}));
+        self.done.push(Timing { tool: self.tool.into(), stage, ms });
+    }
+
+    /// Adds a stage that ran somewhere else, such as in the shim; its time counts twice, here and in the stage that
+    /// waited for it, so its name begins with that stage's and a dot.
+    pub fn add_part(&mut self, stage: &str, time: Duration) {
+        self.done.push(Timing { tool: self.tool.into(), stage: stage.into(), ms: millis(time) });
+    }
+
+    /// Ends the current stage and gives all that were not taken yet; what comes after is the stage `output`.
+    pub fn take(&mut self) -> Vec<Timing> {
+        self.begin("output");
+        std::mem::take(&mut self.done)
+    }
+
+    /// A sign of life during a long stage, shown on a terminal.
+    pub fn note(&mut self, text: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(text.to_owned());
+        }
+    }
+
+    /// The last event, with the exit status; progress disappears.
+    pub fn finish(&mut self, exit: u8) {
+        self.end();
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        self.send(&json!({"event": "end", "tool": self.tool, "exit": exit, "ms": millis(self.begun.elapsed())}));
+    }
+
+    /// Takes progress off the terminal, for a program that is about to use it.
+    pub fn hide(&mut self) {
+        self.terminal = false;
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn show(&mut self, stage: &str) {
+        if !self.terminal {
+            return;
+        }
+        let words = stage.replace('_', " ");
+        if let Some(bar) = &self.bar {
+            return bar.set_message(words);
+        }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        if let Ok(style) = ProgressStyle::with_template(&format!("{}: {{spinner}} {{msg}} ({{elapsed}})", self.tool)) {
+            bar.set_style(style);
+        }
+        bar.set_message(words);
+        // Short operations stay silent.
+        let shown_later = bar.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_secs(1));
+            if !shown_later.is_finished() {
+                shown_later.set_draw_target(ProgressDrawTarget::stderr());
+                shown_later.enable_steady_tick(Duration::from_millis(250));
+            }
+        });
+        self.bar = Some(bar);
+    }
+
+    fn send(&mut self, event: &serde_json::Value) {
+        if let Some(file) = &mut self.events {
+            // One write a line, so that lines of several tools in one pipe do not mix.
+            if file.write_all(format!("{event}\n").as_bytes()).is_err() {
+                self.events = None;
+            }
+        }
+    }
+}
+
+/// Milliseconds with three places: microseconds are noise in a JSON that people read.
+fn millis(d: Duration) -> f64 {
+    (d.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_cover_the_wall_time_and_events_say_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events");
+        let begun = Instant::now();
+        let mut stages = Stages::new("bg-test", false);
+        stages.send_events(&path);
+        stages.begin("spin");
+        while begun.elapsed() < Duration::from_millis(20) {}
+        let taken = stages.take();
+        let wall = millis(begun.elapsed());
+        stages.finish(0);
+        let sum: f64 = taken.iter().map(|t| t.ms).sum();
+        assert!(sum >= 0.95 * wall && sum <= wall, "{sum} of {wall}");
+        assert_eq!(taken.iter().map(|t| t.stage.as_str()).collect::<Vec<_>>(), ["setup", "spin"]);
+        let events = std::fs::read_to_string(path).unwrap();
+        let first: serde_json::Value = serde_json::from_str(events.lines().next().unwrap()).unwrap();
+        assert_eq!(first["api_version"], "banger/v1");
+        assert!(events.lines().last().unwrap().contains(r#""event":"end""#));
+    }
+
+    #[test]
+    fn a_pipe_without_a_reader_never_fails_the_work() {
+        let mut stages = Stages::new("bg-test", false);
+        stages.send_events(Path::new("/does/not/exist/events"));
+        stages.begin("work");
+        stages.finish(0);
+    }
+}

@@ -1,4 +1,4 @@
-//! What images are made of: the kernel bundle, root file systems, their digests and manifests.
+//! Kernel bundles, root file systems, package manifests: what an image is made of.
 //!
 //! Nothing here starts a program but through `sys::cmd`, and nothing here prints.
 

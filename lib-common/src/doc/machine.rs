@@ -273,3 +273,14 @@ sections! {
     Status: "status" by "bg-vm show";
     Stats: "stats" by "bg-vm stats";
 }
+
+impl std::str::FromStr for VmmChoice {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(VmmChoice::Auto),
+            "qemu" => Ok(VmmChoice::Qemu),
+            _ => Err(format!("`{text}` is not a VMM; known: auto, qemu")),
+        }
+    }
+}

@@ -8,6 +8,7 @@ mod finding;
 mod health;
 mod identity;
 mod image;
+mod journal;
 mod machine;
 mod report;
 mod types;
@@ -17,8 +18,9 @@ pub use finding::Finding;
 pub use health::{Health, HealthStatus};
 pub use identity::{HEALTH_PORT, IDENTITY_PATH, Identity, MODULES_DIR, MODULES_LIST, SSH_PORT};
 pub use image::{Image, Kernel, ManifestEntry, Registered, Rootfs, Seed, SeedSize, Timing};
+pub use journal::{JournalLine, ProcessDoc, ShimState, Undo};
 pub use machine::{
-    CloneMethod, Disk, Disks, ExitInfo, Guest, ImageRef, Machine, Spec, State, Status, Stats, Vmm, VmmChoice, VmmKind,
+    CloneMethod, Disk, Disks, ExitInfo, Guest, ImageRef, Machine, Spec, State, Stats, Status, Vmm, VmmChoice, VmmKind,
 };
 pub use report::{Check, Report};
 pub use types::{AbsPath, Digest, Name};
@@ -89,7 +91,7 @@ impl Document {
     /// Reads one document: an object, nothing after it, at most [`MAX_BYTES`], of a known version and of `kind`.
     pub fn parse(bytes: &[u8], kind: Kind) -> Result<Self> {
         let doc = Self::parse_any(bytes)?;
-        match doc.text("kind")?.as_deref() {
+        match doc.string("kind")?.as_deref() {
             Some(found) if found == kind.as_str() => Ok(doc),
             Some(found) => Err(bad(format!("this is a document of kind `{found}`, and `{}` is needed", kind.as_str()))),
             None => Err(bad("the document has no `kind`")),
@@ -106,7 +108,7 @@ impl Document {
             serde_json::error::Category::Eof => bad("the document ends too early").because(&e),
             _ => bad("this is not a document").because(&e),
         })?;
-        match doc.text("api_version")?.as_deref() {
+        match doc.string("api_version")?.as_deref() {
             Some(API_VERSION) => Ok(doc),
             Some(other) => Err(bad(format!("unknown api_version `{other}`; known: `{API_VERSION}`"))),
             None => Err(bad("the document has no `api_version`")),
@@ -115,7 +117,7 @@ impl Document {
 
     /// The name, checked.
     pub fn name(&self) -> Result<Name> {
-        match self.text("name")? {
+        match self.string("name")? {
             Some(name) => Name::parse(&name),
             None => Err(bad("the document has no `name`")),
         }
@@ -147,6 +149,11 @@ impl Document {
     /// Adds or replaces the section `T`, at the place where it stood; `timings` stay last.
     pub fn set<T: Section>(&mut self, section: &T) {
         self.put(T::NAME, section);
+    }
+
+    /// Sets a plain string at the top level.
+    pub fn set_string(&mut self, key: &str, value: &str) {
+        self.put(key, value);
     }
 
     /// Takes a section out.
@@ -195,7 +202,8 @@ impl Document {
         self.entries.insert(end, (key.to_owned(), raw));
     }
 
-    fn text(&self, key: &str) -> Result<Option<String>> {
+    /// A plain string at the top level, such as a VM's `id`.
+    pub fn string(&self, key: &str) -> Result<Option<String>> {
         let Some((_, raw)) = self.entries.iter().find(|(k, _)| k == key) else { return Ok(None) };
         serde_json::from_str(raw.get()).map(Some).map_err(|_| bad(format!("`{key}` is not a string")))
     }

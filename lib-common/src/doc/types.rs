@@ -17,7 +17,12 @@ impl Name {
     /// Checks a name.
     pub fn parse(text: &str) -> Result<Self> {
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if text.is_empty() || text.len() > 63 || !text.chars().all(allowed) || text.starts_with('-') || text.ends_with('-') {
+        if text.is_empty()
+            || text.len() > 63
+            || !text.chars().all(allowed)
+            || text.starts_with('-')
+            || text.ends_with('-')
+        {
             return Err(Error::new(Code::BadValue, format!("`{}` is not a name", text.escape_debug()))
                 .hint("a name is 1 to 63 of a-z, 0-9 and `-`, and begins and ends with a letter or digit"));
         }
@@ -50,7 +55,10 @@ impl AbsPath {
         let fine = path.is_absolute() && !path.components().any(|c| c == std::path::Component::ParentDir);
         match path.to_str() {
             Some(text) if fine && !text.contains('\0') => Ok(AbsPath(text.to_owned())),
-            _ => Err(Error::new(Code::BadValue, format!("`{}` is not an absolute UTF-8 path without `..`", path.display()))),
+            _ => Err(Error::new(
+                Code::BadValue,
+                format!("`{}` is not an absolute UTF-8 path without `..`", path.display()),
+            )),
         }
     }
 
@@ -85,7 +93,10 @@ impl Digest {
         let fine = |hex: &str| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         match text.strip_prefix("sha256:") {
             Some(hex) if fine(hex) => Ok(Digest(text.to_owned())),
-            _ => Err(Error::new(Code::BadValue, format!("`{}` is not a digest (sha256: and 64 hex digits)", text.escape_debug()))),
+            _ => Err(Error::new(
+                Code::BadValue,
+                format!("`{}` is not a digest (sha256: and 64 hex digits)", text.escape_debug()),
+            )),
         }
     }
 

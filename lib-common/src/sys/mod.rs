@@ -1,1 +1,12 @@
 //! The only place for `std::process::Command`, `unsafe`, ioctl, netlink and /proc. Knows no domain.
+
+#[cfg(feature = "host")]
+pub mod cmd;
+#[cfg(feature = "host")]
+pub mod fs;
+#[cfg(feature = "host")]
+pub mod lock;
+#[cfg(feature = "host")]
+pub mod process;
+#[cfg(feature = "host")]
+pub mod signal;

@@ -1,0 +1,178 @@
+//! argv, stdin, stdout, stderr and the exit status: the only code that touches them. Knows no domain but how a
+//! document is found.
+//!
+//! A tool is a clap type and a function; [`main`] runs it. What it prints is held back until it has succeeded, so
+//! stdout has documents or nothing; a failure's last line on stderr is the `Error` document.
+
+mod input;
+mod output;
+pub mod table;
+
+pub use input::Source;
+
+use crate::config::{Config, Env, process_env};
+use crate::error::{Code, Error, Result};
+use crate::store::Store;
+use crate::sys::signal;
+use crate::timing::Stages;
+use clap::Parser;
+use std::ffi::OsString;
+use std::io::{IsTerminal, Read, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// How a tool that did not fail ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Exit 0.
+    Done,
+    /// Exit 1: the answer is no (unhealthy, a leak, a failed check), and stdout says what.
+    No,
+    /// The status of a remote command: `bg-ssh` alone.
+    Status(u8),
+}
+
+/// What a tool is given: its arguments, environment and standard streams as values, so that a test can run a whole tool.
+pub struct Io<'a> {
+    /// With the program's name first.
+    pub args: Vec<OsString>,
+    /// The environment.
+    pub env: Env,
+    /// Whether the caller is root.
+    pub root: bool,
+    /// Standard input, and whether it is a terminal.
+    pub stdin: (Box<dyn Read + 'a>, bool),
+    /// Standard output, and whether it is a terminal.
+    pub stdout: (Box<dyn Write + 'a>, bool),
+    /// Standard error, and whether it is a terminal.
+    pub stderr: (Box<dyn Write + 'a>, bool),
+}
+
+/// What a verb works with.
+pub struct Context<'a> {
+    /// The tool's name.
+    pub tool: &'static str,
+    /// The settings.
+    pub config: Config,
+    /// The stages of this run.
+    pub stages: Stages,
+    /// Whether stdout is a terminal: lists are tables there by default.
+    pub stdout_is_terminal: bool,
+    /// Whether stdin is a terminal.
+    pub stdin_is_terminal: bool,
+    stdin: Box<dyn Read + 'a>,
+    stdout: Box<dyn Write + 'a>,
+    stderr: Box<dyn Write + 'a>,
+    held: Vec<u8>,
+}
+
+/// Runs a tool on this process: `fn main() -> ExitCode { cli::main("bg-seed", run) }`.
+pub fn main<A: Parser>(tool: &'static str, run: fn(A, &mut Context<'_>) -> Result<Answer>) -> ExitCode {
+    let stderr_is_terminal = std::io::stderr().is_terminal();
+    if let Err(e) = signal::install() {
+        return ExitCode::from(output::report(tool, &e, &mut std::io::stderr(), stderr_is_terminal));
+    }
+    let io = Io {
+        args: std::env::args_os().collect(),
+        env: process_env(),
+        root: nix::unistd::geteuid().is_root(),
+        stdin: (Box::new(std::io::stdin()), std::io::stdin().is_terminal()),
+        stdout: (Box::new(std::io::stdout()), std::io::stdout().is_terminal()),
+        stderr: (Box::new(std::io::stderr()), stderr_is_terminal),
+    };
+    ExitCode::from(run_with(tool, run, io))
+}
+
+/// Runs a tool on given streams and gives its exit status.
+pub fn run_with<A: Parser>(tool: &'static str, run: fn(A, &mut Context<'_>) -> Result<Answer>, io: Io<'_>) -> u8 {
+    let Io { args, env, root, stdin, mut stdout, mut stderr } = io;
+    let stages = Stages::new(tool, stderr.1);
+    let args = match A::try_parse_from(&args) {
+        Ok(args) => args,
+        Err(e) if e.use_stderr() => return output::report(tool, &usage(&e), &mut stderr.0, stderr.1),
+        Err(help) => {
+            let printed = write!(stdout.0, "{}", help.render()).and_then(|()| stdout.0.flush());
+            return printed.map_or_else(|e| output::report(tool, &closed(&e), &mut stderr.0, stderr.1), |()| 0);
+        }
+    };
+    let config = match Config::load(&env, root) {
+        Ok(config) => config,
+        Err(e) => return output::report(tool, &e, &mut stderr.0, stderr.1),
+    };
+    let mut cx = Context {
+        tool,
+        config,
+        stages,
+        stdout_is_terminal: stdout.1,
+        stdin_is_terminal: stdin.1,
+        stdin: stdin.0,
+        stdout: stdout.0,
+        stderr: stderr.0,
+        held: vec![],
+    };
+    if let Some(path) = env.get("BG_EVENTS") {
+        cx.stages.send_events(Path::new(path));
+    }
+    let result = guarded(args, run, &mut cx).and_then(|answer| cx.flush().map(|()| answer));
+    let exit = match result {
+        Ok(Answer::Done) => 0,
+        Ok(Answer::No) => 1,
+        Ok(Answer::Status(status)) => status,
+        Err(e) => {
+            cx.stages.hide();
+            output::report(tool, &e, &mut cx.stderr, stderr.1)
+        }
+    };
+    cx.stages.finish(exit);
+    exit
+}
+
+/// A panic is a bug, and still ends as an `Error` document.
+fn guarded<A>(args: A, run: fn(A, &mut Context<'_>) -> Result<Answer>, cx: &mut Context<'_>) -> Result<Answer> {
+    use std::sync::Mutex;
+    static PLACE: Mutex<String> = Mutex::new(String::new());
+    std::panic::set_hook(Box::new(|info| {
+        if let Ok(mut place) = PLACE.lock() {
+            *place = info.to_string().replace('\n', " ");
+        }
+    }));
+    let work = std::panic::AssertUnwindSafe(|| run(args, cx));
+    let caught = std::panic::catch_unwind(work);
+    let _ = std::panic::take_hook();
+    caught.unwrap_or_else(|_| {
+        let place = PLACE.lock().map(|p| p.clone()).unwrap_or_default();
+        Err(Error::new(Code::Internal, "this is a bug in banger").also(place).hint("please report it with the command"))
+    })
+}
+
+fn usage(e: &clap::Error) -> Error {
+    let text = e.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let mut lines = text.lines().map(str::trim).filter(|l| !l.is_empty());
+    let mut error = Error::new(Code::Usage, lines.next().unwrap_or("the command line is wrong"));
+    let mut usage = None;
+    for line in lines {
+        if let Some(tip) = line.strip_prefix("tip: ") {
+            error = error.also(tip.to_owned());
+        } else if let Some(u) = line.strip_prefix("Usage: ") {
+            usage = Some(u.to_owned());
+        } else if !line.starts_with("For more information") {
+            error = error.also(line.to_owned());
+        }
+    }
+    match usage {
+        Some(usage) => error.hint(format!("usage: {usage}")),
+        None => error.hint("--help lists the options"),
+    }
+}
+
+fn closed(e: &std::io::Error) -> Error {
+    Error::new(Code::ClosedStdout, "nobody reads the output").because(e)
+}
+
+impl Context<'_> {
+    /// The store of images and VMs.
+    pub fn store(&self) -> Store {
+        Store::new(&self.config)
+    }
+}

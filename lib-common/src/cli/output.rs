@@ -1,0 +1,68 @@
+//! What goes to stdout and stderr: documents held back until the end, and the `Error` document.
+
+use super::{Context, closed};
+use crate::doc::{Document, ErrorDoc, to_json};
+use crate::error::{Code, Error, Result};
+use std::io::Write;
+
+impl Context<'_> {
+    /// Puts the stages of this run into the document and holds it for stdout.
+    pub fn emit(&mut self, mut doc: Document) -> Result<()> {
+        doc.append_timings(&self.stages.take())?;
+        self.emit_line(&doc.to_line());
+        Ok(())
+    }
+
+    /// Holds one line of JSON for stdout.
+    pub fn emit_line(&mut self, line: &str) {
+        self.held.extend_from_slice(line.as_bytes());
+        self.held.push(b'\n');
+    }
+
+    /// Writes what is held now, before slow work whose failure does not take it back.
+    pub fn flush(&mut self) -> Result<()> {
+        let held = std::mem::take(&mut self.held);
+        self.stdout.write_all(&held).and_then(|()| self.stdout.flush()).map_err(|e| closed(&e))
+    }
+
+    /// Stdout for what is no document: the console's log, a table.
+    pub fn raw_stdout(&mut self) -> &mut dyn Write {
+        &mut self.stdout
+    }
+
+    /// A remark on stderr, with the tool's name; it is not an error.
+    pub fn remark(&mut self, text: &str) {
+        let _ = writeln!(self.stderr, "{}: {}", self.tool, printable(text));
+    }
+}
+
+/// Prints an error and gives its exit status. Silent for an empty stdin: the tool upstream has said why.
+pub fn report(tool: &str, error: &Error, stderr: &mut dyn Write, terminal: bool) -> u8 {
+    let exit = error.code().exit();
+    if error.code() == Code::EmptyStdin {
+        return exit;
+    }
+    // A stderr that nobody reads leaves the exit status to speak.
+    let _ = if terminal {
+        write_for_people(tool, error, stderr)
+    } else {
+        writeln!(stderr, "{}", to_json(&ErrorDoc::new(tool, error)))
+    };
+    exit
+}
+
+fn write_for_people(tool: &str, error: &Error, stderr: &mut dyn Write) -> std::io::Result<()> {
+    writeln!(stderr, "{tool}: error: {}", printable(error.message()))?;
+    for cause in error.causes() {
+        writeln!(stderr, "  caused by: {}", printable(cause))?;
+    }
+    match error.get_hint() {
+        Some(hint) => writeln!(stderr, "  hint: {}", printable(hint)),
+        None => Ok(()),
+    }
+}
+
+/// Text from elsewhere, safe on a terminal: control characters are escaped.
+pub fn printable(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+}

@@ -1,0 +1,65 @@
+use super::*;
+
+fn env(pairs: &[(&str, &str)]) -> Env {
+    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+#[test]
+fn a_variable_goes_before_the_users_file_and_that_before_the_default() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join(".config/banger");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("config.toml"), "memory = \"2G\"\nvcpu = 2\n").unwrap();
+    let home = home.path().to_str().unwrap();
+    let config = Config::load(&env(&[("HOME", home), ("BG_VCPU", "3")]), false).unwrap();
+    assert_eq!((config.vcpu, config.memory_mib, config.work_bytes), (3, 2048, 8 << 30));
+    assert_eq!(config.state_dir, Path::new(home).join(".local/state/banger"));
+    assert_eq!(config.runtime_dir, config.state_dir.join("run"));
+}
+
+#[test]
+fn directories_follow_the_user_and_root() {
+    let root = Config::load(&env(&[("HOME", "/nowhere")]), true).unwrap();
+    assert_eq!((root.state_dir, root.runtime_dir), ("/var/lib/banger".into(), "/run/banger".into()));
+    let user = env(&[("HOME", "/nowhere"), ("XDG_RUNTIME_DIR", "/run/user/1"), ("XDG_STATE_HOME", "/s")]);
+    let user = Config::load(&user, false).unwrap();
+    assert_eq!((user.state_dir, user.runtime_dir), ("/s/banger".into(), "/run/user/1/banger".into()));
+    let other = Config::load(&env(&[("HOME", "/nowhere"), ("BG_STATE_DIR", "/x")]), true).unwrap();
+    assert_eq!(other.runtime_dir, Path::new("/x/run"), "another state directory has sockets of its own");
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_place() {
+    for (variable, value, word) in [
+        ("BG_VCPU", "0", "1 to 32"),
+        ("BG_MEMORY", "1000", "MiB"),
+        ("BG_STATE_DIR", "relative", "absolute"),
+        ("BG_VMM", "bochs", "auto"),
+        ("BG_LOCK_WAIT", "-1", "seconds"),
+    ] {
+        let e = Config::load(&env(&[("HOME", "/nowhere"), (variable, value)]), false).unwrap_err();
+        assert_eq!(e.code(), Code::BadConfig);
+        assert!(e.message().contains(variable) && e.message().contains(word), "{e}");
+    }
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.toml");
+    std::fs::write(&file, "memmory = \"1G\"\n").unwrap();
+    let e = read_file(&file).unwrap_err();
+    assert_eq!(e.get_hint(), Some("did you mean `memory`?"));
+}
+
+#[test]
+fn sizes() {
+    for (text, bytes) in
+        [("0", 0), ("4096", 4096), ("1K", 1 << 10), ("512M", 512 << 20), ("2g", 2 << 30), ("1T", 1 << 40)]
+    {
+        assert_eq!(parse_size(text), Ok(bytes), "{text}");
+    }
+    for text in ["", "G", "1.5G", "-1", "+1", "1GB", "99999999999999999999", "9999999T", "é"] {
+        assert!(parse_size(text).is_err(), "{text}");
+    }
+}

@@ -1,0 +1,209 @@
+//! The intent journal: what an operation is about to do and how to take it back, on disk before it is done.
+//!
+//! One append-only file an object. Each line is appended and fdatasync'ed before its side effect. A torn last line is
+//! ignored: its side effect had not begun. Whatever is killed at any point is found by an operation that is open while
+//! its process is gone, and [`Journal::undo_open`] takes it back.
+
+use crate::doc::{JournalLine, ShimState, Undo, to_json};
+use crate::error::{Error, Result};
+use crate::sys::process::ProcessId;
+use crate::sys::{fs::preallocate, signal};
+use nix::sys::signal::Signal;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Space taken in advance, so that a full disk does not stop an operation between its steps.
+const PREALLOCATED: i64 = 16 << 10;
+
+/// An object's journal.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    path: PathBuf,
+}
+
+impl Journal {
+    /// The journal in the directory of an object.
+    pub fn in_dir(dir: &Path) -> Self {
+        Journal { path: dir.join("journal") }
+    }
+
+    /// Begins an operation; the caller holds the object's lock. What an earlier one left open is undone first.
+    pub fn begin(&self, operation: &str) -> Result<Operation> {
+        if self.open_operation()?.is_some() {
+            self.undo_open()?;
+        }
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        let file = options.open(&self.path).map_err(|e| Error::io("open", &self.path, &e))?;
+        preallocate(&file, PREALLOCATED)?;
+        let me = ProcessId::of(i32::try_from(std::process::id()).unwrap_or(0))?;
+        let mut op = Operation { path: self.path.clone(), file, undo: vec![], open: true };
+        let ProcessId { pid, start_time, boot_id, .. } = me;
+        op.append(&JournalLine::Begin { operation: operation.into(), pid, start_time, boot_id })?;
+        Ok(op)
+    }
+
+    /// Goes on with an operation that another tool of the same pipeline left open.
+    pub fn resume(&self) -> Result<Option<Operation>> {
+        let Some(open) = self.open_operation()? else { return Ok(None) };
+        let file = std::fs::OpenOptions::new().append(true).open(&self.path);
+        let file = file.map_err(|e| Error::io("open", &self.path, &e))?;
+        Ok(Some(Operation { path: self.path.clone(), file, undo: open.undo, open: true }))
+    }
+
+    /// The operation that is neither done nor undone.
+    pub fn open_operation(&self) -> Result<Option<OpenOperation>> {
+        let text = match std::fs::read(&self.path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::io("read", &self.path, &e)),
+        };
+        let mut open = None;
+        // What follows the last line feed is torn.
+        for line in text.split_inclusive('\n').filter(|l| l.ends_with('\n')) {
+            match serde_json::from_str(line) {
+                Ok(JournalLine::Begin { operation, .. }) => open = Some(OpenOperation { operation, undo: vec![] }),
+                Ok(JournalLine::Intent { undo }) => open.iter_mut().for_each(|o| o.undo.push(undo.clone())),
+                Ok(JournalLine::Done | JournalLine::Undone) => open = None,
+                Err(e) => {
+                    let error = Error::new(crate::Code::BadDocument, format!("{} is damaged", self.path.display()));
+                    return Err(error.because(&e));
+                }
+            }
+        }
+        Ok(open)
+    }
+
+    /// Takes an open operation back.
+    pub fn undo_open(&self) -> Result<()> {
+        match self.resume()? {
+            Some(op) => op.undo(),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What an operation that did not end had in mind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OpenOperation {
+    /// Its name.
+    pub operation: String,
+    /// How to take back what it may have done, in the order in which it was done.
+    pub undo: Vec<Undo>,
+}
+
+/// An operation in progress. Dropped without [`Operation::commit`] it takes everything back.
+#[derive(Debug)]
+pub struct Operation {
+    path: PathBuf,
+    file: File,
+    undo: Vec<Undo>,
+    open: bool,
+}
+
+impl Operation {
+    /// Says what comes next and how to take it back; returns when that is on disk.
+    pub fn intend(&mut self, undo: Undo) -> Result<()> {
+        signal::check()?;
+        self.append(&JournalLine::Intent { undo: undo.clone() })?;
+        self.undo.push(undo);
+        Ok(())
+    }
+
+    /// The operation is whole.
+    pub fn commit(mut self) -> Result<()> {
+        self.append(&JournalLine::Done)?;
+        self.open = false;
+        Ok(())
+    }
+
+    /// Leaves it open for the next tool of the pipeline.
+    pub fn hand_on(mut self) {
+        self.open = false;
+    }
+
+    /// Says that the journal was renamed with its directory.
+    pub fn moved_to(&mut self, dir: &Path) {
+        self.path = dir.join("journal");
+    }
+
+    /// Takes everything back, last things first, going on past errors; they come back as one.
+    pub fn undo(mut self) -> Result<()> {
+        self.undo_all()
+    }
+
+    fn undo_all(&mut self) -> Result<()> {
+        let _shield = signal::shield();
+        self.open = false;
+        let mut failed: Option<Error> = None;
+        for undo in self.undo.iter().rev() {
+            if let Err(e) = take_back(undo, self.path.parent().unwrap_or(Path::new("/nonexistent"))) {
+                failed = Some(match failed {
+                    Some(first) => first.also(e.to_string()),
+                    None => e.within("not everything could be undone"),
+                });
+            }
+        }
+        if let Some(e) = failed {
+            return Err(e.hint("`bg-verify | bg-gc --now` tries again"));
+        }
+        // Undoing may have removed the journal with its object.
+        if self.path.exists() { self.append(&JournalLine::Undone) } else { Ok(()) }
+    }
+
+    fn append(&mut self, line: &JournalLine) -> Result<()> {
+        let text = format!("{}\n", to_json(line));
+        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
+        written.map_err(|e| Error::io("write", &self.path, &e))
+    }
+}
+
+impl Drop for Operation {
+    fn drop(&mut self) {
+        if self.open {
+            // The error that brought us here is the one to show; what stays is found by `bg-verify`.
+            let _ = self.undo_all();
+        }
+    }
+}
+
+/// Takes one side effect back; what is gone already is fine.
+fn take_back(undo: &Undo, object: &Path) -> Result<()> {
+    match undo {
+        Undo::RemoveObject => {
+            // Without its record it can no longer be taken for whole, wherever the removal is interrupted.
+            for record in ["machine.json", "image.json"] {
+                gone(std::fs::remove_file(object.join(record)), object)?;
+            }
+            gone(std::fs::remove_dir_all(object), object)
+        }
+        Undo::RemoveFile { path } => gone(std::fs::remove_file(path), path),
+        Undo::StopVm { runtime_dir } => {
+            end_shim(runtime_dir)?;
+            gone(std::fs::remove_dir_all(runtime_dir), runtime_dir)
+        }
+    }
+}
+
+/// Ends the shim whose state lies in `runtime_dir`; the VMM and its vsock device die with it.
+pub fn end_shim(runtime_dir: &Path) -> Result<()> {
+    let Ok(text) = std::fs::read_to_string(runtime_dir.join("shim.json")) else { return Ok(()) };
+    let state: ShimState = crate::doc::strict(&text)?;
+    for process in [Some(state.shim), state.vmm, state.vsock_device].into_iter().flatten() {
+        if let Some(handle) = ProcessId::from(process).open()? {
+            handle.signal(Signal::SIGKILL)?;
+            handle.wait(Duration::from_secs(5))?;
+        }
+    }
+    Ok(())
+}
+
+fn gone(result: std::io::Result<()>, path: &Path) -> Result<()> {
+    match result {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, &e)),
+        _ => Ok(()),
+    }
+}

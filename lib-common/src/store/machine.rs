@@ -1,0 +1,186 @@
+//! One VM's directory: its files, its lock, and whether it runs.
+
+use super::{Journal, Store, read_record, save_record};
+use crate::doc::{AbsPath, Document, ExitInfo, Kind, Name, ProcessDoc, ShimState, State, Status, Vmm};
+use crate::error::{Code, Error, Result};
+use crate::sys::lock::Lock;
+use crate::sys::process::ProcessId;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The directory of a VM.
+#[derive(Clone, Debug)]
+pub struct MachineDir {
+    name: Name,
+    path: PathBuf,
+    runtime: PathBuf,
+    lock_wait: Duration,
+}
+
+impl MachineDir {
+    pub(super) fn new(store: &Store, name: &Name) -> Self {
+        let path = store.machines_dir().join(name.as_str());
+        MachineDir { name: name.clone(), path, runtime: store.runtime.clone(), lock_wait: store.lock_wait }
+    }
+
+    /// The VM's name.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The serial console's log.
+    pub fn console(&self) -> PathBuf {
+        self.file("console.log")
+    }
+
+    /// The known_hosts of this VM alone.
+    pub fn known_hosts(&self) -> PathBuf {
+        self.file("known_hosts")
+    }
+
+    /// The private half of the guest's SSH host key.
+    pub fn host_key(&self) -> PathBuf {
+        self.file("ssh_host_ed25519_key")
+    }
+
+    /// How the last run ended, by the shim.
+    pub fn exit_file(&self) -> PathBuf {
+        self.file("exit.json")
+    }
+
+    /// Its journal.
+    pub fn journal(&self) -> Journal {
+        Journal::in_dir(&self.path)
+    }
+
+    /// Its record.
+    pub fn record_file(&self) -> PathBuf {
+        self.file("machine.json")
+    }
+
+    /// Where the sockets of the VM with this id are while it runs. Twelve digits, because a socket's path has to stay
+    /// under 100 bytes.
+    pub fn runtime_dir(&self, id: &str) -> Result<AbsPath> {
+        let short = id.get(..12).filter(|s| s.bytes().all(|b| b.is_ascii_hexdigit()));
+        let short = short
+            .ok_or_else(|| Error::new(Code::BadDocument, format!("`{}` is not the id of a VM", id.escape_debug())))?;
+        let dir = AbsPath::new(self.runtime.join(short))?;
+        match dir.as_str().len() {
+            // The longest name in it is `/vm.vsock_4294967295`.
+            ..=79 => Ok(dir),
+            n => Err(Error::new(
+                Code::BadConfig,
+                format!("the runtime directory's path is {n} bytes long, 79 is the most"),
+            )
+            .hint("set BG_RUNTIME_DIR to a shorter path")),
+        }
+    }
+
+    /// Takes the VM's lock; [`Code::NotFound`] where the VM is gone by then.
+    pub fn lock(&self) -> Result<Lock> {
+        let lock = Lock::take(&self.file("lock"), self.lock_wait);
+        match lock {
+            Err(_) if !self.path.is_dir() => {
+                Err(Error::new(Code::NotFound, format!("there is no VM `{}` any more", self.name)))
+            }
+            Err(e) => Err(e.within(format!("the VM `{}` is busy", self.name))),
+            ok => ok,
+        }
+    }
+
+    /// Its record as it was saved; [`Code::NotFound`] where its creation was not finished.
+    pub fn document(&self) -> Result<Document> {
+        read_record(&self.record_file(), Kind::Machine)?.ok_or_else(|| {
+            Error::new(Code::NotFound, format!("the creation of the VM `{}` was not finished", self.name))
+                .hint("`bg-verify | bg-gc` removes it")
+        })
+    }
+
+    /// Saves its record. What is computed is not stored.
+    pub fn save(&self, doc: &Document) -> Result<()> {
+        let mut doc = doc.clone();
+        for computed in ["status", "stats", "health"] {
+            doc.remove(computed);
+        }
+        save_record(&self.record_file(), &doc)
+    }
+
+    /// The processes of the running VM with this id, or `None` when it does not run.
+    pub fn running(&self, id: &str) -> Result<Option<ShimState>> {
+        let file = self.runtime_dir(id)?.join("shim.json");
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::io("read", &file, &e)),
+        };
+        let state: ShimState = crate::doc::strict(&text)?;
+        Ok(ProcessId::from(state.shim.clone()).is_alive().then_some(state))
+    }
+
+    /// The record with what is computed: `status`, and `vmm` with the pids of now or without it when it does not run.
+    pub fn current(&self) -> Result<Document> {
+        let mut doc = self.document()?;
+        let id = id_of(&doc)?;
+        let recorded: Option<Vmm> = doc.section()?;
+        let exit = self.exit_info();
+        let state = match (self.running(&id)?, recorded, &exit) {
+            (Some(live), Some(mut vmm), _) => {
+                if let Some(now) = live.vmm {
+                    (vmm.pid, vmm.start_time) = (now.pid, now.start_time);
+                }
+                doc.set(&vmm);
+                State::Running
+            }
+            (Some(_), None, _) => State::Running,
+            (None, _, Some(exit)) if exit.reason == "crashed" => State::Crashed,
+            (None, Some(_), None) => State::Crashed,
+            (None, ..) => State::Stopped,
+        };
+        if state != State::Running {
+            doc.remove("vmm");
+        }
+        doc.set(&Status { state, exit: exit.filter(|_| state != State::Running) });
+        Ok(doc)
+    }
+
+    /// How the last run ended, if the shim could write it.
+    pub fn exit_info(&self) -> Option<ExitInfo> {
+        crate::doc::strict(&std::fs::read_to_string(self.exit_file()).ok()?).ok()
+    }
+}
+
+/// The VM's id, as the document has it.
+pub fn id_of(doc: &Document) -> Result<String> {
+    let id = doc
+        .string("id")?
+        .ok_or_else(|| Error::new(Code::BadDocument, "the document has no `id`").hint("`bg-vm plan` writes it"))?;
+    let fine = id.len() == 32 && id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    if fine {
+        Ok(id)
+    } else {
+        Err(Error::new(Code::BadDocument, format!("`{}` is not the id of a VM", id.escape_debug())))
+    }
+}
+
+impl From<ProcessDoc> for ProcessId {
+    fn from(doc: ProcessDoc) -> Self {
+        ProcessId { pid: doc.pid, start_time: doc.start_time, boot_id: doc.boot_id, exe: doc.exe.to_path_buf() }
+    }
+}
+
+impl TryFrom<ProcessId> for ProcessDoc {
+    type Error = Error;
+    fn try_from(id: ProcessId) -> Result<Self> {
+        Ok(ProcessDoc { pid: id.pid, start_time: id.start_time, boot_id: id.boot_id, exe: AbsPath::new(id.exe)? })
+    }
+}

@@ -1,0 +1,205 @@
+//! Images and VMs on disk: records, locks, staging and the intent journal. Starts no process.
+//!
+//! ```text
+//! STATE/images/NAME/{image.json,vmlinux,initrd,modules/,rootfs.ext4,manifest,seed-BYTES.ext4,journal,lock}
+//! STATE/default-image
+//! STATE/machines/NAME/{machine.json,journal,lock,root.ext4,work.ext4,console.log,exit.json,ssh_host_ed25519_key,known_hosts}
+//! STATE/staging/ID/{journal,lock,…}       what is being made or removed
+//! STATE/ssh/{id_ed25519,id_ed25519.pub}   the key that logs in everywhere
+//! RUNTIME/ID12/{shim.json,vm.vsock,…}     a running VM, by the first twelve digits of its id
+//! ```
+//! A record is the wire document itself. A name is claimed by renaming a staged directory onto it, never replacing, so
+//! whoever sees a name sees its journal and its held lock too.
+
+mod journal;
+mod machine;
+mod staging;
+
+pub use journal::{Journal, Operation};
+pub use machine::MachineDir;
+pub use staging::{Staging, remove_by_rename};
+
+use crate::config::Config;
+use crate::doc::{Document, Kind, MAX_BYTES, Name};
+use crate::error::{Code, Error, Result};
+use crate::sys::fs::private_dir;
+use crate::sys::lock::Lock;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The directories of one banger, and how long to wait for its locks.
+#[derive(Clone, Debug)]
+pub struct Store {
+    state: PathBuf,
+    runtime: PathBuf,
+    lock_wait: Duration,
+}
+
+impl Store {
+    /// The store that the configuration names. Nothing is made yet.
+    pub fn new(config: &Config) -> Self {
+        Store { state: config.state_dir.clone(), runtime: config.runtime_dir.clone(), lock_wait: config.lock_wait }
+    }
+
+    /// The state directory.
+    pub fn state_dir(&self) -> &Path {
+        &self.state
+    }
+
+    /// The directory of running VMs' sockets.
+    pub fn runtime_dir(&self) -> &Path {
+        &self.runtime
+    }
+
+    /// How long to wait for a lock.
+    pub fn lock_wait(&self) -> Duration {
+        self.lock_wait
+    }
+
+    /// Makes the directories, private to the caller; refuses those of others.
+    pub fn prepare(&self) -> Result<()> {
+        for dir in
+            [self.state.clone(), self.images_dir(), self.machines_dir(), self.staging_dir(), self.runtime.clone()]
+        {
+            private_dir(&dir)?;
+        }
+        Ok(())
+    }
+
+    /// Where images are.
+    pub fn images_dir(&self) -> PathBuf {
+        self.state.join("images")
+    }
+
+    /// Where VMs are.
+    pub fn machines_dir(&self) -> PathBuf {
+        self.state.join("machines")
+    }
+
+    /// Where things are made and removed.
+    pub fn staging_dir(&self) -> PathBuf {
+        self.state.join("staging")
+    }
+
+    /// The directory of the image `name`, whether it exists or not.
+    pub fn image_dir(&self, name: &Name) -> PathBuf {
+        self.images_dir().join(name.as_str())
+    }
+
+    /// The image's record.
+    pub fn image(&self, name: &Name) -> Result<Document> {
+        let record = self.image_dir(name).join("image.json");
+        read_record(&record, Kind::Image)?.ok_or_else(|| {
+            let known = self.image_names().unwrap_or_default();
+            not_found("image", name, &known, "bg-image ls")
+        })
+    }
+
+    /// The VM `name`; it need not have a record yet, but its directory must be there.
+    pub fn machine(&self, name: &Name) -> Result<MachineDir> {
+        let machine = self.machine_dir(name);
+        if machine.path().is_dir() {
+            return Ok(machine);
+        }
+        let known = self.machine_names().unwrap_or_default();
+        Err(not_found("VM", name, &known, "bg-vm ls"))
+    }
+
+    /// The directory of the VM `name`, whether it exists or not.
+    pub fn machine_dir(&self, name: &Name) -> MachineDir {
+        MachineDir::new(self, name)
+    }
+
+    /// The images' names, sorted.
+    pub fn image_names(&self) -> Result<Vec<Name>> {
+        names_in(&self.images_dir())
+    }
+
+    /// The VMs' names, sorted.
+    pub fn machine_names(&self) -> Result<Vec<Name>> {
+        names_in(&self.machines_dir())
+    }
+
+    /// The image that was made the default.
+    pub fn default_image(&self) -> Result<Option<Name>> {
+        match std::fs::read_to_string(self.default_image_file()) {
+            Ok(text) => Name::parse(text.trim()).map(Some).map_err(|e| e.with_code(Code::BadDocument)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io("read", &self.default_image_file(), &e)),
+        }
+    }
+
+    /// Makes an image the default.
+    pub fn set_default_image(&self, name: &Name) -> Result<()> {
+        crate::sys::fs::save(&self.default_image_file(), format!("{name}\n").as_bytes(), 0o600)
+    }
+
+    fn default_image_file(&self) -> PathBuf {
+        self.state.join("default-image")
+    }
+
+    /// The lock of the set of images: taken to register, remove, or clone one, so that none vanishes under a clone.
+    pub fn lock_images(&self) -> Result<Lock> {
+        self.prepare()?;
+        Lock::take(&self.images_dir().join(".lock"), self.lock_wait)
+    }
+}
+
+/// A record, or `None` where there is none.
+pub fn read_record(path: &Path, kind: Kind) -> Result<Option<Document>> {
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(e) => return Err(Error::io("read", path, &e)),
+    };
+    let mut bytes = vec![];
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, &e))?;
+    let damaged = |e: Error| e.within(format!("the record {} is damaged", path.display()));
+    Document::parse(&bytes, kind).map(Some).map_err(damaged)
+}
+
+/// Saves a record durably: one line and a line feed.
+pub fn save_record(path: &Path, doc: &Document) -> Result<()> {
+    crate::sys::fs::save(path, format!("{}\n", doc.to_line()).as_bytes(), 0o600)
+}
+
+fn names_in(dir: &Path) -> Result<Vec<Name>> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+        Err(e) => return Err(Error::io("list", dir, &e)),
+    };
+    let mut names: Vec<Name> = entries.filter_map(|e| Name::parse(e.ok()?.file_name().to_str()?).ok()).collect();
+    names.sort();
+    Ok(names)
+}
+
+fn not_found(what: &str, name: &Name, known: &[Name], ls: &str) -> Error {
+    let error = Error::new(Code::NotFound, format!("there is no {what} `{name}`"));
+    match crate::doc::nearest(name.as_str(), known.iter().map(Name::as_str)) {
+        Some(near) => error.hint(format!("did you mean `{near}`? `{ls}` lists them all")),
+        None => error.hint(format!("`{ls}` lists them")),
+    }
+}
+
+/// 32 random hexadecimal digits: the id of a VM or of a staging directory.
+pub fn random_id() -> Result<String> {
+    use std::fmt::Write;
+    let mut bytes = [0; 16];
+    fs_err::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().fold(String::new(), |mut text, b| {
+        let _ = write!(text, "{b:02x}");
+        text
+    }))
+}
+
+/// Now, RFC 3339 UTC with milliseconds.
+pub fn now() -> String {
+    format!("{:.3}", jiff::Timestamp::now())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+//! Staging: everything is made in `staging/ID/`, under a held lock and with its journal, and renamed to its name when
+//! it is ready to be seen; what is removed is renamed back there first. So a name is whole or not there at all.
+
+use super::{Journal, Operation, Store, random_id};
+use crate::doc::Undo;
+use crate::error::Result;
+use crate::sys::fs::{rename_new, sync_dir};
+use crate::sys::lock::Lock;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// A directory in the making; dropped before [`Staging::publish`], it is removed.
+#[derive(Debug)]
+pub struct Staging {
+    path: PathBuf,
+    lock: Lock,
+    operation: Operation,
+}
+
+impl Store {
+    /// Begins an operation in a staging directory of its own.
+    pub fn stage(&self, operation: &str) -> Result<Staging> {
+        self.prepare()?;
+        let path = self.staging_dir().join(random_id()?);
+        std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(|e| crate::Error::io("make", &path, &e))?;
+        let lock = Lock::take(&path.join("lock"), self.lock_wait())?;
+        let mut operation = Journal::in_dir(&path).begin(operation)?;
+        operation.intend(Undo::RemoveObject)?;
+        Ok(Staging { path, lock, operation })
+    }
+}
+
+impl Staging {
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The operation, for more intents.
+    pub fn operation(&mut self) -> &mut Operation {
+        &mut self.operation
+    }
+
+    /// Claims `to` by a rename that never replaces; [`crate::Code::Exists`] where somebody has it. The operation goes
+    /// on under the new name, and undoing it removes that.
+    pub fn publish(mut self, to: &Path) -> Result<(Operation, Lock)> {
+        rename_new(&self.path, to)?;
+        if let Some(dir) = to.parent() {
+            sync_dir(dir)?;
+        }
+        self.operation.moved_to(to);
+        self.lock.moved_to(to.join("lock"));
+        Ok((self.operation, self.lock))
+    }
+}
+
+/// Removes a directory so that its name is free at once and what is left after a kill lies in staging.
+pub fn remove_by_rename(store: &Store, path: &Path) -> Result<()> {
+    let grave = store.staging_dir().join(random_id()?);
+    match std::fs::rename(path, &grave) {
+        Ok(()) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(crate::Error::io("remove", path, &e)),
+    }
+    std::fs::remove_dir_all(&grave).map_err(|e| crate::Error::io("remove", &grave, &e))
+}

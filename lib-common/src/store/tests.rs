@@ -1,0 +1,93 @@
+use super::*;
+use crate::doc::{JournalLine, Undo, to_json};
+use crate::sys::lock::is_held;
+
+fn store(dir: &Path) -> Store {
+    Store { state: dir.join("state"), runtime: dir.join("run"), lock_wait: Duration::from_millis(50) }
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+#[test]
+fn a_name_is_claimed_once_with_journal_and_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let first = store.stage("create").unwrap();
+    let second = store.stage("create").unwrap();
+    let to = store.machine_dir(&name("dev"));
+    let (op, lock) = first.publish(to.path()).unwrap();
+    assert!(is_held(&to.file("lock")) && lock.path() == to.file("lock"));
+    assert_eq!(second.publish(to.path()).unwrap_err().code(), Code::Exists);
+    assert!(to.path().is_dir(), "the loser does not remove what the winner has");
+    assert_eq!(std::fs::read_dir(store.staging_dir()).unwrap().count(), 0, "the loser's staging is gone");
+    op.commit().unwrap();
+    assert_eq!(to.journal().open_operation().unwrap(), None);
+}
+
+#[test]
+fn an_operation_that_is_dropped_removes_what_it_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let to = store.machine_dir(&name("dev"));
+    let (mut op, _lock) = store.stage("create").unwrap().publish(to.path()).unwrap();
+    let beside = dir.path().join("beside");
+    std::fs::write(&beside, "").unwrap();
+    op.intend(Undo::RemoveFile { path: crate::doc::AbsPath::new(&beside).unwrap() }).unwrap();
+    std::fs::write(to.record_file(), "{}").unwrap();
+    drop(op);
+    assert!(!to.path().exists() && !beside.exists());
+}
+
+#[test]
+fn what_a_killed_process_left_open_is_undone_and_a_torn_line_is_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let begin = JournalLine::Begin { operation: "start".into(), pid: 1, start_time: 1, boot_id: "x".into() };
+    let made = dir.path().join("made");
+    std::fs::write(&made, "").unwrap();
+    let undo = Undo::RemoveFile { path: crate::doc::AbsPath::new(&made).unwrap() };
+    let text =
+        format!("{}\n{}\n{{\"record\":\"do", to_json(&begin), to_json(&JournalLine::Intent { undo: undo.clone() }));
+    std::fs::write(dir.path().join("journal"), text).unwrap();
+    let journal = Journal::in_dir(dir.path());
+    let open = journal.open_operation().unwrap().unwrap();
+    assert_eq!((open.operation.as_str(), open.undo), ("start", vec![undo]));
+    journal.begin("stop").unwrap().commit().unwrap();
+    assert!(!made.exists(), "the next operation undoes what the last left open");
+}
+
+#[test]
+fn a_missing_name_says_which_is_near() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    store.prepare().unwrap();
+    std::fs::create_dir(store.machines_dir().join("develop")).unwrap();
+    let e = store.machine(&name("develp")).unwrap_err();
+    assert!(e.get_hint().unwrap().contains("`develop`"), "{e:?}");
+    assert_eq!(e.code(), Code::NotFound);
+}
+
+#[test]
+fn directories_are_private_and_those_of_others_are_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    store.prepare().unwrap();
+    assert_eq!(store.machines_dir().metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    std::fs::remove_dir(store.staging_dir()).unwrap();
+    std::os::unix::fs::symlink(dir.path(), store.staging_dir()).unwrap();
+    assert_eq!(store.prepare().unwrap_err().code(), Code::Permission);
+}
+
+#[test]
+fn a_runtime_directory_is_short_whatever_the_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path());
+    store.runtime = "/run/user/1000/banger".into();
+    let long = store.machine_dir(&name(&"x".repeat(63)));
+    let id = random_id().unwrap();
+    assert_eq!(long.runtime_dir(&id).unwrap().as_str(), format!("/run/user/1000/banger/{}", &id[..12]));
+    store.runtime = Path::new("/").join("y".repeat(80));
+    assert_eq!(store.machine_dir(&name("a")).runtime_dir(&id).unwrap_err().code(), Code::BadConfig);
+}

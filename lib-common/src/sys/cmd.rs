@@ -1,0 +1,420 @@
+//! Starting programs: a command is plain data ([`Cmd`]), made by pure functions and compared in tests; running it is
+//! here alone. Every child has one owner ([`Child`]) that ends and reaps it, and dies with this process.
+
+#![allow(unsafe_code, clippy::disallowed_types)]
+
+use super::process::PidFd;
+use super::signal;
+use crate::error::{ChildFailure, Code, Error, Result};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How much of a child's stderr is kept, in bytes: its end.
+const STDERR_TAIL: usize = 1024;
+
+/// A program, its arguments and what is added to its environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cmd {
+    program: PathBuf,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    dir: Option<PathBuf>,
+    death_signal: Option<i32>,
+}
+
+/// Where a standard stream of a child leads.
+#[derive(Debug)]
+pub enum Stream {
+    /// /dev/null.
+    Null,
+    /// Ours.
+    Inherit,
+    /// A pipe: [`Child::stdin`], [`Child::stdout`].
+    Pipe,
+    /// An open file or socket.
+    Fd(OwnedFd),
+}
+
+impl From<File> for Stream {
+    fn from(file: File) -> Self {
+        Stream::Fd(file.into())
+    }
+}
+
+/// A child's three standard streams. `stderr: Pipe` keeps its last 1 KiB for the error; `Inherit` shows it.
+#[derive(Debug)]
+pub struct Streams {
+    /// Standard input.
+    pub stdin: Stream,
+    /// Standard output.
+    pub stdout: Stream,
+    /// Standard error.
+    pub stderr: Stream,
+}
+
+impl Default for Streams {
+    /// Nothing in, nothing out, stderr kept for the error.
+    fn default() -> Self {
+        Streams { stdin: Stream::Null, stdout: Stream::Null, stderr: Stream::Pipe }
+    }
+}
+
+impl Cmd {
+    /// A command; a program without `/` is looked up in `PATH`.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Cmd { program: program.into(), args: vec![], env: vec![], dir: None, death_signal: None }
+    }
+
+    /// With one more argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// With more arguments.
+    #[must_use]
+    pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.args.extend(args.into_iter().map(|a| a.as_ref().to_owned()));
+        self
+    }
+
+    /// With a variable in its environment.
+    #[must_use]
+    pub fn env(mut self, key: &str, value: impl AsRef<OsStr>) -> Self {
+        self.env.push((key.into(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// In that working directory.
+    #[must_use]
+    pub fn dir(mut self, dir: &Path) -> Self {
+        self.dir = Some(dir.to_owned());
+        self
+    }
+
+    /// Gets this signal instead of SIGTERM when its owner is killed.
+    #[must_use]
+    pub fn death_signal(mut self, signal: Signal) -> Self {
+        self.death_signal = Some(signal as i32);
+        self
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Program and arguments.
+    pub fn argv(&self) -> Vec<String> {
+        let words = std::iter::once(self.program.as_os_str()).chain(self.args.iter().map(OsString::as_os_str));
+        words.map(|w| w.to_string_lossy().into_owned()).collect()
+    }
+
+    /// As a line that can be pasted into a shell.
+    pub fn to_shell(&self) -> String {
+        let env = self.env.iter().map(|(k, v)| format!("{}={}", k.to_string_lossy(), quote(&v.to_string_lossy())));
+        env.chain(self.argv().iter().map(|a| quote(a))).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Starts it, in a process group of its own and with a death signal, so that it cannot outlive its owner.
+    pub fn spawn(&self, streams: Streams) -> Result<Child> {
+        let mut command = self.command();
+        command.process_group(0);
+        let parent = nix::unistd::getpid();
+        let death_signal = self.death_signal.and_then(|s| Signal::try_from(s).ok()).unwrap_or(Signal::SIGTERM);
+        let before_exec = move || {
+            nix::sys::prctl::set_pdeathsig(death_signal)?;
+            // The parent may have died before the line above; then nobody would ever send it.
+            if nix::unistd::getppid() != parent {
+                return Err(std::io::Error::other("the parent is gone"));
+            }
+            Ok(())
+        };
+        // SAFETY: prctl and getppid are async-signal-safe and nothing is allocated on the way that succeeds.
+        unsafe { command.pre_exec(before_exec) };
+        command.stdin(stdio(streams.stdin)).stdout(stdio(streams.stdout)).stderr(stdio(streams.stderr));
+        let mut inner = command.spawn().map_err(|e| self.not_started(&e))?;
+        // Dropping `command` closes our copies of descriptors that went to the child.
+        drop(command);
+        let pidfd = PidFd::of_child(pid_of(&inner))?;
+        let stderr = inner.stderr.take().map(|pipe| std::thread::spawn(move || tail(pipe)));
+        Ok(Child { cmd: self.clone(), inner, pidfd, stderr, status: None })
+    }
+
+    /// Runs it to its end; a failure is an error with the child's status and the end of its stderr.
+    pub fn run(&self) -> Result<()> {
+        self.spawn(Streams::default())?.finish()
+    }
+
+    /// Runs it to its end and gives its standard output, at most `limit` bytes.
+    pub fn output(&self, limit: u64) -> Result<Vec<u8>> {
+        let mut child = self.spawn(Streams { stdout: Stream::Pipe, ..Streams::default() })?;
+        let mut out = vec![];
+        if let Some(pipe) = child.stdout() {
+            pipe.take(limit + 1).read_to_end(&mut out).map_err(|e| self.failed_with("cannot read from", &e))?;
+        }
+        if out.len() as u64 > limit {
+            return Err(Error::new(Code::CommandFailed, format!("{} printed more than {limit} bytes", self.name())));
+        }
+        child.finish()?;
+        Ok(out)
+    }
+
+    /// Runs it with our own streams, in our process group (the terminal's signals reach it), and gives its status.
+    /// Meanwhile SIGINT and SIGTERM do not end us: the program decides.
+    pub fn run_foreground(&self, stdin: Stream) -> Result<ExitStatus> {
+        let _shield = signal::shield();
+        let mut command = self.command();
+        command.stdin(stdio(stdin));
+        command.status().map_err(|e| self.not_started(&e))
+    }
+
+    /// Starts it as a process that stays: own session, no descriptors but its streams and `keep` (which becomes
+    /// descriptor 3), not ended with us. Gives its pid. Its parent is whoever reaps orphans once we are gone.
+    pub fn spawn_detached(&self, streams: Streams, keep: OwnedFd) -> Result<i32> {
+        let mut command = self.command();
+        let fd = keep.as_raw_fd();
+        let before_exec = move || {
+            nix::unistd::setsid()?;
+            // SAFETY: dup2 onto 3 clears close-on-exec there; 3 is either free or a descriptor of ours that is
+            // close-on-exec anyway. When `fd` is 3 already, dup2 does nothing and the flag is cleared below.
+            unsafe {
+                if fd == 3 {
+                    nix::libc::fcntl(3, nix::libc::F_SETFD, 0)
+                } else {
+                    nix::libc::dup2(fd, 3)
+                };
+                // Everything above 3 goes on exec, whoever opened it, also without close-on-exec.
+                nix::libc::syscall(nix::libc::SYS_close_range, 4, u32::MAX, nix::libc::CLOSE_RANGE_CLOEXEC);
+            }
+            Ok(())
+        };
+        // SAFETY: setsid, dup2, fcntl and close_range are async-signal-safe.
+        unsafe { command.pre_exec(before_exec) };
+        command.stdin(stdio(streams.stdin)).stdout(stdio(streams.stdout)).stderr(stdio(streams.stderr));
+        let child = command.spawn().map_err(|e| self.not_started(&e))?;
+        Ok(pid_of(&child))
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.args).envs(self.env.iter().map(|(k, v)| (k, v)));
+        if let Some(dir) = &self.dir {
+            command.current_dir(dir);
+        }
+        command
+    }
+
+    fn name(&self) -> String {
+        self.program.file_name().unwrap_or(self.program.as_os_str()).to_string_lossy().into_owned()
+    }
+
+    fn not_started(&self, e: &std::io::Error) -> Error {
+        let name = self.name();
+        if e.kind() != std::io::ErrorKind::NotFound {
+            return self.failed_with("cannot start", e);
+        }
+        let error = Error::new(Code::MissingProgram, format!("the program `{name}` is not installed"));
+        match package_of(&name) {
+            Some(package) => error.hint(format!("apt-get install {package}")),
+            None => error,
+        }
+        .detail("program", self.program.display().to_string())
+    }
+
+    fn failed_with(&self, what: &str, e: &std::io::Error) -> Error {
+        Error::new(Code::Os, format!("{what} {}", self.name())).because(e).detail("command", self.to_shell())
+    }
+}
+
+/// The Debian package that has a program.
+fn package_of(program: &str) -> Option<&'static str> {
+    Some(match program {
+        "mke2fs" | "resize2fs" | "e2fsck" | "debugfs" => "-t bookworm-backports e2fsprogs libarchive13",
+        "mmdebstrap" => "mmdebstrap",
+        "qemu-system-x86_64" => "-t bookworm-backports qemu-system-x86",
+        "qemu-system-aarch64" => "-t bookworm-backports qemu-system-arm",
+        "ssh" => "openssh-client",
+        "depmod" => "kmod",
+        "apt-get" | "apt-cache" => "apt",
+        "dpkg-deb" => "dpkg",
+        _ => return None,
+    })
+}
+
+/// A running child and its only owner: dropped, it is ended (SIGTERM, after two seconds SIGKILL) and reaped, with its
+/// process group.
+#[derive(Debug)]
+pub struct Child {
+    cmd: Cmd,
+    inner: std::process::Child,
+    pidfd: PidFd,
+    stderr: Option<JoinHandle<Vec<u8>>>,
+    status: Option<ExitStatus>,
+}
+
+impl Child {
+    /// Its pid; good as long as this guard lives.
+    pub fn pid(&self) -> i32 {
+        pid_of(&self.inner)
+    }
+
+    /// Becomes readable when it has ended.
+    pub fn pidfd(&self) -> &PidFd {
+        &self.pidfd
+    }
+
+    /// The writing end of its stdin, once, where that is a pipe.
+    pub fn stdin(&mut self) -> Option<std::process::ChildStdin> {
+        self.inner.stdin.take()
+    }
+
+    /// The reading end of its stdout, once, where that is a pipe.
+    pub fn stdout(&mut self) -> Option<std::process::ChildStdout> {
+        self.inner.stdout.take()
+    }
+
+    /// Waits for its end; a signal to us ends the wait with an error (and dropping the guard then ends the child).
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        while !self.pidfd.wait(Duration::from_secs(3600))? {}
+        self.reap()
+    }
+
+    /// Its status if it has ended.
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+        if self.pidfd.wait(Duration::ZERO)? { self.reap().map(Some) } else { Ok(None) }
+    }
+
+    /// Waits for its end; anything but success is an error with status and stderr.
+    pub fn finish(mut self) -> Result<()> {
+        let status = self.wait()?;
+        if status.success() { Ok(()) } else { Err(self.failure(status)) }
+    }
+
+    /// The error for a child that ended with `status`.
+    pub fn failure(&mut self, status: ExitStatus) -> Error {
+        let stderr = self.stderr.take().and_then(|t| t.join().ok()).unwrap_or_default();
+        let stderr = String::from_utf8_lossy(&stderr).into_owned();
+        let status = describe(status);
+        let mut error = Error::new(Code::CommandFailed, format!("{} failed ({status})", self.cmd.name()));
+        if let Some(line) = stderr.lines().rev().find(|l| !l.trim().is_empty()) {
+            error = error.also(line.trim().to_owned());
+        }
+        error.child(ChildFailure { argv: self.cmd.argv(), status, stderr })
+    }
+
+    fn reap(&mut self) -> Result<ExitStatus> {
+        if self.status.is_none() {
+            self.status = Some(self.inner.wait()?);
+        }
+        Ok(self.status.expect("set above"))
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.status.is_some() {
+            return;
+        }
+        let _shield = signal::shield();
+        let group = Pid::from_raw(self.pid());
+        // Not reaped yet, so neither the pid nor the group's id can belong to anybody else.
+        let _ = killpg(group, Signal::SIGTERM);
+        if !self.pidfd.wait(Duration::from_secs(2)).unwrap_or(false) {
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+        let _ = self.inner.wait();
+    }
+}
+
+/// `exit 1` or `signal 9`.
+pub fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "unknown end".into(),
+    }
+}
+
+fn pid_of(child: &std::process::Child) -> i32 {
+    i32::try_from(child.id()).expect("a pid fits")
+}
+
+fn stdio(stream: Stream) -> Stdio {
+    match stream {
+        Stream::Null => Stdio::null(),
+        Stream::Inherit => Stdio::inherit(),
+        Stream::Pipe => Stdio::piped(),
+        Stream::Fd(fd) => Stdio::from(fd),
+    }
+}
+
+/// Reads a pipe to its end and keeps the end of what came.
+fn tail(mut pipe: impl Read) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(n @ 1..) = pipe.read(&mut buffer) {
+        kept.extend_from_slice(&buffer[..n]);
+        if kept.len() > STDERR_TAIL {
+            kept.drain(..kept.len() - STDERR_TAIL);
+        }
+    }
+    kept
+}
+
+/// One word as a shell reads it.
+pub fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_has_status_and_last_words() {
+        let e = Cmd::new("ls").arg("/does/not/exist").env("LC_ALL", "C").run().unwrap_err();
+        assert_eq!(e.code(), Code::CommandFailed);
+        let child = e.get_child().unwrap();
+        assert_eq!((child.status.as_str(), child.argv[0].as_str()), ("exit 2", "ls"));
+        assert!(child.stderr.contains("No such file"), "{child:?}");
+    }
+
+    #[test]
+    fn a_missing_program_names_its_package() {
+        let e = Cmd::new("/nowhere/mmdebstrap").run().unwrap_err();
+        assert_eq!((e.code(), e.get_hint()), (Code::MissingProgram, Some("apt-get install mmdebstrap")));
+    }
+
+    #[test]
+    fn a_dropped_child_is_gone_with_its_group() {
+        let child = Cmd::new("sleep").arg("100").spawn(Streams::default()).unwrap();
+        let id = super::super::process::ProcessId::of(child.pid()).unwrap();
+        assert!(id.is_alive());
+        drop(child);
+        assert!(!id.is_alive());
+    }
+
+    #[test]
+    fn output_is_bounded() {
+        assert_eq!(Cmd::new("printf").arg("abc").output(3).unwrap(), b"abc");
+        assert!(Cmd::new("printf").arg("abcd").output(3).is_err());
+    }
+
+    #[test]
+    fn a_printed_command_can_be_pasted() {
+        let cmd = Cmd::new("a").args(["b c", "it's", "", "x=1"]).env("K", "v w");
+        assert_eq!(cmd.to_shell(), r"K='v w' a 'b c' 'it'\''s' '' x=1");
+    }
+}

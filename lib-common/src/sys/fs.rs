@@ -1,0 +1,193 @@
+//! File-system calls that std does not have: clones, holes, renames that never replace, durable saves.
+
+#![allow(unsafe_code)]
+
+use crate::error::{Error, Result};
+use fs_err::os::unix::fs::OpenOptionsExt;
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, RenameFlags, fallocate, renameat2};
+use nix::unistd::{Whence, lseek64};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+nix::ioctl_write_int_bad!(
+    /// Shares all blocks of the file given by descriptor: ioctl_ficlone(2).
+    ficlone,
+    nix::request_code_write!(0x94, 9, std::mem::size_of::<nix::libc::c_int>())
+);
+
+/// How a file was copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copied {
+    /// Blocks are shared until written.
+    Reflink,
+    /// Data was copied, holes were kept.
+    Extents,
+}
+
+/// Copies `from` to the new file `to` (mode 0600): as a reflink where the file system can, else extent by extent with
+/// holes kept. Never replaces; on failure `to` is removed.
+pub fn clone_file(from: &Path, to: &Path) -> Result<Copied> {
+    let source = fs_err::File::open(from)?;
+    let target = fs_err::OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+
+    clone_into(source.file(), target.file()).map_err(|e| {
+        let _ = std::fs::remove_file(to);
+        Error::io("copy to", to, &e.into())
+    })
+}
+
+fn clone_into(source: &File, target: &File) -> Result<Copied, Errno> {
+    // SAFETY: both descriptors are open for the whole call.
+    match unsafe { ficlone(target.as_raw_fd(), source.as_raw_fd()) } {
+        Ok(_) => return Ok(Copied::Reflink),
+        Err(Errno::EOPNOTSUPP | Errno::EXDEV | Errno::EINVAL | Errno::ENOTTY | Errno::ENOSYS) => {}
+        Err(e) => return Err(e),
+    }
+    let size = i64::try_from(source.metadata().map_err(errno)?.size()).map_err(|_| Errno::EFBIG)?;
+    nix::unistd::ftruncate(target, size)?;
+    for_each_extent(source, size, |start, end| copy_range(source, target, start, end))?;
+    Ok(Copied::Extents)
+}
+
+/// Calls `f(start, end)` for every stretch of data of a sparse file, in order.
+pub fn for_each_extent(file: &File, size: i64, mut f: impl FnMut(i64, i64) -> Result<(), Errno>) -> Result<(), Errno> {
+    let mut at = 0;
+    while at < size {
+        let start = match lseek64(file, at, Whence::SeekData) {
+            Ok(start) => start,
+            Err(Errno::ENXIO) => break,
+            Err(e) => return Err(e),
+        };
+        let end = lseek64(file, start, Whence::SeekHole)?.min(size);
+        f(start, end)?;
+        at = end;
+    }
+    Ok(())
+}
+
+fn copy_range(source: &File, target: &File, start: i64, end: i64) -> Result<(), Errno> {
+    let (mut from, mut to) = (start, start);
+    while from < end {
+        let want = usize::try_from(end - from).unwrap_or(usize::MAX).min(1 << 30);
+        match nix::fcntl::copy_file_range(source, Some(&mut from), target, Some(&mut to), want) {
+            Ok(0) => return Err(Errno::EIO),
+            Ok(_) => super::signal::check().map_err(|_| Errno::EINTR)?,
+            Err(Errno::EINTR) => super::signal::check().map_err(|_| Errno::EINTR)?,
+            Err(Errno::EXDEV | Errno::EOPNOTSUPP | Errno::ENOSYS) => return copy_by_hand(source, target, from, end),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Where the kernel cannot copy between these two file systems.
+fn copy_by_hand(source: &File, target: &File, mut at: i64, end: i64) -> Result<(), Errno> {
+    use std::os::unix::fs::FileExt;
+    let mut buffer = vec![0; 1 << 20];
+    while at < end {
+        super::signal::check().map_err(|_| Errno::EINTR)?;
+        let want = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+        let n = source.read_at(&mut buffer[..want], at.cast_unsigned()).map_err(errno)?;
+        if n == 0 {
+            return Err(Errno::EIO);
+        }
+        target.write_all_at(&buffer[..n], at.cast_unsigned()).map_err(errno)?;
+        at += i64::try_from(n).map_err(|_| Errno::EFBIG)?;
+    }
+    Ok(())
+}
+
+fn errno(e: std::io::Error) -> Errno {
+    e.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+/// Bytes that a file takes on its file system; 0 where it cannot be asked.
+pub fn allocated_bytes(path: &Path) -> u64 {
+    std::fs::symlink_metadata(path).map_or(0, |m| m.blocks() * 512)
+}
+
+/// Takes space for `bytes` now, so that later appends cannot fail for want of it. A file system that cannot do so is
+/// no error.
+pub fn preallocate(file: &File, bytes: i64) -> Result<()> {
+    match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, bytes) {
+        Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Renames, and fails with `Exists` where `to` is there already: the claim of a name is one system call.
+pub fn rename_new(from: &Path, to: &Path) -> Result<()> {
+    let cwd = nix::fcntl::AT_FDCWD;
+    renameat2(cwd, from, cwd, to, RenameFlags::RENAME_NOREPLACE).map_err(|e| Error::io("rename to", to, &e.into()))
+}
+
+/// Makes what was created, renamed or removed in `dir` durable.
+pub fn sync_dir(dir: &Path) -> Result<()> {
+    Ok(fs_err::File::open(dir)?.sync_all()?)
+}
+
+/// Replaces `path` by `bytes` so that after a crash it is the old or the new content, never a part: a unique temporary
+/// file in the same directory, fsync, rename, fsync of the directory.
+pub fn save(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let io = |e: &std::io::Error| Error::io("save", path, e);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".tmp-").permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    let mut temp = builder.tempfile_in(dir).map_err(|e| io(&e))?;
+    temp.write_all(bytes).and_then(|()| temp.as_file().sync_all()).map_err(|e| io(&e))?;
+    temp.persist(path).map_err(|e| io(&e.error))?;
+    sync_dir(dir)
+}
+
+/// Makes a directory of mode 0700 with its parents; one that is there must be the caller's own and no symlink.
+pub fn private_dir(path: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| Error::io("make", path, &e))?;
+    let meta = fs_err::symlink_metadata(path)?;
+    if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() {
+        let message = format!("{} is not a directory of yours", path.display());
+        return Err(Error::new(crate::Code::Permission, message).detail("path", path.display().to_string()));
+    }
+    Ok(())
+}
+
+/// Free bytes for this user on the file system of `path`.
+pub fn free_bytes(path: &Path) -> Result<u64> {
+    let stat = nix::sys::statvfs::statvfs(path)?;
+    Ok(stat.blocks_available() * stat.fragment_size())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn a_clone_has_the_content_and_the_holes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+        let file = File::create(&a).unwrap();
+        file.set_len(64 << 20).unwrap();
+        file.write_all_at(b"begin", 0).unwrap();
+        file.write_all_at(b"middle", 30 << 20).unwrap();
+        clone_file(&a, &b).unwrap();
+        assert!(std::fs::read(&a).unwrap() == std::fs::read(&b).unwrap());
+        assert!(allocated_bytes(&b) < 1 << 20, "holes were filled: {}", allocated_bytes(&b));
+        assert_eq!(clone_file(&a, &b).unwrap_err().code(), crate::Code::Exists);
+        assert!(b.exists(), "a clone that fails because the target exists leaves it alone");
+    }
+
+    #[test]
+    fn a_rename_never_replaces() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+        std::fs::write(&a, "a").unwrap();
+        std::fs::write(&b, "b").unwrap();
+        assert_eq!(rename_new(&a, &b).unwrap_err().code(), crate::Code::Exists);
+        assert_eq!(std::fs::read(&b).unwrap(), b"b");
+    }
+}

@@ -1,0 +1,131 @@
+//! Locks: `flock` on a file, with a deadline, and the holder's name in the message.
+//!
+//! The kernel frees a lock when its holder dies, so there are no stale ones to break.
+
+use crate::error::{Code, Error, Result};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// A held lock; dropped, it is free. Children do not inherit it (close-on-exec).
+#[derive(Debug)]
+pub struct Lock {
+    file: Flock<File>,
+    path: PathBuf,
+}
+
+impl Lock {
+    /// Makes the lock file where it is missing and takes the lock, waiting at most `wait`. The directory must exist.
+    pub fn take(path: &Path, wait: Duration) -> Result<Self> {
+        let deadline = Instant::now() + wait;
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if let Some(mut lock) = Self::try_once(path)? {
+                lock.sign()?;
+                return Ok(lock);
+            }
+            super::signal::check()?;
+            if Instant::now() >= deadline {
+                return Err(busy(path, wait));
+            }
+            std::thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+
+    /// The lock if nobody holds it.
+    fn try_once(path: &Path) -> Result<Option<Self>> {
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        options.custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC);
+        let file = options.open(path).map_err(|e| Error::io("open the lock", path, &e))?;
+        let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => file,
+            Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => return Ok(None),
+            Err((_, e)) => return Err(Error::io("lock", path, &e.into())),
+        };
+        // Whoever held it may have removed the file (with the VM it belonged to): then this is a lock on nothing.
+        let ours = file.metadata()?;
+        let same = std::fs::metadata(path).is_ok_and(|m| (m.dev(), m.ino()) == (ours.dev(), ours.ino()));
+        Ok(same.then(|| Lock { file, path: path.to_owned() }))
+    }
+
+    /// Writes who holds it, for the message of others.
+    fn sign(&mut self) -> Result<()> {
+        let tool = std::env::args_os().next().map(PathBuf::from);
+        let tool = tool.as_deref().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned());
+        let text = format!("{} {}\n", std::process::id(), tool.unwrap_or_default());
+        let write = |file: &mut File| {
+            file.set_len(0)?;
+            file.seek(SeekFrom::Start(0))?;
+            file.write_all(text.as_bytes())
+        };
+        // A full disk must not stop anybody from locking; the message of others is poorer then.
+        match write(&mut self.file) {
+            Err(e) if e.kind() != std::io::ErrorKind::StorageFull => Err(Error::io("write the lock", &self.path, &e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The lock file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Says that the lock file was renamed with its directory.
+    pub fn moved_to(&mut self, path: PathBuf) {
+        self.path = path;
+    }
+}
+
+/// Whether somebody holds the lock now.
+pub fn is_held(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    Flock::lock(file, FlockArg::LockSharedNonblock).is_err()
+}
+
+fn busy(path: &Path, wait: Duration) -> Error {
+    let mut text = String::new();
+    let _ = File::open(path).and_then(|f| f.take(100).read_to_string(&mut text));
+    let holder = match text.split_whitespace().collect::<Vec<_>>()[..] {
+        [pid, tool] => format!("{tool} (pid {pid})"),
+        _ => "another process".into(),
+    };
+    Error::new(Code::LockBusy, format!("{holder} has held the lock for {} s", wait.as_secs_f32()))
+        .hint("wait for it to end, or set BG_LOCK_WAIT to more seconds")
+        .detail("lock", path.display().to_string())
+        .detail("holder", text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_waits_names_the_first_and_gets_it_after() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = Lock::take(&path, Duration::ZERO).unwrap();
+        assert!(is_held(&path));
+        let e = Lock::take(&path, Duration::from_millis(5)).unwrap_err();
+        assert_eq!(e.code(), Code::LockBusy);
+        assert!(e.message().contains(&format!("pid {}", std::process::id())), "{e}");
+        drop(first);
+        assert!(!is_held(&path));
+        Lock::take(&path, Duration::ZERO).unwrap();
+    }
+
+    #[test]
+    fn a_lock_on_a_removed_file_is_taken_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = Lock::take(&path, Duration::ZERO).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        Lock::take(&path, Duration::ZERO).unwrap();
+        drop(first);
+    }
+}

@@ -1,0 +1,229 @@
+//! Processes of others: who they are, whether they live, and signals that cannot hit a stranger.
+//!
+//! Source of the formats: proc(5), pidfd_open(2).
+
+#![allow(unsafe_code)]
+
+use crate::error::{Code, Error, Result};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// A process, known by more than its pid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessId {
+    /// Its pid.
+    pub pid: i32,
+    /// When it started: clock ticks since boot (`/proc/PID/stat`, field 22).
+    pub start_time: u64,
+    /// `/proc/sys/kernel/random/boot_id` of that boot.
+    pub boot_id: String,
+    /// Its executable.
+    pub exe: PathBuf,
+}
+
+/// This boot's id.
+pub fn boot_id() -> Result<String> {
+    Ok(fs_err::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// Fields of `/proc/PID/stat` that this suite needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// `R`, `S`, `Z`, ….
+    pub state: char,
+    /// The parent's pid.
+    pub ppid: i32,
+    /// User and system time in clock ticks.
+    pub cpu_ticks: u64,
+    /// Clock ticks since boot.
+    pub start_time: u64,
+}
+
+/// `/proc/PID/stat`, or `None` where there is no such process.
+pub fn stat(pid: i32) -> Option<Stat> {
+    parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The command's name stands in parentheses and may hold any character, so fields count from the last `)`.
+fn parse_stat(text: &str) -> Option<Stat> {
+    let fields: Vec<&str> = text[text.rfind(')')? + 1..].split_ascii_whitespace().collect();
+    let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+    Some(Stat {
+        state: fields.first()?.chars().next()?,
+        ppid: fields.get(1)?.parse().ok()?,
+        cpu_ticks: number(14)? + number(15)?,
+        start_time: number(22)?,
+    })
+}
+
+/// Resident memory in bytes (`/proc/PID/statm`), 0 where there is no such process.
+pub fn rss_bytes(pid: i32) -> u64 {
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let pages: u64 = statm.split(' ').nth(1).and_then(|f| f.parse().ok()).unwrap_or(0);
+    pages * page_size()
+}
+
+/// Bytes read from and written to storage (`/proc/PID/io`), zeros where that cannot be read.
+pub fn io_bytes(pid: i32) -> (u64, u64) {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0);
+    (field("read_bytes:"), field("write_bytes:"))
+}
+
+/// Clock ticks as milliseconds.
+pub fn ticks_to_ms(ticks: u64) -> u64 {
+    // SAFETY: sysconf has no preconditions.
+    let per_second = unsafe { nix::libc::sysconf(nix::libc::_SC_CLK_TCK) };
+    ticks * 1000 / u64::try_from(per_second).unwrap_or(100).max(1)
+}
+
+fn page_size() -> u64 {
+    // SAFETY: sysconf has no preconditions.
+    u64::try_from(unsafe { nix::libc::sysconf(nix::libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
+
+/// The arguments of a process, empty where they cannot be read.
+pub fn cmdline(pid: i32) -> Vec<String> {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    bytes.split(|b| *b == 0).filter(|a| !a.is_empty()).map(|a| String::from_utf8_lossy(a).into_owned()).collect()
+}
+
+/// Every pid of this /proc.
+pub fn all_pids() -> Result<Vec<i32>> {
+    let names = fs_err::read_dir("/proc")?.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok());
+    Ok(names.collect())
+}
+
+impl ProcessId {
+    /// The process that has this pid now.
+    pub fn of(pid: i32) -> Result<Self> {
+        let gone = || Error::new(Code::Os, format!("there is no process {pid}"));
+        let start_time = stat(pid).ok_or_else(gone)?.start_time;
+        let exe = exe_of(pid).ok_or_else(gone)?;
+        Ok(ProcessId { pid, start_time, boot_id: boot_id()?, exe })
+    }
+
+    /// Whether that very process lives (a zombie does not).
+    pub fn is_alive(&self) -> bool {
+        let same = |s: Stat| s.start_time == self.start_time && s.state != 'Z' && s.state != 'X';
+        stat(self.pid).is_some_and(same)
+            && boot_id().is_ok_and(|id| id == self.boot_id)
+            && exe_of(self.pid).is_none_or(|exe| exe == self.exe)
+    }
+
+    /// A handle on that very process, or `None` when it is gone: opened first, compared after, so it cannot be another.
+    pub fn open(&self) -> Result<Option<PidFd>> {
+        let Some(fd) = pidfd_open(self.pid)? else { return Ok(None) };
+        Ok(self.is_alive().then_some(PidFd(fd)))
+    }
+}
+
+/// The executable, without the mark of a deleted file: a tool that was rebuilt still runs.
+fn exe_of(pid: i32) -> Option<PathBuf> {
+    let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    match exe.to_str().and_then(|s| s.strip_suffix(" (deleted)")) {
+        Some(path) => Some(PathBuf::from(path)),
+        None => Some(exe),
+    }
+}
+
+/// The executable of a process, where it can be read.
+pub fn executable(pid: i32) -> Option<PathBuf> {
+    exe_of(pid)
+}
+
+/// Whether `exe` is the program `name`, by its last component.
+pub fn is_program(exe: &Path, name: &str) -> bool {
+    exe.file_name().is_some_and(|f| f == name)
+}
+
+fn pidfd_open(pid: i32) -> Result<Option<OwnedFd>> {
+    // SAFETY: a system call with plain integers; a non-negative result is a new descriptor that nobody else owns.
+    let fd = unsafe { nix::libc::syscall(nix::libc::SYS_pidfd_open, pid, 0) };
+    match i32::try_from(fd) {
+        // SAFETY: see above.
+        Ok(fd) if fd >= 0 => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
+        _ if Errno::last() == Errno::ESRCH => Ok(None),
+        _ => Err(Errno::last().into()),
+    }
+}
+
+/// A handle on one process, which its pid's reuse cannot change.
+#[derive(Debug)]
+pub struct PidFd(OwnedFd);
+
+impl PidFd {
+    /// Of a child that has not been reaped.
+    pub fn of_child(pid: i32) -> Result<Self> {
+        pidfd_open(pid)?.map(PidFd).ok_or_else(|| Errno::ESRCH.into())
+    }
+
+    /// Sends a signal; a process that has ended meanwhile is not an error.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let null = std::ptr::null::<u8>();
+        // SAFETY: plain integers and a null siginfo, which asks for the default.
+        let rc =
+            unsafe { nix::libc::syscall(nix::libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), signal as i32, null, 0) };
+        match rc {
+            0 => Ok(()),
+            _ if Errno::last() == Errno::ESRCH => Ok(()),
+            _ => Err(Errno::last().into()),
+        }
+    }
+
+    /// Waits until it has ended, at most `timeout`; says whether it has.
+    pub fn wait(&self, timeout: Duration) -> Result<bool> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let mut fds = vec![PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+            fds.extend(super::signal::fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            let ms = PollTimeout::try_from(left.min(Duration::from_secs(3600))).unwrap_or(PollTimeout::MAX);
+            match poll(&mut fds, ms) {
+                Ok(0) if left.is_zero() => return Ok(false),
+                Ok(_) | Err(Errno::EINTR) => super::signal::check()?,
+                Err(e) => return Err(e.into()),
+            }
+            if fds[0].any() == Some(true) {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+impl AsFd for PidFd {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_name_with_parentheses_and_blanks_does_not_shift_the_fields() {
+        let tail = (1..=52).map(|n| n.to_string()).collect::<Vec<_>>();
+        let stat = parse_stat(&format!("7 (a) b) (c) S {}", tail[3..].join(" "))).unwrap();
+        assert_eq!(stat, Stat { state: 'S', ppid: 4, cpu_ticks: 14 + 15, start_time: 22 });
+        assert_eq!(parse_stat("7 (a"), None);
+        assert_eq!(parse_stat("7 (a) S 1"), None);
+    }
+
+    #[test]
+    fn a_process_is_itself_and_a_changed_start_time_is_somebody_else() {
+        let me = ProcessId::of(i32::try_from(std::process::id()).unwrap()).unwrap();
+        assert!(me.is_alive() && me.open().unwrap().is_some());
+        for other in [
+            ProcessId { start_time: me.start_time + 1, ..me.clone() },
+            ProcessId { boot_id: "another".into(), ..me.clone() },
+            ProcessId { exe: "/bin/other".into(), ..me.clone() },
+        ] {
+            assert!(!other.is_alive() && other.open().unwrap().is_none(), "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! SIGINT and SIGTERM, as a state that long work asks for and a descriptor that waits can poll.
+//!
+//! Signals belong to the process, so this state does too. The first one cancels; what is undone after it runs in a
+//! [`shield`], where nothing is cancelled again.
+
+#![allow(unsafe_code)]
+
+use crate::error::{Code, Error, Result};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+
+static GOT: AtomicI32 = AtomicI32::new(0);
+static FD: AtomicI32 = AtomicI32::new(-1);
+static SHIELDS: AtomicUsize = AtomicUsize::new(0);
+static EVENT: OnceLock<EventFd> = OnceLock::new();
+
+extern "C" fn on_signal(signal: i32) {
+    let _ = GOT.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
+    let one: u64 = 1;
+    // SAFETY: write(2) is async-signal-safe, the buffer is eight live bytes, and the descriptor is never closed.
+    unsafe { nix::libc::write(FD.load(Ordering::SeqCst), (&raw const one).cast(), 8) };
+}
+
+/// Makes SIGINT and SIGTERM cancel instead of kill. To be called once, first thing in `main`.
+pub fn install() -> Result<()> {
+    let event = EVENT.get_or_init(|| {
+        EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).expect("an eventfd can be had")
+    });
+    FD.store(event.as_fd().as_raw_fd(), Ordering::SeqCst);
+    // No SA_RESTART: a blocking read or flock ends with EINTR, and its caller asks `check`.
+    let action = SigAction::new(SigHandler::Handler(on_signal), SaFlags::empty(), SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        // SAFETY: the handler touches atomics and an eventfd only.
+        unsafe { sigaction(signal, &action) }?;
+    }
+    Ok(())
+}
+
+/// The error to end with if a signal came: [`Code::Interrupted`] or [`Code::Terminated`].
+pub fn check() -> Result<()> {
+    if SHIELDS.load(Ordering::SeqCst) > 0 {
+        return Ok(());
+    }
+    match GOT.load(Ordering::SeqCst) {
+        0 => Ok(()),
+        nix::libc::SIGINT => Err(Error::new(Code::Interrupted, "interrupted; what was begun has been undone")),
+        _ => Err(Error::new(Code::Terminated, "terminated; what was begun has been undone")),
+    }
+}
+
+/// Becomes readable when a signal has come; `None` inside a [`shield`] and where nothing was installed.
+pub fn fd() -> Option<BorrowedFd<'static>> {
+    if SHIELDS.load(Ordering::SeqCst) > 0 {
+        return None;
+    }
+    EVENT.get().map(AsFd::as_fd)
+}
+
+/// While it lives, nothing in this process is cancelled: for undoing what was begun.
+#[must_use]
+pub struct Shield(());
+
+/// Begins a shielded stretch.
+pub fn shield() -> Shield {
+    SHIELDS.fetch_add(1, Ordering::SeqCst);
+    Shield(())
+}
+
+impl Drop for Shield {
+    fn drop(&mut self) {
+        SHIELDS.fetch_sub(1, Ordering::SeqCst);
+    }
+}
