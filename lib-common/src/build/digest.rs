@@ -72,11 +72,7 @@ pub struct Hashing<W> {
 impl<W: Write> Hashing<W> {
     /// Wraps `inner`.
     pub fn new(inner: W) -> Self {
-        Hashing {
-            inner,
-            hasher: Sha256::new(),
-            length: 0,
-        }
+        Hashing { inner, hasher: Sha256::new(), length: 0 }
     }
 
     /// The inner writer, the digest of what it was given, and how many bytes that was.
@@ -129,11 +125,7 @@ mod tests {
         fs::write(dir.path().join("b/f"), "abc").unwrap();
         fs::write(dir.path().join("a"), "").unwrap();
         let lines = format!("{ABC} b/f\n{} a\n", of_bytes(b""));
-        assert_eq!(
-            of_tree(dir.path()).unwrap(),
-            of_bytes(lines.as_bytes()),
-            "`ba…` sorts before `e3…`"
-        );
+        assert_eq!(of_tree(dir.path()).unwrap(), of_bytes(lines.as_bytes()), "`ba…` sorts before `e3…`");
         std::os::unix::fs::symlink("a", dir.path().join("link")).unwrap();
         assert_eq!(of_tree(dir.path()).unwrap_err().code(), Code::BadInput);
     }

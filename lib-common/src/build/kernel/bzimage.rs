@@ -51,11 +51,8 @@ pub fn to_vmlinux(image: &Path, out: &Path) -> Result<Vmlinux> {
     let mut start = vec![];
     (&mut input).take(SETUP).read_to_end(&mut start)?;
     let named = || format!("{} is not a kernel that can be used", image.display());
-    let payload = if start.starts_with(b"\x7fELF") {
-        None
-    } else {
-        Some(Payload::find(&start, length).context(named())?)
-    };
+    let payload =
+        if start.starts_with(b"\x7fELF") { None } else { Some(Payload::find(&start, length).context(named())?) };
     let mut output = Hashing::new(BufWriter::with_capacity(1 << 20, fs::File::create_new(out)?));
     let (offset, size) = payload.as_ref().map_or((0, length), |p| (p.offset, p.length));
     input.seek(SeekFrom::Start(offset))?;
@@ -99,9 +96,7 @@ impl Payload {
     fn find(start: &[u8], length: u64) -> Result<Self> {
         if start.get(0x202..0x206) != Some(b"HdrS") {
             let found = unpack::describe(start);
-            return Err(bad(format!(
-                "neither an ELF nor an x86 bzImage (no `HdrS` at 0x202) but {found}"
-            )));
+            return Err(bad(format!("neither an ELF nor an x86 bzImage (no `HdrS` at 0x202) but {found}")));
         }
         let cut = || bad("the bzImage is cut off in its header");
         let protocol = u16_at(start, 0x206).ok_or_else(cut)?;
@@ -131,23 +126,14 @@ impl Payload {
             0 => None,
             place => start.get(0x200 + usize::from(place)..).and_then(release),
         };
-        Ok(Payload {
-            offset,
-            length: size,
-            version,
-        })
+        Ok(Payload { offset, length: size, version })
     }
 }
 
 /// The release at the beginning of `bytes`, such as `6.1.0-9-cloud-amd64`: a word that begins with a digit.
 fn release(bytes: &[u8]) -> Option<String> {
     let allowed = |b: &u8| b.is_ascii_alphanumeric() || b".+~_-".contains(b);
-    let word: Vec<u8> = bytes
-        .iter()
-        .copied()
-        .take_while(allowed)
-        .take(MAX_RELEASE + 1)
-        .collect();
+    let word: Vec<u8> = bytes.iter().copied().take_while(allowed).take(MAX_RELEASE + 1).collect();
     let ended = bytes.get(word.len()).is_some_and(|b| *b == b' ' || *b == 0);
     let fine = ended && word.len() <= MAX_RELEASE && word.first().is_some_and(u8::is_ascii_digit);
     if fine { String::from_utf8(word).ok() } else { None }
@@ -257,11 +243,7 @@ mod tests {
         for before in (1 << 20) - 90..(1 << 20) + 2 {
             let mut bytes = vec![b'L'; before];
             bytes.extend(format!("Linux version {VERSION} (").as_bytes());
-            assert_eq!(
-                banner_version(&mut &bytes[..]).unwrap().as_deref(),
-                Some(VERSION),
-                "{before}"
-            );
+            assert_eq!(banner_version(&mut &bytes[..]).unwrap().as_deref(), Some(VERSION), "{before}");
         }
     }
 
@@ -293,10 +275,7 @@ mod tests {
             (with(0x24b, 0x7f), "cut off"),
             (with(0x24c, 0), "damaged"),
             (bzimage(b"BZh91AY&SY"), "cannot unpack a bzip2 stream"),
-            (
-                bzimage(&pack(Format::Zstd, b"no kernel")),
-                "but something that begins with 6e 6f",
-            ),
+            (bzimage(&pack(Format::Zstd, b"no kernel")), "but something that begins with 6e 6f"),
             (bzimage(&pack(Format::Xz, &kernel(false, VERSION, 0))), "no PVH entry"),
             (kernel(false, VERSION, 0), "no PVH entry"),
             (bzimage(&packed)[..0x210].to_vec(), "cut off in its header"),

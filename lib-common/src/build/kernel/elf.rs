@@ -31,9 +31,7 @@ impl ReadAt for [u8] {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let from = usize::try_from(offset)
-            .ok()
-            .and_then(|o| self.get(o..)?.get(..buffer.len()));
+        let from = usize::try_from(offset).ok().and_then(|o| self.get(o..)?.get(..buffer.len()));
         buffer.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
@@ -111,8 +109,7 @@ impl<'a, R: ReadAt + ?Sized> Elf<'a, R> {
         let names = self.piece(u64_at(names, 24), u64_at(names, 32), "the section names")?;
         let is_it = |header: &&Vec<u8>| {
             let rest = names.get(u32_at(header, 0) as usize..).unwrap_or_default();
-            rest.strip_prefix(name.as_bytes())
-                .is_some_and(|r| r.first() == Some(&0))
+            rest.strip_prefix(name.as_bytes()).is_some_and(|r| r.first() == Some(&0))
         };
         let Some(found) = headers.iter().find(is_it) else {
             return Ok(None);
@@ -127,10 +124,7 @@ impl<'a, R: ReadAt + ?Sized> Elf<'a, R> {
 
     /// A table whose entry size and count the header has at `size_at` and `count_at`; entries are at least `least`.
     fn table(&self, offset: u64, size_at: usize, count_at: usize, least: usize, what: &str) -> Result<Vec<Vec<u8>>> {
-        let (size, count) = (
-            usize::from(u16_at(&self.header, size_at)),
-            usize::from(u16_at(&self.header, count_at)),
-        );
+        let (size, count) = (usize::from(u16_at(&self.header, size_at)), usize::from(u16_at(&self.header, count_at)));
         if count == 0 {
             return Ok(vec![]);
         }
@@ -143,9 +137,7 @@ impl<'a, R: ReadAt + ?Sized> Elf<'a, R> {
 
     fn piece(&self, offset: u64, size: u64, what: &str) -> Result<Vec<u8>> {
         if size > MAX_TABLE || offset.checked_add(size).is_none_or(|end| end > self.length) {
-            return Err(bad(format!(
-                "the ELF is damaged: {what} would lie at {offset}, {size} bytes long"
-            )));
+            return Err(bad(format!("the ELF is damaged: {what} would lie at {offset}, {size} bytes long")));
         }
         let mut bytes = vec![0; size as usize];
         self.source.read_at(&mut bytes, offset)?;
@@ -162,24 +154,14 @@ fn has_note(notes: &[u8], align: usize) -> bool {
             return true;
         }
         let name_end = 12usize.saturating_add(name_size).next_multiple_of(align);
-        let end = name_end
-            .saturating_add(desc_size)
-            .checked_next_multiple_of(align)
-            .unwrap_or(usize::MAX);
+        let end = name_end.saturating_add(desc_size).checked_next_multiple_of(align).unwrap_or(usize::MAX);
         rest = rest.get(end..).unwrap_or_default();
     }
     false
 }
 
 fn machine_name(machine: u16) -> String {
-    let known = [
-        (3, "i386"),
-        (40, "arm"),
-        (183, "aarch64"),
-        (243, "riscv"),
-        (22, "s390"),
-        (21, "ppc64"),
-    ];
+    let known = [(3, "i386"), (40, "arm"), (183, "aarch64"), (243, "riscv"), (22, "s390"), (21, "ppc64")];
     match known.iter().find(|(number, _)| *number == machine) {
         Some((_, name)) => (*name).to_owned(),
         None => format!("machine {machine}"),
@@ -205,9 +187,9 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 
 /// ELF files for the tests of this directory.
 #[cfg(test)]
-pub mod testing {
+pub(super) mod testing {
     /// A kernel: one PT_NOTE with the PVH entry (if `pvh`), a banner, and `filler` bytes that compress badly.
-    pub fn kernel(pvh: bool, version: &str, filler: usize) -> Vec<u8> {
+    pub(in super::super) fn kernel(pvh: bool, version: &str, filler: usize) -> Vec<u8> {
         let mut note = vec![];
         if pvh {
             for word in [4u32, 8, 18] {
@@ -237,7 +219,7 @@ pub mod testing {
     }
 
     /// A module: sections `""`, `.modinfo`, `.shstrtab`; `.modinfo` has `entries`, each ended by a NUL.
-    pub fn module(entries: &[&str]) -> Vec<u8> {
+    pub(in super::super) fn module(entries: &[&str]) -> Vec<u8> {
         let names = b"\0.modinfo\0.shstrtab\0";
         let info: Vec<u8> = entries.iter().flat_map(|e| e.bytes().chain([0])).collect();
         let table = 64 + names.len() + info.len();

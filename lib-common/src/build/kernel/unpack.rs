@@ -52,10 +52,7 @@ const MAGICS: &[(&[u8], &str, Option<Format>)] = &[
 impl Format {
     /// By the first bytes of a stream (6 are enough).
     pub fn detect(start: &[u8]) -> Option<Format> {
-        MAGICS
-            .iter()
-            .find(|(magic, ..)| start.starts_with(magic))
-            .and_then(|(.., format)| *format)
+        MAGICS.iter().find(|(magic, ..)| start.starts_with(magic)).and_then(|(.., format)| *format)
     }
 }
 
@@ -90,10 +87,7 @@ pub fn unpack(input: &mut impl BufRead, out: &mut impl Write, cap: u64) -> Resul
         Format::Gzip => pump(&mut flate2::bufread::GzDecoder::new(&mut *input), &mut sink)?,
         Format::Xz => {
             let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, 0).map_err(|e| damaged(&e.into()))?;
-            pump(
-                &mut liblzma::bufread::XzDecoder::new_stream(&mut *input, stream),
-                &mut sink,
-            )?;
+            pump(&mut liblzma::bufread::XzDecoder::new_stream(&mut *input, stream), &mut sink)?;
         }
         Format::Zstd => {
             let decoder = zstd::stream::read::Decoder::with_buffer(&mut *input).map_err(|e| damaged(&e))?;
@@ -158,9 +152,7 @@ fn lz4_legacy<W: Write>(input: &mut impl BufRead, mut sink: Sink<'_, W>) -> Resu
         }
         let size = size as usize;
         if size > LZ4_BOUND {
-            return Err(bad(format!(
-                "the LZ4 stream is damaged: it has a block of {size} bytes"
-            )));
+            return Err(bad(format!("the LZ4 stream is damaged: it has a block of {size} bytes")));
         }
         packed.resize(size, 0);
         input.read_exact(&mut packed).map_err(|e| damaged(&e))?;
@@ -174,9 +166,7 @@ fn lz4_legacy<W: Write>(input: &mut impl BufRead, mut sink: Sink<'_, W>) -> Resu
 fn check_trailer(says: u32, written: u64) -> Result<()> {
     // The size is kept modulo 2^32; the cap is below that.
     if u64::from(says) != written {
-        return Err(bad(format!(
-            "the compressed stream should unpack to {says} bytes, and unpacks to {written}"
-        )));
+        return Err(bad(format!("the compressed stream should unpack to {says} bytes, and unpacks to {written}")));
     }
     Ok(())
 }
@@ -195,12 +185,12 @@ fn bad(message: impl Into<String>) -> Error {
 
 /// Compressors for the tests of this directory.
 #[cfg(test)]
-pub mod testing {
+pub(super) mod testing {
     use super::*;
 
-    pub const ALL: [Format; 4] = [Format::Gzip, Format::Xz, Format::Zstd, Format::Lz4Legacy];
+    pub(in super::super) const ALL: [Format; 4] = [Format::Gzip, Format::Xz, Format::Zstd, Format::Lz4Legacy];
 
-    pub fn pack(format: Format, bytes: &[u8]) -> Vec<u8> {
+    pub(in super::super) fn pack(format: Format, bytes: &[u8]) -> Vec<u8> {
         match format {
             Format::Gzip => {
                 let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
@@ -243,9 +233,7 @@ mod tests {
 
     /// More than one LZ4 block, and not all the same.
     fn sample() -> Vec<u8> {
-        (0..LZ4_BLOCK + 100_000)
-            .map(|i| (i / 7) as u8 ^ (i >> 13) as u8)
-            .collect()
+        (0..LZ4_BLOCK + 100_000).map(|i| (i / 7) as u8 ^ (i >> 13) as u8).collect()
     }
 
     #[test]
@@ -259,11 +247,7 @@ mod tests {
             assert!(unpacked(&packed, CAP).unwrap() == sample, "{format:?}");
             let at = packed.len() - 4;
             packed[at] ^= 1;
-            assert_eq!(
-                unpacked(&packed, CAP).unwrap_err().code(),
-                Code::BadInput,
-                "a lying trailer, {format:?}"
-            );
+            assert_eq!(unpacked(&packed, CAP).unwrap_err().code(), Code::BadInput, "a lying trailer, {format:?}");
         }
     }
 
@@ -276,11 +260,7 @@ mod tests {
             let mut out = vec![];
             let error = unpack(&mut &packed[..], &mut out, (3 << 20) - 1).unwrap_err();
             assert_eq!(error.code(), Code::BadInput);
-            assert!(
-                error.message().contains("more than 3145727 bytes"),
-                "{}",
-                error.message()
-            );
+            assert!(error.message().contains("more than 3145727 bytes"), "{}", error.message());
             assert!(out.len() < 3 << 20);
         }
     }
@@ -294,10 +274,7 @@ mod tests {
                 match unpacked(&packed[..keep], CAP) {
                     Err(e) => assert_eq!(e.code(), Code::BadInput),
                     // A legacy frame has no end: a bare magic is an empty one.
-                    Ok(out) => assert!(
-                        format == Format::Lz4Legacy && keep == 4 && out.is_empty(),
-                        "{format:?} {keep}"
-                    ),
+                    Ok(out) => assert!(format == Format::Lz4Legacy && keep == 4 && out.is_empty(), "{format:?} {keep}"),
                 }
             }
         }
@@ -305,12 +282,9 @@ mod tests {
 
     #[test]
     fn unknown_streams_are_named() {
-        for (bytes, name) in [
-            (&b"BZh91AY"[..], "bzip2"),
-            (b"\x5d\0\0\x80", "lzma"),
-            (b"\x89LZO\0\r\n", "lzo"),
-            (b"", "empty"),
-        ] {
+        for (bytes, name) in
+            [(&b"BZh91AY"[..], "bzip2"), (b"\x5d\0\0\x80", "lzma"), (b"\x89LZO\0\r\n", "lzo"), (b"", "empty")]
+        {
             let error = unpacked(bytes, CAP).unwrap_err();
             assert_eq!(error.code(), Code::BadInput);
             assert!(error.message().contains(name), "{}", error.message());
@@ -321,12 +295,7 @@ mod tests {
     fn a_huge_block_is_refused_before_it_is_read() {
         let mut bytes = LZ4_MAGIC.to_le_bytes().to_vec();
         bytes.extend([0xff, 0xff, 0xff, 0x7f, 0]);
-        assert!(
-            unpacked(&bytes, CAP)
-                .unwrap_err()
-                .message()
-                .contains("block of 2147483647 bytes")
-        );
+        assert!(unpacked(&bytes, CAP).unwrap_err().message().contains("block of 2147483647 bytes"));
     }
 
     proptest! {
