@@ -114,6 +114,7 @@ struct Sink<'a, W> {
 
 impl<W: Write> Sink<'_, W> {
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        crate::sys::signal::check()?;
         self.written += bytes.len() as u64;
         if self.written > self.cap {
             return Err(bad(format!("the stream unpacks to more than {} bytes", self.cap)));
