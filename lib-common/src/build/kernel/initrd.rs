@@ -159,8 +159,11 @@ mod tests {
         }
     }
 
-    /// Name, mode, device and content of every entry of all archives in `bytes`; what lies between them is zeros.
-    fn read_all(mut bytes: &[u8]) -> Vec<(String, u32, (u32, u32), Vec<u8>)> {
+    /// Name, mode, device and content.
+    type Found<N, C> = (N, u32, (u32, u32), C);
+
+    /// Every entry of all archives in `bytes`; what lies between them is zeros.
+    fn read_all(mut bytes: &[u8]) -> Vec<Found<String, Vec<u8>>> {
         let (mut found, total) = (vec![], bytes.len());
         loop {
             let zeros = bytes.iter().take_while(|b| **b == 0).count();
@@ -199,7 +202,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let bytes = base(dir.path());
         assert!(bytes == base(dir.path()), "the same bytes again");
-        let expected: &[(&str, u32, (u32, u32), &[u8])] = &[
+        let expected: &[Found<&str, &[u8]>] = &[
             ("banger", 0o40700, (0, 0), b""),
             ("banger/modules", 0o40700, (0, 0), b""),
             ("banger/modules/a.ko", 0o100_600, (0, 0), b""),
