@@ -16,7 +16,7 @@ mod machine;
 mod staging;
 
 pub use journal::{Journal, Operation};
-pub use machine::MachineDir;
+pub use machine::{MachineDir, id_of};
 pub use staging::{Staging, remove_by_rename};
 
 use crate::config::Config;
