@@ -132,10 +132,12 @@ fn remind(live: &Live, cx: &mut Context<'_>) {
     let stop = format!("`bg-vm stop {name}` stops it");
     let text = match get_health(&live.vsock, REMINDER).map(|health| health.status) {
         Ok(HealthStatus::Ok) => format!("{name} still runs (healthy); {stop}"),
-        Ok(HealthStatus::Starting) => format!("{name} still runs (its sshd does not answer); {stop}"),
         Ok(HealthStatus::Degraded) => format!("{name} still runs (degraded: `bg-health {name}` says why); {stop}"),
         Err(_) if live.has_ended().unwrap_or(false) => format!("{name} has ended; `bg-vm start {name}` starts it"),
-        Err(_) => format!("{name} still runs, but does not answer: it may be shutting down; {stop}"),
+        // Whoever typed `poweroff` comes by here.
+        Ok(HealthStatus::Starting) | Err(_) => {
+            format!("{name} still runs, but does not answer: it may be shutting down; {stop}")
+        }
     };
     cx.remark(&text);
 }
