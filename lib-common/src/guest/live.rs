@@ -121,7 +121,7 @@ fn crash(exit: Option<&ExitInfo>) -> String {
 pub(crate) mod tests {
     use super::*;
     use crate::config::{Config, Env};
-    use crate::doc::{AbsPath, Kind, ProcessDoc, ShimState, VmmKind, to_json};
+    use crate::doc::{Kind, ProcessDoc, ShimState, to_json};
     use crate::store::Store;
     use crate::sys::cmd::{Child, Cmd, Streams};
     use std::path::Path;
@@ -130,21 +130,10 @@ pub(crate) mod tests {
     pub fn stand_in(vsock: &Path) -> (Child, Vmm) {
         let child = Cmd::new("sleep").arg("600").spawn(Streams::default()).unwrap();
         let id = ProcessId::of(child.pid()).unwrap();
-        let path = |p: &Path| AbsPath::new(p).unwrap();
-        let vmm = Vmm {
-            kind: VmmKind::Qemu,
-            accel: "tcg".into(),
-            chosen_because: "a test".into(),
-            pid: id.pid,
-            start_time: id.start_time,
-            exe: path(&id.exe),
-            shim_pid: id.pid,
-            shim_start_time: id.start_time,
-            boot_id: id.boot_id,
-            cid: 3,
-            vsock: path(vsock),
-            console: path(Path::new("/console.log")),
-        };
+        let section = serde_json::json!({"kind": "qemu", "accel": "tcg", "chosen_because": "a test", "pid": id.pid,
+            "start_time": id.start_time, "exe": id.exe, "shim_pid": id.pid, "shim_start_time": id.start_time,
+            "boot_id": id.boot_id, "cid": 3, "vsock": vsock, "console": "/console.log"});
+        let vmm = serde_json::from_value(section).unwrap();
         (child, vmm)
     }
 

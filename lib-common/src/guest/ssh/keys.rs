@@ -11,10 +11,20 @@ use std::path::PathBuf;
 
 /// A guest's SSH host key.
 pub struct HostKey {
+    private_pem: String,
+    public_line: String,
+}
+
+impl HostKey {
     /// An OpenSSH private key in PEM; a secret.
-    pub private_pem: String,
+    pub fn private_pem(&self) -> &str {
+        &self.private_pem
+    }
+
     /// `ssh-ed25519 …`, without a comment.
-    pub public_line: String,
+    pub fn public_line(&self) -> &str {
+        &self.public_line
+    }
 }
 
 impl fmt::Debug for HostKey {
