@@ -21,6 +21,9 @@ use std::time::Duration;
 /// How much of a child's stderr is kept, in bytes: its end.
 const STDERR_TAIL: usize = 1024;
 
+/// No wait is as long as this; `Instant` can hold it.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// A program, its arguments and what is added to its environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cmd {
@@ -170,13 +173,25 @@ impl Cmd {
         Ok(out)
     }
 
-    /// Runs it with our own streams, in our process group (the terminal's signals reach it), and gives its status.
-    /// Meanwhile SIGINT and SIGTERM do not end us: the program decides.
+    /// Runs it with our own streams, in our process group, and gives its status. The terminal's signals reach it by
+    /// themselves, SIGTERM is handed on, and neither ends the wait: the program decides. Ask [`signal::check`] after.
     pub fn run_foreground(&self, stdin: Stream) -> Result<ExitStatus> {
-        let _shield = signal::shield();
         let mut command = self.command();
+        let before_exec = || Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGHUP)?);
+        // SAFETY: prctl is async-signal-safe.
+        unsafe { command.pre_exec(before_exec) };
         command.stdin(stdio(stdin));
-        command.status().map_err(|e| self.not_started(&e))
+        let mut child = command.spawn().map_err(|e| self.not_started(&e))?;
+        drop(command);
+        let pidfd = PidFd::of_child(pid_of(&child))?;
+        if let Err(e) = pidfd.wait(FOREVER) {
+            if e.code() == Code::Terminated {
+                pidfd.signal(Signal::SIGTERM)?;
+            }
+            let _shield = signal::shield();
+            pidfd.wait(FOREVER)?;
+        }
+        Ok(child.wait()?)
     }
 
     /// Starts it as a process that stays: own session, no descriptors but its streams and `keep` (which becomes
@@ -404,6 +419,13 @@ mod tests {
         assert!(id.is_alive());
         drop(child);
         assert!(!id.is_alive());
+    }
+
+    #[test]
+    fn a_foreground_program_gives_its_status() {
+        let status = |program: &str| Cmd::new(program).run_foreground(Stream::Null).map(|s| s.code());
+        assert_eq!((status("true").unwrap(), status("false").unwrap()), (Some(0), Some(1)));
+        assert_eq!(status("/nowhere/ssh").unwrap_err().code(), Code::MissingProgram);
     }
 
     #[test]

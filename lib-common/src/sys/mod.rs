@@ -9,6 +9,8 @@ pub mod guest_signal;
 #[cfg(feature = "host")]
 pub mod lock;
 #[cfg(feature = "host")]
+pub mod poll;
+#[cfg(feature = "host")]
 pub mod process;
 #[cfg(feature = "host")]
 pub mod signal;
