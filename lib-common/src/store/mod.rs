@@ -15,7 +15,7 @@ mod journal;
 mod machine;
 mod staging;
 
-pub use journal::{Journal, Operation};
+pub use journal::{Journal, Operation, end_shim};
 pub use machine::MachineDir;
 pub use staging::{Staging, remove_by_rename};
 

@@ -9,4 +9,10 @@ pub mod lock;
 #[cfg(feature = "host")]
 pub mod process;
 #[cfg(feature = "host")]
+pub mod program;
+#[cfg(feature = "host")]
 pub mod signal;
+#[cfg(feature = "host")]
+pub mod socket;
+#[cfg(feature = "host")]
+pub mod wait;
