@@ -13,4 +13,10 @@ pub mod poll;
 #[cfg(feature = "host")]
 pub mod process;
 #[cfg(feature = "host")]
+pub mod program;
+#[cfg(feature = "host")]
 pub mod signal;
+#[cfg(feature = "host")]
+pub mod socket;
+#[cfg(feature = "host")]
+pub mod wait;
