@@ -21,6 +21,9 @@ use std::time::Duration;
 /// How much of a child's stderr is kept, in bytes: its end.
 const STDERR_TAIL: usize = 1024;
 
+/// How long a child may take to end after SIGTERM.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// A program, its arguments and what is added to its environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cmd {
@@ -29,6 +32,7 @@ pub struct Cmd {
     env: Vec<(OsString, OsString)>,
     dir: Option<PathBuf>,
     death_signal: Option<i32>,
+    grace: Duration,
 }
 
 /// Where a standard stream of a child leads.
@@ -71,7 +75,7 @@ impl Default for Streams {
 impl Cmd {
     /// A command; a program without `/` is looked up in `PATH`.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Cmd { program: program.into(), args: vec![], env: vec![], dir: None, death_signal: None }
+        Cmd { program: program.into(), args: vec![], env: vec![], dir: None, death_signal: None, grace: GRACE }
     }
 
     /// With one more argument.
@@ -106,6 +110,14 @@ impl Cmd {
     #[must_use]
     pub fn death_signal(mut self, signal: Signal) -> Self {
         self.death_signal = Some(signal as i32);
+        self
+    }
+
+    /// May take this long to end after SIGTERM, instead of two seconds, before it gets SIGKILL: for a program that has
+    /// much to clean up.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
         self
     }
 
@@ -252,7 +264,7 @@ fn package_of(program: &str) -> Option<&'static str> {
     })
 }
 
-/// A running child and its only owner: dropped, it is ended (SIGTERM, after two seconds SIGKILL) and reaped, with its
+/// A running child and its only owner: dropped, it is ended (SIGTERM, after [`Cmd::grace`] SIGKILL) and reaped, with its
 /// process group.
 #[derive(Debug)]
 pub struct Child {
@@ -330,7 +342,7 @@ impl Drop for Child {
         let group = Pid::from_raw(self.pid());
         // Not reaped yet, so neither the pid nor the group's id can belong to anybody else.
         let _ = killpg(group, Signal::SIGTERM);
-        if !self.pidfd.wait(Duration::from_secs(2)).unwrap_or(false) {
+        if !self.pidfd.wait(self.cmd.grace).unwrap_or(false) {
             let _ = killpg(group, Signal::SIGKILL);
         }
         let _ = self.inner.wait();
