@@ -127,7 +127,8 @@ fn mke2fs(path: &Path, format: Format<'_>, from_tar: bool) -> Cmd {
         .args(["-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-i", "16384", "-m", "0", "-O", FEATURES])
         .args(["-L", format.label, "-U", &uuid, "-E", &extended])
         .env("SOURCE_DATE_EPOCH", format.epoch.to_string())
-        .env("LC_ALL", "C");
+        // libarchive reads names in the locale's character set, and refuses what C cannot say.
+        .env("LC_ALL", "C.UTF-8");
     if from_tar { cmd.args(["-d", "-"]) } else { cmd }.arg(path)
 }
 

@@ -36,9 +36,9 @@ pub enum Stopped {
 type Result<T> = std::result::Result<T, Stopped>;
 
 /// Copies the tar `input` to `output` with `added` in it. What is added has the time `epoch`, in seconds since 1970.
-pub fn filter(input: impl Read, output: impl Write, added: &[Added], epoch: u64) -> Result<Passed> {
+pub fn filter(mut input: impl Read, output: impl Write, added: &[Added], epoch: u64) -> Result<Passed> {
     let mut pass = Pass::new(output, added, epoch);
-    let mut archive = Archive::new(input);
+    let mut archive = Archive::new(&mut input);
     // The raw header blocks of the coming entry, and what they say of it.
     let mut prefix = Prefix::default();
     for entry in archive.entries().map_err(broken)?.raw(true) {
@@ -55,6 +55,8 @@ pub fn filter(input: impl Read, output: impl Write, added: &[Added], epoch: u64)
             }
         }
     }
+    // A tar is padded after its end; a program that cannot write that has failed.
+    io::copy(&mut input, &mut io::sink()).map_err(broken)?;
     pass.finish()
 }
 

@@ -29,6 +29,8 @@ fn tar() -> Vec<u8> {
     tar.append_pax_extensions([("SCHILY.xattr.security.capability", &capability[..])]).unwrap();
     tar.append_data(&mut header(EntryType::Regular, 0o4755, 4), "d/setuid", &b"data"[..]).unwrap();
     tar.append_link(&mut header(EntryType::Link, 0o4755, 0), "d/hard", "d/setuid").unwrap();
+    tar.append_data(&mut header(EntryType::Regular, 0o644, 0), "d/F\u{151}tan\u{fa}s\u{ed}tv\u{e1}ny", io::empty())
+        .unwrap();
     tar.append_link(&mut header(EntryType::Symlink, 0o777, 0), "soft", "d/setuid").unwrap();
     let mut device = header(EntryType::Char, 0o666, 0);
     device.set_device_major(1).unwrap();
@@ -64,6 +66,7 @@ fn owners_modes_links_devices_and_capabilities_get_there_and_equal_input_gives_e
     }
     let root = debugfs(&one, "stat /");
     assert!(root.contains("Mode:  0700") && root.contains("User:     0   Group:     0"), "{root}");
+    assert!(debugfs(&one, "stat /d/F\u{151}tan\u{fa}s\u{ed}tv\u{e1}ny").contains("Type: regular"));
     assert!(debugfs(&one, "stat /null").contains("Device major/minor number: 01:03"));
     assert!(debugfs(&one, "stat /soft").contains("Fast link dest: \"d/setuid\""));
     let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();

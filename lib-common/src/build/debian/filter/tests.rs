@@ -168,3 +168,13 @@ fn damaged_tars_are_errors_that_name_the_end_that_broke() {
     assert!(matches!(filter(&fine[..], &mut full, &[], 0).unwrap_err(), Stopped::Output(_)));
     assert_eq!(run(&[], &[]).1.entries, 0, "no stream at all: the program's status tells why");
 }
+
+#[test]
+fn the_padding_after_the_end_is_read_too() {
+    let mut tar = vec![];
+    file(&mut tar, "./a", b"a");
+    tar.resize(tar.len() + 200 * 512, 0);
+    let mut input = &tar[..];
+    filter(&mut input, io::sink(), &[], 0).unwrap();
+    assert_eq!(input.len(), 0, "mmdebstrap would end with SIGPIPE");
+}
