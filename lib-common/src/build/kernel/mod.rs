@@ -48,12 +48,17 @@ pub struct Places {
     pub agent: PathBuf,
     /// apt's package lists.
     pub apt_lists: PathBuf,
+    /// depmod; it need not be there.
+    pub depmod: PathBuf,
 }
 
 impl Places {
     /// As configured.
     pub fn of(config: &Config) -> Result<Self> {
+        // An ordinary user's PATH has no sbin on Debian, and depmod needs no privilege here.
+        let sbin = Path::new("/usr/sbin/depmod");
         Ok(Places {
+            depmod: if sbin.is_file() { sbin.into() } else { "depmod".into() },
             cache_dir: config.cache_dir.clone(),
             agent: config.agent_path()?,
             apt_lists: PathBuf::from("/var/lib/apt/lists"),
