@@ -1,6 +1,6 @@
 //! bg-seed: build, check. (clone is `machine::clone`: it claims a VM's name.)
 
-use crate::build::digest;
+use crate::digest;
 use crate::cli::{Answer, Context, Source};
 use crate::disk::seed;
 use crate::doc::{Check, Disks, Document, Kind, Name, Report, Rootfs, Seed, SeedSize, to_json};
