@@ -13,8 +13,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// The sizes that are made unless others are asked for, in bytes. Between them a smaller one is grown, in 40 ms. A file
-/// takes 2 and 7 MB of the host's disk, most of it the list of free blocks; what costs is its digest, since holes are
-/// zeros there: 0.7 s for each GiB.
+/// takes 2 and 7 MB of the host's disk, most of it the list of free blocks.
 pub const DEFAULT_SIZES: &[u64] = &[2 << 30, 8 << 30];
 
 /// Where the image keeps what goes into a work disk.
