@@ -1,1 +1,6 @@
 //! Kernel bundles, root file systems, package manifests: what an image is made of.
+//!
+//! Nothing here starts a program but through `sys::cmd`, and nothing here prints.
+
+pub mod digest;
+pub mod kernel;

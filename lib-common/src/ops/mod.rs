@@ -5,7 +5,6 @@ pub mod audit;
 pub mod gc;
 pub mod health;
 pub mod image;
-pub mod kernel;
 pub mod machine;
 pub mod register;
 pub mod rootfs;

@@ -4,6 +4,8 @@
 pub mod cmd;
 #[cfg(feature = "host")]
 pub mod fs;
+#[cfg(feature = "guest")]
+pub mod guest_signal;
 #[cfg(feature = "host")]
 pub mod lock;
 #[cfg(feature = "host")]
