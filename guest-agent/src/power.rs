@@ -75,11 +75,10 @@ fn mark(path: &str, mode: u32) -> Result<()> {
     Ok(())
 }
 
+/// A reset wherever soft-off is not known to work: a VMM told not to restart ends on both, but a halt ends nothing.
 fn end_of_machine() -> End {
     match fs_err::read("/sys/firmware/acpi/tables/DSDT") {
         Ok(dsdt) if has_soft_off(&dsdt) => End::PowerOff,
-        // A kernel that shows no tables although it may have S5: a power-off at worst halts, as a reset at worst restarts.
-        // Without ACPI there is no S5.
         _ => End::Reset,
     }
 }

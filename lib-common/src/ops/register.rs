@@ -102,7 +102,7 @@ impl Copy<'_> {
         kernel.vmlinux = self.file(&kernel.vmlinux, "vmlinux", &vmlinux)?;
         kernel.initrd = self.file(&kernel.initrd, "initrd", &initrd)?;
         if let Some((from, digest)) = modules {
-            kernel.modules = Some(self.tree(&from, &kernel.version, &digest)?);
+            kernel.modules = Some(self.tree(&from, &digest)?);
         }
         Ok(())
     }
@@ -115,15 +115,16 @@ impl Copy<'_> {
         }
         let to = self.staging.path().join(name);
         clone_file(from, &to)?;
-        same(from, &digest::file(&to)?, expected)?;
+        same(from, &digest::of_file(&to)?, expected)?;
         AbsPath::new(self.home.join(name))
     }
 
-    fn tree(&self, from: &AbsPath, version: &str, expected: &Digest) -> Result<AbsPath> {
-        let relative = Path::new("modules/lib/modules").join(crate::build::kernel::checked_version(version)?);
+    fn tree(&self, from: &AbsPath, expected: &Digest) -> Result<AbsPath> {
+        // The last component is the kernel's release, where depmod and the guest look for it.
+        let relative = Path::new("modules/lib/modules").join(from.file_name().unwrap_or("unnamed".as_ref()));
         let to = self.staging.path().join(&relative);
         copy_tree(from, &to)?;
-        same(from, &digest::tree(&to)?, expected)?;
+        same(from, &digest::of_tree(&to)?, expected)?;
         AbsPath::new(self.home.join(relative))
     }
 }

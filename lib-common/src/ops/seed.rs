@@ -57,7 +57,7 @@ fn into_cache(cx: &mut Context<'_>, mut doc: Document, sizes: &[u64]) -> Result<
 
 fn described(dir: &std::path::Path, size_bytes: u64) -> Result<SeedSize> {
     let path = dir.join(format!("seed-{size_bytes}.ext4"));
-    Ok(SeedSize { size_bytes, digest: digest::file(&path)?, path: crate::doc::AbsPath::new(path)? })
+    Ok(SeedSize { size_bytes, digest: digest::of_file(&path)?, path: crate::doc::AbsPath::new(path)? })
 }
 
 fn into_store(cx: &mut Context<'_>, name: &Name, sizes: &[u64]) -> Result<Document> {
