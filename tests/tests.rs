@@ -1,0 +1,11 @@
+//! Every test of the suite in one program, which links once. `tests/support` has what they share.
+
+mod contract;
+mod golden;
+mod invariants;
+mod machines;
+mod manual;
+mod register;
+mod schemas;
+mod size;
+mod support;
