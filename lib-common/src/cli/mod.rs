@@ -86,6 +86,18 @@ pub fn main<A: Parser>(tool: &'static str, run: fn(A, &mut Context<'_>) -> Resul
     ExitCode::from(run_with(tool, run, io))
 }
 
+/// Runs an internal tool: it reads no configuration and no stdin, prints nothing but its error, and takes what it has
+/// to know from its arguments.
+pub fn internal<A: Parser>(tool: &'static str, run: fn(A) -> Result<()>) -> ExitCode {
+    let result = match A::try_parse() {
+        Ok(args) => signal::install().and_then(|()| run(args)),
+        Err(e) if e.use_stderr() => Err(usage(&e)),
+        Err(help) => help.print().map_err(|e| closed(&e)),
+    };
+    let report = |e: &Error| output::report(tool, e, &mut std::io::stderr(), std::io::stderr().is_terminal());
+    ExitCode::from(result.map_or_else(|e| report(&e), |()| 0))
+}
+
 /// Runs a tool on given streams and gives its exit status.
 pub fn run_with<A: Parser>(tool: &'static str, run: fn(A, &mut Context<'_>) -> Result<Answer>, io: Io<'_>) -> u8 {
     let Io { args, env, root, stdin, mut stdout, mut stderr } = io;

@@ -35,6 +35,12 @@ impl Context<'_> {
         &mut self.stdout
     }
 
+    /// The process's own stdin and stdout as they are, for a relay of bytes. Nothing was read from the one, and
+    /// nothing may be held for the other.
+    pub fn standard_streams(&self) -> (std::io::Stdin, std::io::Stdout) {
+        (std::io::stdin(), std::io::stdout())
+    }
+
     /// A remark on stderr, with the tool's name; it is not an error.
     pub fn remark(&mut self, text: &str) {
         let _ = writeln!(self.stderr, "{}: {}", self.tool, printable(text));

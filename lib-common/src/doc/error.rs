@@ -1,7 +1,7 @@
 //! `Error`: the last line of stderr of a tool that failed.
 
 use super::API_VERSION;
-use crate::error::Error;
+use crate::error::{ChildFailure, Code, Error};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -67,5 +67,41 @@ impl ErrorDoc {
             hint: error.get_hint().map(str::to_owned),
             details,
         }
+    }
+}
+
+/// The error as it was where it happened, for a tool that passes it on. A code of a newer suite is a bug of the pair.
+impl From<ErrorDoc> for Error {
+    fn from(doc: ErrorDoc) -> Self {
+        let code = Code::ALL.iter().copied().find(|c| c.as_str() == doc.code).unwrap_or(Code::Internal);
+        let mut error = doc.causes.into_iter().fold(Error::new(code, doc.message), Error::also);
+        if let Some(hint) = doc.hint {
+            error = error.hint(hint);
+        }
+        for (key, value) in doc.details {
+            error = match (key.as_str(), value) {
+                ("child", value) => match serde_json::from_value(value) {
+                    Ok(ChildDoc { argv, status, stderr }) => error.child(ChildFailure { argv, status, stderr }),
+                    Err(_) => error,
+                },
+                (_, Value::String(text)) => error.detail(&key, text),
+                _ => error,
+            };
+        }
+        error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_survives_its_way_through_a_pipe() {
+        let child = ChildFailure { argv: vec!["a".into()], status: "exit 1".into(), stderr: "no".into() };
+        let error = Error::new(Code::VmmFailed, "it died").also("so it was").hint("do this").detail("path", "/x");
+        let doc = ErrorDoc::new("bg-test", &error.child(child));
+        let back = ErrorDoc::new("bg-test", &Error::from(doc.clone()));
+        assert_eq!(back, doc);
     }
 }

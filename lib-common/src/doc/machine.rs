@@ -139,6 +139,27 @@ pub enum VmmKind {
     Qemu,
 }
 
+/// On what a guest's processors run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Accel {
+    /// The host's own, by `/dev/kvm`.
+    Kvm,
+    /// QEMU's software emulation: 10 to 50 times slower.
+    Tcg,
+}
+
+impl Accel {
+    /// `kvm` or `tcg`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Accel::Kvm => "kvm",
+            Accel::Tcg => "tcg",
+        }
+    }
+}
+
 /// The running VMM. A process is known by pid, start time, boot id and executable together, never by a pid alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
@@ -146,8 +167,8 @@ pub enum VmmKind {
 pub struct Vmm {
     /// Which one.
     pub kind: VmmKind,
-    /// `kvm` or `tcg`.
-    pub accel: String,
+    /// On what its processors run.
+    pub accel: Accel,
     /// Why this one, in words.
     pub chosen_because: String,
     /// The VMM's process.

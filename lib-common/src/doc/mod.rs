@@ -11,6 +11,7 @@ mod image;
 mod journal;
 mod machine;
 mod report;
+mod shim;
 mod types;
 
 pub use error::{ChildDoc, ErrorDoc};
@@ -20,9 +21,11 @@ pub use identity::{HEALTH_PORT, IDENTITY_PATH, Identity, MODULES_DIR, MODULES_LI
 pub use image::{Image, Kernel, ManifestEntry, Registered, Rootfs, Seed, SeedSize, Timing};
 pub use journal::{JournalLine, ProcessDoc, ShimState, Undo};
 pub use machine::{
-    CloneMethod, Disk, Disks, ExitInfo, Guest, ImageRef, Machine, Spec, State, Stats, Status, Vmm, VmmChoice, VmmKind,
+    Accel, CloneMethod, Disk, Disks, ExitInfo, Guest, ImageRef, Machine, Spec, State, Stats, Status, Vmm, VmmChoice,
+    VmmKind,
 };
 pub use report::{Check, Report};
+pub use shim::{Launch, LaunchDisk, ShimReply};
 pub use types::{AbsPath, Digest, Name};
 
 use crate::error::{Code, Error, Result};

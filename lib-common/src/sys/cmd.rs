@@ -21,12 +21,16 @@ use std::time::Duration;
 /// How much of a child's stderr is kept, in bytes: its end.
 const STDERR_TAIL: usize = 1024;
 
+/// No wait is as long as this; `Instant` can hold it.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// A program, its arguments and what is added to its environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cmd {
     program: PathBuf,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
+    only_env: bool,
     dir: Option<PathBuf>,
     death_signal: Option<i32>,
 }
@@ -71,7 +75,7 @@ impl Default for Streams {
 impl Cmd {
     /// A command; a program without `/` is looked up in `PATH`.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Cmd { program: program.into(), args: vec![], env: vec![], dir: None, death_signal: None }
+        Cmd { program: program.into(), args: vec![], env: vec![], only_env: false, dir: None, death_signal: None }
     }
 
     /// With one more argument.
@@ -92,6 +96,13 @@ impl Cmd {
     #[must_use]
     pub fn env(mut self, key: &str, value: impl AsRef<OsStr>) -> Self {
         self.env.push((key.into(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Without our environment: with what [`Cmd::env`] adds and nothing else.
+    #[must_use]
+    pub fn only_env(mut self) -> Self {
+        self.only_env = true;
         self
     }
 
@@ -170,13 +181,25 @@ impl Cmd {
         Ok(out)
     }
 
-    /// Runs it with our own streams, in our process group (the terminal's signals reach it), and gives its status.
-    /// Meanwhile SIGINT and SIGTERM do not end us: the program decides.
+    /// Runs it with our own streams, in our process group, and gives its status. The terminal's signals reach it by
+    /// themselves, SIGTERM is handed on, and neither ends the wait: the program decides. Ask [`signal::check`] after.
     pub fn run_foreground(&self, stdin: Stream) -> Result<ExitStatus> {
-        let _shield = signal::shield();
         let mut command = self.command();
+        let before_exec = || Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGHUP)?);
+        // SAFETY: prctl is async-signal-safe.
+        unsafe { command.pre_exec(before_exec) };
         command.stdin(stdio(stdin));
-        command.status().map_err(|e| self.not_started(&e))
+        let mut child = command.spawn().map_err(|e| self.not_started(&e))?;
+        drop(command);
+        let pidfd = PidFd::of_child(pid_of(&child))?;
+        if let Err(e) = pidfd.wait(FOREVER) {
+            if e.code() == Code::Terminated {
+                pidfd.signal(Signal::SIGTERM)?;
+            }
+            let _shield = signal::shield();
+            pidfd.wait(FOREVER)?;
+        }
+        Ok(child.wait()?)
     }
 
     /// Starts it as a process that stays: own session, no descriptors but its streams and `keep` (which becomes
@@ -184,6 +207,9 @@ impl Cmd {
     pub fn spawn_detached(&self, streams: Streams, keep: OwnedFd) -> Result<i32> {
         let mut command = self.command();
         let fd = keep.as_raw_fd();
+        // Takes 3 where that is free, so that the pipe by which `spawn` learns of a failed exec cannot get it: dup2
+        // below would replace it.
+        let _takes_three = File::open("/dev/null");
         let before_exec = move || {
             nix::unistd::setsid()?;
             // SAFETY: dup2 onto 3 clears close-on-exec there; 3 is either free or a descriptor of ours that is
@@ -208,6 +234,9 @@ impl Cmd {
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
+        if self.only_env {
+            command.env_clear();
+        }
         command.args(&self.args).envs(self.env.iter().map(|(k, v)| (k, v)));
         if let Some(dir) = &self.dir {
             command.current_dir(dir);
@@ -220,36 +249,15 @@ impl Cmd {
     }
 
     fn not_started(&self, e: &std::io::Error) -> Error {
-        let name = self.name();
         if e.kind() != std::io::ErrorKind::NotFound {
             return self.failed_with("cannot start", e);
         }
-        let error = Error::new(Code::MissingProgram, format!("the program `{name}` is not installed"));
-        match package_of(&name) {
-            Some(package) => error.hint(format!("apt-get install {package}")),
-            None => error,
-        }
-        .detail("program", self.program.display().to_string())
+        super::program::missing(&self.program)
     }
 
     fn failed_with(&self, what: &str, e: &std::io::Error) -> Error {
         Error::new(Code::Os, format!("{what} {}", self.name())).because(e).detail("command", self.to_shell())
     }
-}
-
-/// The Debian package that has a program.
-fn package_of(program: &str) -> Option<&'static str> {
-    Some(match program {
-        "mke2fs" | "resize2fs" | "e2fsck" | "debugfs" => "-t bookworm-backports e2fsprogs libarchive13",
-        "mmdebstrap" => "mmdebstrap",
-        "qemu-system-x86_64" => "-t bookworm-backports qemu-system-x86",
-        "qemu-system-aarch64" => "-t bookworm-backports qemu-system-arm",
-        "ssh" => "openssh-client",
-        "depmod" => "kmod",
-        "apt-get" | "apt-cache" => "apt",
-        "dpkg-deb" => "dpkg",
-        _ => return None,
-    })
 }
 
 /// A running child and its only owner: dropped, it is ended (SIGTERM, after two seconds SIGKILL) and reaped, with its
@@ -404,6 +412,13 @@ mod tests {
         assert!(id.is_alive());
         drop(child);
         assert!(!id.is_alive());
+    }
+
+    #[test]
+    fn a_foreground_program_gives_its_status() {
+        let status = |program: &str| Cmd::new(program).run_foreground(Stream::Null).map(|s| s.code());
+        assert_eq!((status("true").unwrap(), status("false").unwrap()), (Some(0), Some(1)));
+        assert_eq!(status("/nowhere/ssh").unwrap_err().code(), Code::MissingProgram);
     }
 
     #[test]

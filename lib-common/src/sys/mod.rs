@@ -9,6 +9,14 @@ pub mod guest_signal;
 #[cfg(feature = "host")]
 pub mod lock;
 #[cfg(feature = "host")]
+pub mod poll;
+#[cfg(feature = "host")]
 pub mod process;
 #[cfg(feature = "host")]
+pub mod program;
+#[cfg(feature = "host")]
 pub mod signal;
+#[cfg(feature = "host")]
+pub mod socket;
+#[cfg(feature = "host")]
+pub mod wait;

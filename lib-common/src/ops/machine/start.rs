@@ -3,12 +3,12 @@
 use super::create::own_disks;
 use super::{current, is_running, targets};
 use crate::cli::{Answer, Context, Source};
-use crate::doc::{AbsPath, Document, Guest, Identity, ImageRef, Kind, Name, Spec, Undo, Vmm};
+use crate::doc::{AbsPath, Accel, Document, Guest, Identity, Kind, Launch, LaunchDisk, Name, Spec, Undo, Vmm};
 use crate::error::{Code, Error, Result};
 use crate::guest::ssh::keys;
 use crate::store::{MachineDir, Operation, id_of};
 use crate::sys::lock::Lock;
-use crate::vmm::{self, Launch};
+use crate::vmm;
 use std::path::PathBuf;
 
 /// A VM whose lock is held and whose operation is open.
@@ -86,15 +86,17 @@ pub(super) fn launch(cx: &mut Context<'_>, mut doc: Document, claimed: Claimed) 
     cx.stages.begin("identity");
     let identity = identity(cx, &mut doc, &machine)?;
     cx.stages.begin("vmm_choice");
-    let choice = vmm::choose(&cx.config, spec.vmm)?;
-    if choice.accel == "tcg" {
+    let choice = vmm::choose(spec.vmm)?;
+    if choice.accel == Accel::Tcg {
         cx.remark(&format!("slow: {}", choice.chosen_because));
     }
-    let launch = launch_plan(cx, &doc, &machine, (choice, identity))?;
+    let programs = vmm::Programs::find(&cx.config)?;
+    let shim = programs.shim.clone();
+    let launch = launch_plan(cx, &doc, &machine, (choice, programs))?;
     cx.stages.begin("journal");
     operation.intend(Undo::StopVm { runtime_dir: launch.runtime_dir.clone() })?;
     remove_if_there(&machine.exit_file())?;
-    let started = vmm::start(&launch, &cx.config, &mut cx.stages)?;
+    let started = vmm::start(&launch, &identity, &shim, &mut cx.stages)?;
     cx.stages.begin("record");
     doc.set::<Vmm>(started.vmm());
     doc.append_timings(&cx.stages.take())?;
@@ -109,27 +111,33 @@ fn launch_plan(
     cx: &Context<'_>,
     doc: &Document,
     machine: &MachineDir,
-    (choice, identity): (vmm::Choice, Identity),
+    (choice, programs): (vmm::Choice, vmm::Programs),
 ) -> Result<Launch> {
-    let (spec, image): (Spec, ImageRef) = (doc.require()?, doc.require()?);
-    let id = id_of(doc)?;
-    let abs = |name: &str| AbsPath::new(machine.file(name));
-    vmm::plan(
-        vmm::Wanted {
-            runtime_dir: machine.runtime_dir(&id)?,
-            machine_dir: AbsPath::new(machine.path())?,
-            machine_id: id,
-            name: machine.name().clone(),
-            arch: image.kernel.arch.clone(),
-            vmlinux: abs("vmlinux")?,
-            initrd: abs("initrd")?,
-            disks: own_disks(doc, machine)?,
-            spec,
-            identity,
-        },
-        choice,
-        &cx.config,
-    )
+    let spec: Spec = doc.require()?;
+    let disks = own_disks(doc, machine)?;
+    let machine_id = id_of(doc)?;
+    let own = |name: &str| AbsPath::new(machine.file(name));
+    let disk = |path| LaunchDisk { path, read_only: false };
+    Ok(Launch {
+        runtime_dir: machine.runtime_dir(&machine_id)?,
+        machine_id,
+        name: machine.name().clone(),
+        kind: choice.kind,
+        accel: choice.accel,
+        chosen_because: choice.chosen_because,
+        vcpu: spec.vcpu,
+        memory_mib: spec.memory_mib,
+        kernel: own("vmlinux")?,
+        initrd: own("initrd")?,
+        disks: vec![disk(disks.root.path), disk(disks.work.path)],
+        cid: vmm::CID,
+        console: AbsPath::new(machine.console())?,
+        console_bytes: cx.config.console_bytes,
+        exit_file: AbsPath::new(machine.exit_file())?,
+        log: own("shim.log")?,
+        vmm_program: programs.vmm,
+        vsock_program: programs.vsock,
+    })
 }
 
 /// Host key and `guest` section: made with the VM, kept for its life.

@@ -1,0 +1,60 @@
+//! Where programs are, and which Debian package has one that is missing.
+
+use crate::error::{Code, Error, Result};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// The absolute path of a program: a path as it is, a name by `PATH`. For a program that another process will start,
+/// in another directory. [`Code::MissingProgram`] names the package that has it.
+pub fn find(program: &Path) -> Result<PathBuf> {
+    let executable =
+        |p: &PathBuf| std::fs::metadata(p).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+    let found = if program.components().count() > 1 {
+        std::path::absolute(program).ok().filter(executable)
+    } else {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        // An empty entry is the working directory: not a place to take programs from.
+        std::env::split_paths(&path).filter(|dir| dir.is_absolute()).map(|dir| dir.join(program)).find(executable)
+    };
+    found.ok_or_else(|| missing(program))
+}
+
+/// The error for a program that is not there.
+pub fn missing(program: &Path) -> Error {
+    let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned();
+    let error = Error::new(Code::MissingProgram, format!("the program `{name}` is not installed"));
+    match package_of(&name) {
+        Some(package) => error.hint(format!("apt-get install {package}")),
+        None => error,
+    }
+    .detail("program", program.display().to_string())
+}
+
+/// The Debian package that has a program.
+fn package_of(program: &str) -> Option<&'static str> {
+    Some(match program {
+        "mke2fs" | "resize2fs" | "e2fsck" | "debugfs" => "-t bookworm-backports e2fsprogs libarchive13",
+        "mmdebstrap" => "mmdebstrap",
+        "qemu-system-x86_64" => "-t bookworm-backports qemu-system-x86",
+        "qemu-system-aarch64" => "-t bookworm-backports qemu-system-arm",
+        "ssh" => "openssh-client",
+        "depmod" => "kmod",
+        "apt-get" | "apt-cache" => "apt",
+        "dpkg-deb" => "dpkg",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_found_in_path_and_a_file_that_cannot_run_is_no_program() {
+        assert!(find(Path::new("sh")).unwrap().is_absolute());
+        let e = find(Path::new("/etc/passwd")).unwrap_err();
+        assert_eq!(e.code(), Code::MissingProgram);
+        let e = find(Path::new("/nowhere/qemu-system-x86_64")).unwrap_err();
+        assert!(e.get_hint().unwrap().contains("qemu-system-x86"), "{e:?}");
+    }
+}

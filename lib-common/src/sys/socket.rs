@@ -1,0 +1,78 @@
+//! Unix sockets: the one that a detached child inherits, and whether somebody listens on a path.
+//!
+//! Source of the format: proc_net_unix in proc(5), net/unix/af_unix.c of the kernel.
+
+#![allow(unsafe_code)]
+
+use crate::error::{Code, Error, Result};
+use std::io::{BufRead, BufReader};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// `__SO_ACCEPTCON`: the socket has called listen(2).
+const LISTENS: u32 = 1 << 16;
+
+/// Descriptor 3, which [`super::cmd::Cmd::spawn_detached`] left for this process: taken once, not inherited further.
+pub fn inherited() -> Result<UnixStream> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    let none = || {
+        Error::new(Code::Usage, "descriptor 3 is not a socket of whoever started this")
+            .hint("this tool is started by `bg-vm start`, not by hand")
+    };
+    if TAKEN.swap(true, Ordering::SeqCst) {
+        return Err(none());
+    }
+    // SAFETY: fcntl and fstat only ask about a number, which may belong to no descriptor.
+    let is_socket = unsafe {
+        let mut stat: nix::libc::stat = std::mem::zeroed();
+        nix::libc::fcntl(3, nix::libc::F_SETFD, nix::libc::FD_CLOEXEC) == 0
+            && nix::libc::fstat(3, &raw mut stat) == 0
+            && stat.st_mode & nix::libc::S_IFMT == nix::libc::S_IFSOCK
+    };
+    if !is_socket {
+        return Err(none());
+    }
+    // SAFETY: 3 is an open socket that came with exec, so nothing in this process owns it, and it is taken once.
+    Ok(UnixStream::from(unsafe { OwnedFd::from_raw_fd(3) }))
+}
+
+/// Whether a process of this network namespace listens on the Unix socket at `path`. A socket's file is there before
+/// that, and a connection to it is refused meanwhile.
+pub fn is_listening(path: &Path) -> bool {
+    let (Some(path), true) = (path.to_str(), path.exists()) else { return false };
+    let Ok(table) = std::fs::File::open("/proc/net/unix") else { return false };
+    BufReader::new(table).lines().map_while(std::io::Result::ok).any(|line| listens(&line, path))
+}
+
+/// A line: `address: references protocol flags type state inode path`, the first six in hexadecimal.
+fn listens(line: &str, path: &str) -> bool {
+    let flags = line.split_ascii_whitespace().nth(3).and_then(|f| u32::from_str_radix(f, 16).ok());
+    flags.is_some_and(|f| f & LISTENS != 0) && line.strip_suffix(path).is_some_and(|before| before.ends_with(' '))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn a_socket_listens_from_its_listener_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a socket");
+        assert!(!is_listening(&path));
+        let listener = UnixListener::bind(&path).unwrap();
+        assert!(is_listening(&path));
+        drop(listener);
+        assert!(!is_listening(&path), "its file alone is nobody");
+    }
+
+    #[test]
+    fn only_the_whole_path_counts() {
+        let line = "0000000000000000: 00000002 00000000 00010000 0001 01 17 /run/a/b";
+        assert!(listens(line, "/run/a/b"));
+        assert!(!listens(line, "/a/b") && !listens("", "/run/a/b"));
+        assert!(!listens(&line.replace("00010000", "00000000"), "/run/a/b"));
+    }
+}

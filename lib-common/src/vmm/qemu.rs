@@ -1,0 +1,177 @@
+//! QEMU's microvm machine: its command line, the kernel's, and that of the vsock device beside it. Pure functions;
+//! starts nothing.
+//!
+//! Sources: qemu(1), QEMU's docs/system/i386/microvm.rst, the kernel's kernel-parameters.txt.
+
+use super::files;
+use crate::doc::{Accel, Launch};
+use crate::sys::cmd::Cmd;
+use nix::sys::signal::Signal;
+use std::path::Path;
+
+/// QEMU for one boot. Its stdin is the QMP monitor and its stdout the serial console, both sockets; so it inherits
+/// nothing else, and nobody but its parent can speak to the monitor.
+pub(super) fn command(launch: &Launch) -> Cmd {
+    let run = |file: &str| launch.runtime_dir.join(file);
+    let memory = launch.memory_mib;
+    let cmd = beside_its_parent(&launch.vmm_program)
+        // The id is here for audits: it says whose process this is, also when every record is lost.
+        .args(["-name", &format!("banger:{}:{}", launch.name, launch.machine_id)])
+        // ACPI, since Debian's kernel takes no virtio-mmio devices from its command line.
+        .args(["-M", "microvm,acpi=on,memory-backend=m"])
+        // vhost-user devices see the guest's memory, so it is shared.
+        .args(["-object", &format!("memory-backend-memfd,id=m,size={memory}M,share=on")])
+        .args(accel(launch.accel))
+        .args(["-smp", &launch.vcpu.to_string(), "-m", &format!("{memory}M")])
+        .args(["-nodefaults", "-no-user-config", "-display", "none"])
+        // A reset ends QEMU, since the next boot needs an initrd of its own; and no instruction of the guest runs
+        // before its parent listens to events (`cont`).
+        .args(["-no-reboot", "-S"])
+        .args(["-chardev", "socket,id=qmp,fd=0", "-mon", "chardev=qmp,mode=control"])
+        .args(["-chardev", "socket,id=console,fd=1", "-serial", "chardev:console"])
+        .arg("-kernel")
+        .arg(&*launch.kernel)
+        .arg("-initrd")
+        .arg(run(files::INITRD))
+        .args(["-append", &kernel_args(launch.accel)]);
+    network(disks(cmd, launch), launch)
+        .args(["-chardev", &format!("socket,id=vsock,path={}", value(&run(files::VHOST)))])
+        .args(["-device", "vhost-user-vsock-device,chardev=vsock", "-device", "virtio-rng-device"])
+}
+
+/// vhost-device-vsock for one boot.
+pub(super) fn vsock_device(launch: &Launch) -> Cmd {
+    // One option each, for the form `--vm a=b,c=d` has no way to write a comma that is part of a path.
+    beside_its_parent(&launch.vsock_program)
+        .args(["--guest-cid", &launch.cid.to_string()])
+        .arg("--uds-path")
+        .arg(launch.runtime_dir.join(files::VSOCK))
+        .arg("--socket")
+        .arg(launch.runtime_dir.join(files::VHOST))
+}
+
+/// It cannot outlive the shim, and what must be undone after it is nothing.
+fn beside_its_parent(program: &Path) -> Cmd {
+    Cmd::new(program).death_signal(Signal::SIGKILL)
+}
+
+fn accel(accel: Accel) -> [&'static str; 4] {
+    match accel {
+        Accel::Kvm => ["-accel", "kvm", "-cpu", "host"],
+        // Nested virtualization cannot be emulated at any speed worth having, and probing for it takes time.
+        Accel::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max,svm=off,vmx=off"],
+    }
+}
+
+/// The guest sees them in this order: vda, vdb, ….
+fn disks(cmd: Cmd, launch: &Launch) -> Cmd {
+    launch.disks.iter().enumerate().fold(cmd, |cmd, (i, disk)| {
+        // With `writeback` a guest's flush is an fdatasync of the file; `unmap` gives back what its fstrim frees.
+        let mode = if disk.read_only { "read-only=on" } else { "cache=writeback,discard=unmap" };
+        cmd.args(["-drive", &format!("id=disk{i},if=none,format=raw,{mode},file={}", value(&disk.path))])
+            .args(["-device", &format!("virtio-blk-device,drive=disk{i}")])
+    })
+}
+
+/// Network cards belong here; a VM has none so far.
+fn network(cmd: Cmd, _launch: &Launch) -> Cmd {
+    cmd
+}
+
+/// A path as the value of an option, where a comma is written twice.
+fn value(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
+}
+
+/// The kernel's command line. `tsc_early_khz` and `lpj` are deliberately not in it: with an ELF kernel the guest
+/// measures them in time, and a number that is not this host's makes its clock wrong.
+fn kernel_args(accel: Accel) -> String {
+    // A reset by triple fault is the one that the machine surely has; a panic is a reset, at once.
+    let common = "console=ttyS0 reboot=t panic=-1 quiet \
+                  8250.nr_uarts=1 i8042.noaux i8042.nomux i8042.dumbkbd cryptomgr.notests";
+    match accel {
+        Accel::Kvm => common.to_owned(),
+        // On a busy host the emulated timer can be late for the kernel's test of it, which then panics. Address
+        // randomisation and work-arounds for processors' flaws cost 0.2 s a boot, and emulated processors have no
+        // such flaws.
+        Accel::Tcg => format!("{common} no_timer_check nokaslr mitigations=off"),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::doc::{AbsPath, LaunchDisk, Name, VmmKind};
+
+    /// A VM that nothing starts.
+    pub(in crate::vmm) fn example() -> Launch {
+        let path = |p: &str| AbsPath::new(p).unwrap();
+        let disk = |p: &str, read_only| LaunchDisk { path: path(p), read_only };
+        Launch {
+            machine_id: "0123456789abcdef0123456789abcdef".into(),
+            name: Name::parse("dev").unwrap(),
+            kind: VmmKind::Qemu,
+            accel: Accel::Tcg,
+            chosen_because: "it is an example".into(),
+            vcpu: 2,
+            memory_mib: 1024,
+            kernel: path("/k/vmlinux"),
+            initrd: path("/k/initrd"),
+            disks: vec![disk("/m/root.ext4", false), disk("/m/modules.ext4", true)],
+            cid: 3,
+            runtime_dir: path("/run/banger/0123456789ab"),
+            console: path("/m/console.log"),
+            console_bytes: 4 << 20,
+            exit_file: path("/m/exit.json"),
+            log: path("/m/shim.log"),
+            vmm_program: path("/usr/bin/qemu-system-x86_64"),
+            vsock_program: path("/usr/bin/vhost-device-vsock"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_of_an_emulated_vm() {
+        let expected = "/usr/bin/qemu-system-x86_64 -name banger:dev:0123456789abcdef0123456789abcdef \
+            -M microvm,acpi=on,memory-backend=m -object memory-backend-memfd,id=m,size=1024M,share=on \
+            -accel tcg,thread=multi -cpu max,svm=off,vmx=off -smp 2 -m 1024M \
+            -nodefaults -no-user-config -display none -no-reboot -S \
+            -chardev socket,id=qmp,fd=0 -mon chardev=qmp,mode=control \
+            -chardev socket,id=console,fd=1 -serial chardev:console \
+            -kernel /k/vmlinux -initrd /run/banger/0123456789ab/initrd \
+            -append 'console=ttyS0 reboot=t panic=-1 quiet 8250.nr_uarts=1 i8042.noaux i8042.nomux i8042.dumbkbd \
+            cryptomgr.notests no_timer_check nokaslr mitigations=off' \
+            -drive id=disk0,if=none,format=raw,cache=writeback,discard=unmap,file=/m/root.ext4 \
+            -device virtio-blk-device,drive=disk0 \
+            -drive id=disk1,if=none,format=raw,read-only=on,file=/m/modules.ext4 \
+            -device virtio-blk-device,drive=disk1 \
+            -chardev socket,id=vsock,path=/run/banger/0123456789ab/vhost.sock \
+            -device vhost-user-vsock-device,chardev=vsock -device virtio-rng-device";
+        assert_eq!(command(&example()).to_shell(), expected);
+    }
+
+    #[test]
+    fn with_kvm_the_processor_is_the_hosts_and_its_work_arounds_stay() {
+        let argv = command(&Launch { accel: Accel::Kvm, ..example() }).to_shell();
+        assert!(argv.contains(" -accel kvm -cpu host "), "{argv}");
+        assert!(!argv.contains("mitigations") && !argv.contains("nokaslr") && !argv.contains("tcg"), "{argv}");
+    }
+
+    #[test]
+    fn a_comma_in_a_path_does_not_end_it() {
+        let mut launch = example();
+        launch.disks.truncate(1);
+        launch.disks[0].path = AbsPath::new("/m/a,readonly=on/root.ext4").unwrap();
+        launch.runtime_dir = AbsPath::new("/r,x/0123456789ab").unwrap();
+        let argv = command(&launch).argv();
+        assert!(argv.iter().any(|a| a.ends_with("file=/m/a,,readonly=on/root.ext4")), "{argv:?}");
+        assert!(argv.iter().any(|a| a.ends_with("path=/r,,x/0123456789ab/vhost.sock")), "{argv:?}");
+        assert!(argv.iter().any(|a| a == "/r,x/0123456789ab/initrd"), "-initrd takes a plain path: {argv:?}");
+    }
+
+    #[test]
+    fn the_command_line_of_the_vsock_device() {
+        let expected = "/usr/bin/vhost-device-vsock --guest-cid 3 --uds-path /run/banger/0123456789ab/vm.vsock \
+            --socket /run/banger/0123456789ab/vhost.sock";
+        assert_eq!(vsock_device(&example()).to_shell(), expected);
+    }
+}

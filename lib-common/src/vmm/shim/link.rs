@@ -1,0 +1,77 @@
+//! The shim's end of its talk with the starter: one line there, `keep` back, or the end of the stream.
+
+use crate::doc::{ShimReply, to_json};
+use crate::error::Result;
+use crate::vmm::lines::Lines;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// The connection to the starter.
+pub(super) struct Link {
+    socket: UnixStream,
+    lines: Lines,
+}
+
+/// What the starter said.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// Not enough yet.
+    Nothing,
+    /// The VM is to live on.
+    Keep,
+    /// The starter has gone, or is not one.
+    Gone,
+}
+
+impl Link {
+    pub(super) fn new(socket: UnixStream) -> Self {
+        Link { socket, lines: Lines::new(100) }
+    }
+
+    /// To poll.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Says it, or not: a starter that does not read any more is seen by the end of the stream.
+    pub(super) fn send(&mut self, reply: &ShimReply) {
+        let _ = self.socket.set_write_timeout(Some(Duration::from_secs(5)));
+        let _ = self.socket.write_all(format!("{}\n", to_json(reply)).as_bytes());
+    }
+
+    /// Reads once.
+    pub(super) fn read(&mut self) -> Said {
+        let read: Result<bool> = self.lines.read(&mut self.socket);
+        match (self.lines.next().as_deref(), read) {
+            (Some(b"keep"), _) => Said::Keep,
+            (None, Ok(true)) => Said::Nothing,
+            _ => Said::Gone,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_whole_word_keeps_a_vm() {
+        for (sent, said) in [
+            (&b"keep\n"[..], Said::Keep),
+            (b"keep", Said::Gone),
+            (b"kee\n", Said::Gone),
+            (b"", Said::Gone),
+            (b"\n", Said::Gone),
+            (&[b'k'; 300], Said::Gone),
+        ] {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let mut link = Link::new(ours);
+            theirs.write_all(sent).unwrap();
+            drop(theirs);
+            let last = std::iter::repeat_with(|| link.read()).find(|s| *s != Said::Nothing);
+            assert_eq!(last, Some(said), "{sent:?}");
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! `bg-shim`: the parent of one running VM, from its first boot to its end. It owns the VM's processes, the console's
+//! log, the runtime directory and `exit.json`; it knows no records of the store, and opens no network port.
+//!
+//! One thread waits for everything in one place ([`events`]); whatever else is here reads like the life of a VM.
+//! One thread also because a parent's death is that of the thread that started the child (prctl(2), PR_SET_PDEATHSIG).
+
+mod boot;
+mod events;
+mod link;
+
+use crate::doc::{ExitInfo, Identity, Launch, ProcessDoc, ShimReply, ShimState, to_json};
+use crate::error::{Code, Context, Error, Result};
+use crate::store::now;
+use crate::sys::fs::save;
+use crate::sys::process::ProcessId;
+use crate::sys::{cmd, signal, socket};
+use crate::vmm::capped::Capped;
+use crate::vmm::files;
+use events::{Device, Ended, Event, Vmm};
+use link::Link;
+use nix::sys::signal::Signal;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long the starter may take to save its record.
+const KEEP_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long a VMM that was told to end may take to flush its disks.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A run shorter than this that ends in a reboot counts towards [`MOST_QUICK_REBOOTS`].
+const QUICK: Duration = Duration::from_secs(10);
+
+/// After so many quick reboots in a row it is a loop, such as of a kernel that panics.
+const MOST_QUICK_REBOOTS: u32 = 5;
+
+/// The shim's own log may have so many bytes.
+const LOG_BYTES: u64 = 256 << 10;
+
+/// The VM and all that belongs to it. Dropped, nothing of it is left.
+struct Shim {
+    launch: Launch,
+    identity: Identity,
+    state: ShimState,
+    link: Option<Link>,
+    /// Readable when this process is told to end; `None` once that was seen.
+    signal: Option<BorrowedFd<'static>>,
+    stopping: bool,
+    vmm: Option<Vmm>,
+    device: Option<Device>,
+    console: Capped,
+    log: Capped,
+}
+
+/// How a VM ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Poweroff,
+    Reboot,
+    Killed,
+    Crashed,
+}
+
+/// Runs the VM that the launch file describes, to its end. To be called by `bg-shim` alone, on its main thread.
+pub fn run(launch_file: &Path) -> Result<()> {
+    let signal = signal::fd();
+    // From here on a signal is an event among others, and ends no wait by itself.
+    let _shield = signal::shield();
+    let mut link = Link::new(socket::inherited()?);
+    let shim = settle().and_then(|()| Shim::new(launch_file));
+    match shim {
+        Ok(mut shim) => {
+            shim.signal = signal;
+            shim.link = Some(link);
+            shim.live()
+        }
+        Err(e) => {
+            link.send(&ShimReply::Failed(failure(&e)));
+            Err(e)
+        }
+    }
+}
+
+/// What every process of the VM inherits.
+fn settle() -> Result<()> {
+    std::env::set_current_dir("/")?;
+    // Files and sockets are 0600 when they are made, without a moment in between; the shim makes no directories.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
+    // A core file would have the guest's memory in it.
+    Ok(nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0)?)
+}
+
+impl Shim {
+    fn new(launch_file: &Path) -> Result<Self> {
+        let launch: Launch = read_strict(launch_file)?;
+        check(&launch)?;
+        let identity = read_strict(&launch.runtime_dir.join(files::IDENTITY))?;
+        let shim = own_process()?;
+        let state =
+            ShimState { machine_id: launch.machine_id.clone(), shim, vmm: None, vsock_device: None, reboots: 0 };
+        let console = Capped::open(&launch.console, launch.console_bytes)?;
+        let log = Capped::open(&launch.log, LOG_BYTES)?;
+        let (link, signal, stopping, vmm, device) = (None, None, false, None, None);
+        let shim = Shim { launch, identity, state, link, signal, stopping, vmm, device, console, log };
+        shim.save_state()?;
+        Ok(shim)
+    }
+
+    fn live(mut self) -> Result<()> {
+        self.say("started");
+        if let Err(e) = self.first_boot() {
+            let link = self.link.take();
+            // Told when nothing is left, so that the starter need not look. The log gets it as our stderr.
+            drop(self);
+            if let Some(mut link) = link {
+                link.send(&ShimReply::Failed(failure(&e)));
+            }
+            return Err(e);
+        }
+        let (end, status) = self.watch();
+        self.finish(&end, status)
+    }
+
+    /// Up to the starter's `keep`; on failure everything is undone by dropping.
+    fn first_boot(&mut self) -> Result<()> {
+        let timings = self.boot()?;
+        let ready = ShimReply::Ready { state: self.state.clone(), timings };
+        if let Some(link) = &mut self.link {
+            link.send(&ready);
+        }
+        match self.next(Instant::now() + KEEP_WITHIN)? {
+            Event::Keep => {}
+            Event::Deadline => return Err(Error::new(Code::TimedOut, "the starter did not say `keep` in time")),
+            other => return Err(self.not_expected(other)),
+        }
+        // How the run before this one ended is no longer how the last one did.
+        match std::fs::remove_file(&self.launch.exit_file) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                self.say(&format!("cannot remove {}: {e}", self.launch.exit_file));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Until the VM ends for good; with its last status in words.
+    fn watch(&mut self) -> (End, String) {
+        let (mut booted, mut quick) = (Instant::now(), 0);
+        loop {
+            let (end, status) = self.one_run();
+            if end != End::Reboot {
+                return (end, status);
+            }
+            quick = if booted.elapsed() < QUICK { quick + 1 } else { 0 };
+            if quick > MOST_QUICK_REBOOTS {
+                let loops = format!("the guest rebooted {quick} times within {} s of each other", QUICK.as_secs());
+                return (End::Crashed, loops);
+            }
+            booted = Instant::now();
+            self.state.reboots += 1;
+            self.say(&format!("the guest rebooted ({})", self.state.reboots));
+            if let Err(e) = self.boot() {
+                let end = if self.stopping { End::Killed } else { End::Crashed };
+                return (end, format!("not started again: {}", with_causes(&e)));
+            }
+        }
+    }
+
+    /// Until the VMM has ended, of itself or because it has to.
+    fn one_run(&mut self) -> (End, String) {
+        let far = Duration::from_secs(24 * 3600);
+        loop {
+            match self.next(Instant::now() + far) {
+                Ok(Event::VmmEnded(ended)) => return (classify(&ended, self.stopping), ended.in_words()),
+                Ok(Event::Stop) => {
+                    let status = self.end_vmm();
+                    return (End::Killed, status);
+                }
+                Ok(Event::DeviceEnded(status)) => {
+                    // The guest would live on without a way to reach it.
+                    self.end_vmm();
+                    return (End::Crashed, format!("vhost-device-vsock ended ({})", cmd::describe(status)));
+                }
+                Ok(Event::Deadline | Event::Keep | Event::Abandoned | Event::Qmp(_)) => {}
+                Err(e) => {
+                    self.end_vmm();
+                    return (End::Crashed, format!("bg-shim cannot go on: {}", with_causes(&e)));
+                }
+            }
+        }
+    }
+
+    /// Ends the VMM, at first so that it can flush its disks; reads on meanwhile, lest it wait for us. Gives its status.
+    fn end_vmm(&mut self) -> String {
+        for (signal, wait) in [(Signal::SIGTERM, GRACE), (Signal::SIGKILL, Duration::from_secs(5))] {
+            let deadline = Instant::now() + wait;
+            if let Some(vmm) = &self.vmm {
+                let _ = vmm.child.pidfd().signal(signal);
+            }
+            while self.vmm.is_some() {
+                match self.next(deadline) {
+                    Ok(Event::VmmEnded(ended)) => return ended.in_words(),
+                    Ok(Event::Deadline) | Err(_) => break,
+                    Ok(_) => {}
+                }
+            }
+        }
+        // Dropping a child kills it once more and waits.
+        self.vmm = None;
+        "signal 9".into()
+    }
+
+    fn finish(mut self, end: &End, status: String) -> Result<()> {
+        self.device = None;
+        let reason = match end {
+            End::Poweroff => "poweroff",
+            End::Killed => "killed",
+            End::Crashed | End::Reboot => "crashed",
+        };
+        self.say(&format!("ended: {reason} ({status})"));
+        let exit = ExitInfo { at: now(), reason: reason.into(), status, reboots: self.state.reboots };
+        save(&self.launch.exit_file, format!("{}\n", to_json(&exit)).as_bytes(), 0o600).inspect_err(|e| {
+            let message = with_causes(e);
+            self.say(&message);
+        })
+    }
+
+    fn save_state(&self) -> Result<()> {
+        save(&self.run_file(files::STATE), format!("{}\n", to_json(&self.state)).as_bytes(), 0o600)
+    }
+
+    fn run_file(&self, name: &str) -> PathBuf {
+        self.launch.runtime_dir.join(name)
+    }
+
+    /// A line in the log.
+    fn say(&mut self, text: &str) {
+        self.log.write(format!("{} bg-shim: {text}\n", now()).as_bytes());
+    }
+
+    /// The error for what came instead of what had to come.
+    fn not_expected(&mut self, event: Event) -> Error {
+        match event {
+            Event::Stop => Error::new(Code::Terminated, "the VM was ended while it was being started"),
+            Event::Abandoned => Error::new(Code::Terminated, "the starter went away while the VM was being started"),
+            Event::VmmEnded(ended) => ended.into_error(self.launch.log.as_str()),
+            Event::DeviceEnded(status) => {
+                let message =
+                    format!("vhost-device-vsock ended as the VM was being started ({})", cmd::describe(status));
+                Error::new(Code::VmmFailed, message).hint(format!("its last words are in {}", self.launch.log))
+            }
+            Event::Deadline => Error::new(Code::TimedOut, "the VMM did not answer in time")
+                .hint(format!("what it said is in {}", self.launch.log)),
+            Event::Keep | Event::Qmp(_) => Error::new(Code::VmmFailed, "an answer came that nobody asked for"),
+        }
+    }
+}
+
+impl Drop for Shim {
+    /// In every case, a panic too: first the processes, then what they used.
+    fn drop(&mut self) {
+        if self.vmm.is_some() {
+            self.end_vmm();
+        }
+        self.device = None;
+        let _ = std::fs::remove_dir_all(&self.launch.runtime_dir);
+    }
+}
+
+/// What the end of a VMM means. What the guest did is known by QEMU's `SHUTDOWN` event alone: its status is 0 then,
+/// and also after somebody else's SIGTERM.
+fn classify(ended: &Ended, stopping: bool) -> End {
+    match ended.shutdown.as_deref() {
+        _ if stopping => End::Killed,
+        Some("guest-shutdown") if ended.status.success() => End::Poweroff,
+        Some("guest-reset") if ended.status.success() => End::Reboot,
+        _ => End::Crashed,
+    }
+}
+
+/// Refuses to remove a directory, at the end, that is not this VM's.
+fn check(launch: &Launch) -> Result<()> {
+    let id = &launch.machine_id;
+    let fine = id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    if fine && launch.runtime_dir.file_name().is_some_and(|name| name == &id[..12]) {
+        return Ok(());
+    }
+    let message = format!("{} is not the runtime directory of the VM `{}`", launch.runtime_dir, id.escape_debug());
+    Err(Error::new(Code::BadDocument, message))
+}
+
+fn read_strict<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = fs_err::read_to_string(path)?;
+    crate::doc::strict(&text).context(format!("{} is not as it should be", path.display()))
+}
+
+fn own_process() -> Result<ProcessDoc> {
+    ProcessId::of(nix::unistd::getpid().as_raw())?.try_into()
+}
+
+fn failure(e: &Error) -> crate::doc::ErrorDoc {
+    crate::doc::ErrorDoc::new("bg-shim", e)
+}
+
+/// An error as one line.
+fn with_causes(e: &Error) -> String {
+    std::iter::once(e.message()).chain(e.causes().iter().map(String::as_str)).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,318 @@
+//! The starter's side: run `bg-shim`, wait until the guest's processors run, and say `keep` or have it all undone.
+//! Also how a running VM is ended. Saves no record: that is what the caller does between [`start`] and
+//! [`Started::keep`].
+
+use super::capped::append_to;
+use super::files;
+use super::lines::Lines;
+use crate::config::Config;
+use crate::doc::{AbsPath, Identity, Launch, MAX_BYTES, ProcessDoc, ShimReply, ShimState, Vmm, strict, to_json};
+use crate::error::{Code, Context, Error, Result};
+use crate::store::end_shim;
+use crate::sys::cmd::{Cmd, Stream, Streams};
+use crate::sys::fs::{private_dir, save};
+use crate::sys::process::{PidFd, ProcessId};
+use crate::sys::wait::readable;
+use crate::sys::{program, signal};
+use crate::timing::Stages;
+use nix::sys::signal::Signal;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long a start may take until the guest's processors run: what the shim allows its parts, and some.
+const READY_WITHIN: Duration = Duration::from_secs(50);
+
+/// How long the shim may take to end a VM: two seconds of grace for each of its processes, and some.
+const END_WITHIN: Duration = Duration::from_secs(8);
+
+/// The programs that run a VM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Programs {
+    /// `bg-shim`, beside the tool that runs.
+    pub shim: AbsPath,
+    /// For [`Launch::vmm_program`].
+    pub vmm: AbsPath,
+    /// For [`Launch::vsock_program`].
+    pub vsock: AbsPath,
+}
+
+impl Programs {
+    /// Finds them; [`Code::MissingProgram`] says how to install one that is missing.
+    pub fn find(config: &Config) -> Result<Self> {
+        Ok(Programs {
+            shim: AbsPath::new(std::path::absolute(config.tool("bg-shim")?)?)?,
+            vmm: AbsPath::new(program::find(&config.qemu_path())?)?,
+            vsock: AbsPath::new(program::find(&config.vhost_device_vsock_path()?)?)?,
+        })
+    }
+}
+
+/// A VM whose processors run and whose shim waits for [`Started::keep`]. Dropped without it, the VM is ended and
+/// nothing of it is left; the same happens when this process is killed.
+#[derive(Debug)]
+pub struct Started {
+    vmm: Vmm,
+    state: ShimState,
+    shim: Shim,
+}
+
+impl Started {
+    /// For the record.
+    pub fn vmm(&self) -> &Vmm {
+        &self.vmm
+    }
+
+    /// Its processes.
+    pub fn state(&self) -> &ShimState {
+        &self.state
+    }
+
+    /// Lets it live on. An error says that it has ended meanwhile.
+    pub fn keep(mut self) -> Result<()> {
+        let ended =
+            |e: std::io::Error| Error::new(Code::VmmFailed, "the VM ended as soon as it was started").because(&e);
+        self.shim.link.as_mut().map_or(Ok(()), |link| link.write_all(b"keep\n")).map_err(ended)?;
+        self.shim.kept = true;
+        Ok(())
+    }
+}
+
+/// Starts a VM: writes `launch.json` and the identity into its runtime directory, runs `shim`, and waits until the
+/// guest's processors run. The caller holds the VM's lock and has its journal say `stop_vm`.
+///
+/// [`Code::InUse`] where it runs already; [`Code::VmmFailed`], [`Code::TimedOut`] and what else keeps it from running
+/// have the last words of who failed. Nothing is left then.
+pub fn start(launch: &Launch, identity: &Identity, shim: &Path, stages: &mut Stages) -> Result<Started> {
+    stages.begin("start_vmm");
+    let mut shim = Shim::start(launch, identity, shim)
+        .context(format!("cannot start the VM `{}`", launch.name))
+        .map_err(|e| e.detail("log", launch.log.as_str()))?;
+    let (state, timings) =
+        shim.wait_until_ready(launch).map_err(|e| e.within(format!("cannot start the VM `{}`", launch.name)))?;
+    for part in timings {
+        stages.add_part(&format!("start_vmm.{}", part.stage), Duration::from_secs_f64(part.ms.clamp(0.0, 1e9) / 1e3));
+    }
+    let Some(vmm) = state.vmm.clone() else {
+        return Err(Error::new(Code::Internal, "bg-shim is ready and has no VMM"));
+    };
+    Ok(Started { vmm: section(launch, vmm, &state.shim)?, state, shim })
+}
+
+/// The section `vmm` of the record.
+fn section(launch: &Launch, vmm: ProcessDoc, shim: &ProcessDoc) -> Result<Vmm> {
+    Ok(Vmm {
+        kind: launch.kind,
+        accel: launch.accel,
+        chosen_because: launch.chosen_because.clone(),
+        pid: vmm.pid,
+        start_time: vmm.start_time,
+        exe: vmm.exe,
+        shim_pid: shim.pid,
+        shim_start_time: shim.start_time,
+        boot_id: shim.boot_id.clone(),
+        cid: launch.cid,
+        vsock: AbsPath::new(launch.runtime_dir.join(files::VSOCK))?,
+        console: launch.console.clone(),
+    })
+}
+
+/// Ends the VM that lives in `runtime_dir`, now: its guest is not asked. One that does not run is no error.
+///
+/// Bounded: a shim that has not ended it within 8 s is killed with its children, and then there is no `exit.json`.
+pub fn end(runtime_dir: &Path) -> Result<()> {
+    let Some(state) = read_state(runtime_dir)? else { return Ok(()) };
+    if let Some(shim) = ProcessId::from(state.shim).open()? {
+        shim.signal(Signal::SIGTERM)?;
+        if shim.wait(END_WITHIN)? {
+            return Ok(());
+        }
+    }
+    end_shim(runtime_dir)?;
+    remove(runtime_dir)
+}
+
+/// Waits, at most `timeout`, until a VM has ended by itself and its shim with it; says whether it has. For a guest that
+/// was asked to shut down.
+pub fn wait_end(state: &ShimState, timeout: Duration) -> Result<bool> {
+    match ProcessId::from(state.shim.clone()).open()? {
+        Some(shim) => shim.wait(timeout),
+        None => Ok(true),
+    }
+}
+
+fn read_state(runtime_dir: &Path) -> Result<Option<ShimState>> {
+    let file = runtime_dir.join(files::STATE);
+    match std::fs::read_to_string(&file) {
+        Ok(text) => strict(&text).map(Some).context(format!("{} is not as it should be", file.display())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io("read", &file, &e)),
+    }
+}
+
+fn remove(dir: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", dir, &e)),
+        _ => Ok(()),
+    }
+}
+
+/// A shim that was started. Dropped before it was told to keep the VM, it and all of its own end.
+#[derive(Debug)]
+struct Shim {
+    runtime_dir: AbsPath,
+    link: Option<UnixStream>,
+    process: Option<PidFd>,
+    pid: i32,
+    kept: bool,
+}
+
+impl Shim {
+    fn start(launch: &Launch, identity: &Identity, program: &Path) -> Result<Self> {
+        signal::check()?;
+        let dir = &launch.runtime_dir;
+        if let Some(state) = read_state(dir)?
+            && ProcessId::from(state.shim.clone()).is_alive()
+        {
+            return Err(Error::new(Code::InUse, "it runs already").detail("pid", state.shim.pid.to_string()));
+        }
+        // What a killed shim left: its sockets, and secrets of an earlier run.
+        remove(dir)?;
+        private_dir(dir)?;
+        let mut shim = Shim { runtime_dir: dir.clone(), link: None, process: None, pid: 0, kept: false };
+        save(&dir.join(files::IDENTITY), to_json(identity).as_bytes(), 0o600)?;
+        save(&dir.join(files::LAUNCH), format!("{}\n", to_json(launch)).as_bytes(), 0o600)?;
+        let log = append_to(&launch.log)?;
+        let (ours, theirs) = UnixStream::pair()?;
+        let streams = Streams { stdin: Stream::Null, stdout: Stream::Null, stderr: log.into() };
+        shim.pid = command(program, launch).spawn_detached(streams, theirs.into())?;
+        shim.link = Some(ours);
+        shim.process = Some(PidFd::of_child(shim.pid)?);
+        Ok(shim)
+    }
+
+    fn wait_until_ready(&mut self, launch: &Launch) -> Result<(ShimState, Vec<crate::doc::Timing>)> {
+        let deadline = Instant::now() + READY_WITHIN;
+        let mut lines = Lines::new(MAX_BYTES);
+        let line = loop {
+            if let Some(line) = lines.next() {
+                break line;
+            }
+            let link = self.link.as_mut().expect("set where it was started");
+            let fds: Vec<_> = std::iter::once(link.as_fd()).chain(signal::fd()).collect();
+            if readable(&fds, deadline)?.is_empty() {
+                let message = format!("bg-shim was not ready within {} s", READY_WITHIN.as_secs());
+                return Err(last_words(Error::new(Code::TimedOut, message), &launch.log));
+            }
+            signal::check()?;
+            if readable(&[link.as_fd()], Instant::now())?.is_empty() {
+                continue;
+            }
+            if !lines.read(link)? {
+                return Err(last_words(Error::new(Code::VmmFailed, "bg-shim ended without a word"), &launch.log));
+            }
+        };
+        let line = String::from_utf8_lossy(&line);
+        match strict(&line).context("bg-shim said something else than it should")? {
+            ShimReply::Ready { state, timings } => Ok((state, timings)),
+            ShimReply::Failed(doc) => Err(doc.into()),
+        }
+    }
+}
+
+impl Drop for Shim {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        // The end of this stream is what the shim undoes everything for.
+        self.link = None;
+        let _shield = signal::shield();
+        if let Some(process) = &self.process {
+            if !process.wait(END_WITHIN).unwrap_or(false) {
+                // Its children die with it.
+                let _ = process.signal(Signal::SIGKILL);
+                let _ = process.wait(Duration::from_secs(2));
+            }
+            let pid = nix::unistd::Pid::from_raw(self.pid);
+            let _ = nix::sys::wait::waitpid(pid, Some(nix::sys::wait::WaitPidFlag::WNOHANG));
+        }
+        let _ = remove(&self.runtime_dir);
+    }
+}
+
+/// Its environment is not the starter's: a VM is the same whoever starts it.
+fn command(program: &Path, launch: &Launch) -> Cmd {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let file = launch.runtime_dir.join(files::LAUNCH);
+    Cmd::new(program).arg("--launch").arg(file).dir(Path::new("/")).only_env().env("PATH", path).env("LC_ALL", "C")
+}
+
+/// The error with the end of the shim's log.
+fn last_words(error: Error, log: &Path) -> Error {
+    let mut end = vec![];
+    let read = std::fs::File::open(log).and_then(|mut file| {
+        let from = file.metadata()?.len().saturating_sub(1024);
+        file.seek(SeekFrom::Start(from))?;
+        file.take(1024).read_to_end(&mut end)
+    });
+    let end = String::from_utf8_lossy(&end);
+    let error = error.hint(format!("its log is {}", log.display()));
+    match (read, end.lines().rev().find(|l| !l.trim().is_empty())) {
+        (Ok(_), Some(line)) => error.also(line.trim().to_owned()),
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vmm::qemu::tests::example;
+
+    #[test]
+    fn the_shim_gets_no_environment_but_a_path() {
+        let line = command(Path::new("/usr/bin/bg-shim"), &example()).to_shell();
+        let path = std::env::var("PATH").unwrap_or_default();
+        let expected = "LC_ALL=C /usr/bin/bg-shim --launch /run/banger/0123456789ab/launch.json";
+        assert_eq!(line, format!("PATH={} {expected}", crate::sys::cmd::quote(&path)));
+    }
+
+    #[test]
+    fn to_end_what_does_not_run_is_no_error() {
+        let dir = tempfile::tempdir().unwrap();
+        end(&dir.path().join("none")).unwrap();
+        std::fs::write(dir.path().join(files::STATE), "{}").unwrap();
+        assert_eq!(end(dir.path()).unwrap_err().code(), Code::BadDocument);
+    }
+
+    #[test]
+    fn the_launch_file_is_strict() {
+        let text = to_json(&example());
+        assert_eq!(strict::<Launch>(&text).unwrap(), example());
+        for (from, to, says) in [
+            ("\"vcpu\"", "\"vcpus\"", "vcpu"),
+            ("\"cid\":3,", "", "cid"),
+            ("\"accel\":\"tcg\"", "\"accel\":\"hvf\"", "hvf"),
+            ("\"/m/exit.json\"", "\"m/exit.json\"", "absolute"),
+            ("\"read_only\"", "\"readonly\"", "disks[0]"),
+            ("\"name\":\"dev\"", "\"name\":\"-dev\"", "name"),
+        ] {
+            assert!(text.contains(from), "{from}");
+            let e = strict::<Launch>(&text.replace(from, to)).unwrap_err();
+            assert!(e.message().contains(says), "{says}: {e}");
+        }
+    }
+
+    #[test]
+    fn a_silent_end_is_explained_by_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("shim.log");
+        std::fs::write(&log, format!("{}\nthe reason\n\n", "x".repeat(4000))).unwrap();
+        let e = last_words(Error::new(Code::VmmFailed, "m"), &log);
+        assert_eq!(e.causes(), ["the reason"]);
+        let e = last_words(Error::new(Code::VmmFailed, "m"), &dir.path().join("none"));
+        assert!(e.causes().is_empty());
+    }
+}
