@@ -3,6 +3,7 @@
 mod contract;
 mod golden;
 mod invariants;
+mod killed;
 mod machines;
 mod manual;
 mod register;
