@@ -7,7 +7,6 @@ use crate::doc::{Check, Disks, Document, Kind, Name, Report, Rootfs, Seed, SeedS
 use crate::error::{Code, Error, Result};
 use crate::ops::machine::is_running;
 use crate::store::save_record;
-use std::path::PathBuf;
 
 /// What `bg-seed build` takes.
 #[derive(Clone, Debug, Default)]
@@ -109,7 +108,7 @@ pub fn check_machine(cx: &mut Context<'_>, name: &Name) -> Result<Answer> {
     }
     cx.stages.begin("check");
     let disks: Disks = doc.require()?;
-    let checks = seed::check_disk(&disks.work.path)?;
+    let checks = crate::disk::check_disk(&disks.work.path)?;
     report(cx, format!("work disk of {name}"), checks)
 }
 

@@ -23,6 +23,8 @@ const STDERR_TAIL: usize = 1024;
 
 /// No wait is as long as this; `Instant` can hold it.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+/// How long a child may take to end after SIGTERM.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// A program, its arguments and what is added to its environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +35,7 @@ pub struct Cmd {
     only_env: bool,
     dir: Option<PathBuf>,
     death_signal: Option<i32>,
+    grace: Duration,
 }
 
 /// Where a standard stream of a child leads.
@@ -75,7 +78,7 @@ impl Default for Streams {
 impl Cmd {
     /// A command; a program without `/` is looked up in `PATH`.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Cmd { program: program.into(), args: vec![], env: vec![], only_env: false, dir: None, death_signal: None }
+        Cmd { program: program.into(), args: vec![], env: vec![], only_env: false, dir: None, death_signal: None, grace: GRACE }
     }
 
     /// With one more argument.
@@ -117,6 +120,14 @@ impl Cmd {
     #[must_use]
     pub fn death_signal(mut self, signal: Signal) -> Self {
         self.death_signal = Some(signal as i32);
+        self
+    }
+
+    /// May take this long to end after SIGTERM, instead of two seconds, before it gets SIGKILL: for a program that has
+    /// much to clean up.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
         self
     }
 
@@ -260,7 +271,7 @@ impl Cmd {
     }
 }
 
-/// A running child and its only owner: dropped, it is ended (SIGTERM, after two seconds SIGKILL) and reaped, with its
+/// A running child and its only owner: dropped, it is ended (SIGTERM, after [`Cmd::grace`] SIGKILL) and reaped, with its
 /// process group.
 #[derive(Debug)]
 pub struct Child {
@@ -338,7 +349,7 @@ impl Drop for Child {
         let group = Pid::from_raw(self.pid());
         // Not reaped yet, so neither the pid nor the group's id can belong to anybody else.
         let _ = killpg(group, Signal::SIGTERM);
-        if !self.pidfd.wait(Duration::from_secs(2)).unwrap_or(false) {
+        if !self.pidfd.wait(self.cmd.grace).unwrap_or(false) {
             let _ = killpg(group, Signal::SIGKILL);
         }
         let _ = self.inner.wait();

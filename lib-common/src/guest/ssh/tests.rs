@@ -129,7 +129,8 @@ fn known_hosts_has_the_one_key_and_is_written_once() {
     let config = crate::config::Config::load(&env.map(|(k, v)| (k.to_owned(), v.to_owned())).into(), false).unwrap();
     let machine = crate::store::Store::new(&config).machine_dir(&Name::parse("dev").unwrap());
     std::fs::create_dir_all(machine.path()).unwrap();
-    let key = keys::new_host_key().unwrap().public_line;
+    let key = keys::new_host_key().unwrap();
+    let key = key.public_line();
     let guest = Guest { host_key: format!("{key} a comment"), user: "root".into() };
     let path = known_hosts(&machine, &guest).unwrap();
     assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("dev {key}\n"));

@@ -121,7 +121,7 @@ fn claim(cx: &mut Context<'_>, doc: &mut Document) -> Result<Claimed> {
         Code::Exists => taken(machine.name()),
         _ => e,
     })?;
-    let disks: Disks = crate::disk::seed::clone_disks(&image, &spec, machine.path(), &mut cx.stages)?;
+    let disks: Disks = crate::disk::clone_disks(&image, &spec, machine.path(), &mut cx.stages)?;
     cx.stages.begin("kernel_link");
     link_kernel(&machine, &image.kernel)?;
     doc.set(&disks);
