@@ -188,6 +188,11 @@ fn usage(e: &clap::Error) -> Error {
             error = error.also(line.to_owned());
         }
     }
+    // A value that one of our own types refused says itself what it should be.
+    let refused = std::error::Error::source(e).and_then(|source| source.downcast_ref::<Error>());
+    if let Some(hint) = refused.and_then(Error::get_hint) {
+        return error.hint(hint);
+    }
     match usage {
         Some(usage) => error.hint(format!("usage: {usage}")),
         None => error.hint("--help lists the options"),
