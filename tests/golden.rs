@@ -81,6 +81,12 @@ fn without_dir(sandbox: &Sandbox, text: &str) -> String {
     text.replace(sandbox.path("").to_str().unwrap().trim_end_matches('/'), "{}")
 }
 
+/// The command as a person types it.
+fn prompt(tool: &str, args: &[&str], stdin: &str) -> String {
+    let input = if stdin.is_empty() { String::new() } else { format!("echo '{stdin}' | ") };
+    format!("$ {input}{tool} {}", args.join(" ")).trim_end().to_owned()
+}
+
 /// A store with an image `debian` and a VM `dev` made from it.
 fn store() -> Sandbox {
     let sandbox = Sandbox::new();
@@ -97,7 +103,7 @@ fn failures_for_programs() {
         let words = with_dir(&sandbox, args);
         let done = sandbox.run(tool, &words.iter().map(String::as_str).collect::<Vec<_>>(), stdin);
         done.failed();
-        all += &format!("$ {tool} {}\n{}\n", args.join(" "), without_dir(&sandbox, &done.stderr));
+        all += &format!("{}\n{}\n", prompt(tool, args, stdin), without_dir(&sandbox, &done.stderr));
     }
     golden("failures.json.txt", &all);
 }
@@ -109,7 +115,7 @@ fn failures_for_people() {
     for (tool, args, stdin) in FAILURES {
         let words = with_dir(&sandbox, args);
         let said = on_a_terminal(&sandbox, tool, &words, stdin);
-        all += &format!("$ {tool} {}\n{}\n", args.join(" "), without_dir(&sandbox, &said));
+        all += &format!("{}\n{}\n", prompt(tool, args, stdin), without_dir(&sandbox, &said));
     }
     golden("failures.txt", &all);
 }

@@ -35,7 +35,9 @@ fn offenders(allowed: &[&str], found: impl Fn(&str) -> bool) -> Vec<String> {
         if allowed.iter().any(|prefix| path.starts_with(prefix)) {
             continue;
         }
-        places.extend(code(&text).filter(|(_, line)| found(line)).map(|(n, line)| format!("{path}:{n}: {}", line.trim())));
+        places.extend(
+            code(&text).filter(|(_, line)| found(line)).map(|(n, line)| format!("{path}:{n}: {}", line.trim())),
+        );
     }
     places
 }
@@ -67,9 +69,8 @@ fn unsafe_code_is_in_one_place() {
 
 #[test]
 fn no_shell_runs_a_string() {
-    let shell = |line: &str| {
-        ["\"sh\"", "\"bash\"", "\"/bin/sh\"", "\"/bin/bash\"", "sh -c"].iter().any(|shell| line.contains(shell))
-    };
+    let starts = ["new(\"sh\"", "new(\"bash\"", "new(\"/bin/sh\"", "new(\"/bin/bash\"", "\"-c\"", "sh -c"];
+    let shell = |line: &str| starts.iter().any(|start| line.contains(start));
     assert_eq!(offenders(&[], shell), NONE, "a program and its arguments are a list");
 }
 
@@ -136,7 +137,10 @@ fn nothing_is_left_for_later() {
         for (path, text) in files(dir, "") {
             // In halves, so that this file is no offender.
             for word in [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")] {
-                let lines = text.lines().enumerate().filter(|(_, line)| line.split(|c: char| !c.is_alphanumeric()).any(|w| w == word));
+                let lines = text
+                    .lines()
+                    .enumerate()
+                    .filter(|(_, line)| line.split(|c: char| !c.is_alphanumeric()).any(|w| w == word));
                 wrong.extend(lines.map(|(n, _)| format!("{path}:{}: {word}", n + 1)));
             }
         }

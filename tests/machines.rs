@@ -27,10 +27,17 @@ fn a_plan_changes_nothing_and_takes_its_values_from_flags_then_variables_then_de
         finish(child, b"").json()
     };
     let doc = plan(&[], &[]);
-    let spec = |vcpu: u32, memory_mib: u64, work_bytes: u64| (Value::from(vcpu), Value::from(memory_mib), Value::from(work_bytes));
-    let of = |doc: &Value| (doc["spec"]["vcpu"].clone(), doc["spec"]["memory_mib"].clone(), doc["spec"]["work_bytes"].clone());
+    let spec = |vcpu: u32, memory_mib: u64, work_bytes: u64| {
+        (Value::from(vcpu), Value::from(memory_mib), Value::from(work_bytes))
+    };
+    let of = |doc: &Value| {
+        (doc["spec"]["vcpu"].clone(), doc["spec"]["memory_mib"].clone(), doc["spec"]["work_bytes"].clone())
+    };
     assert_eq!(of(&doc), spec(1, 1024, 8 << 30));
-    assert_eq!((&doc["name"], &doc["kind"], &doc["image"]["name"]), (&"dev".into(), &"Machine".into(), &"debian".into()));
+    assert_eq!(
+        (&doc["name"], &doc["kind"], &doc["image"]["name"]),
+        (&"dev".into(), &"Machine".into(), &"debian".into())
+    );
     let env = [("BG_VCPU", "2"), ("BG_MEMORY", "2G"), ("BG_WORK_SIZE", "1G")];
     assert_eq!(of(&plan(&[], &env)), spec(2, 2048, 1 << 30));
     assert_eq!(of(&plan(&["--vcpu", "3", "--memory", "512M", "--work-size", WORK], &env)), spec(3, 512, WORK_BYTES));
@@ -120,7 +127,11 @@ fn an_unfinished_pipeline_is_young_first_and_then_a_leak() {
     assert_eq!(sandbox.run("bg-gc", &[], &line).ok(), "", "it is not removed yet");
     assert!(sandbox.state("machines/dev").exists());
     let leaks = sandbox.findings(&["--now"]);
-    assert_eq!((leaks.len(), &leaks[0]["is_leak"], &leaks[0]["kind"]), (1, &true.into(), &"machine".into()), "{leaks:?}");
+    assert_eq!(
+        (leaks.len(), &leaks[0]["is_leak"], &leaks[0]["kind"]),
+        (1, &true.into(), &"machine".into()),
+        "{leaks:?}"
+    );
     let tried = sandbox.run("bg-gc", &["--now", "--dry-run"], &line).json();
     assert_eq!(tried["id"], leaks[0]["id"]);
     assert!(sandbox.state("machines/dev").exists(), "--dry-run removes nothing");
@@ -268,7 +279,8 @@ fn a_program_that_is_missing_is_72_and_says_how_to_get_it() {
 fn a_lock_that_is_held_is_75_and_names_its_holder() {
     let sandbox = store();
     fixture::create(&sandbox, "dev");
-    let lock = lib_common::sys::lock::Lock::take(&sandbox.state("machines/dev/lock"), std::time::Duration::ZERO).unwrap();
+    let lock =
+        lib_common::sys::lock::Lock::take(&sandbox.state("machines/dev/lock"), std::time::Duration::ZERO).unwrap();
     for args in [["stop", "dev"], ["start", "dev"], ["kill", "dev"], ["rm", "dev"]] {
         let child = sandbox.command("bg-vm", &args).env("BG_LOCK_WAIT", "0.01").spawn().unwrap();
         let doc = finish(child, b"").failed_with(Code::LockBusy);

@@ -137,8 +137,10 @@ fn an_image_in_use_stays_and_the_others_go() {
     fixture::create(&sandbox, "dev");
     let doc = sandbox.run("bg-image", &["rm", "b", "a", "c"], "").failed_with(Code::InUse);
     assert!(doc.message.contains("`dev`") && doc.hint.is_some(), "{doc:?}");
-    let names: Vec<String> =
-        children(&sandbox.state("images")).iter().map(|p| p.file_name().unwrap().to_string_lossy().into_owned()).collect();
+    let names: Vec<String> = children(&sandbox.state("images"))
+        .iter()
+        .map(|p| p.file_name().unwrap().to_string_lossy().into_owned())
+        .collect();
     assert_eq!(names, [".lock", "a"], "one that fails does not keep the others");
     // Nothing is known of a VM whose record is damaged, so it counts as a user.
     let record = sandbox.state("machines/dev/machine.json");
@@ -166,9 +168,17 @@ fn lists_are_documents_in_a_pipe_and_tables_on_a_terminal() {
     assert_eq!(table.lines().nth(1).unwrap().find('*'), table.lines().next().unwrap().find("DEFAULT"));
     let vms = sandbox.inside(|_, cx| machine::ls(cx, ListArgs::default()), b"", terminal).ok();
     let rows: Vec<Vec<&str>> = vms.lines().map(|l| l.split_whitespace().collect()).collect();
-    assert_eq!(rows, [vec!["NAME", "STATE", "IMAGE", "VCPU", "MEMORY", "WORK"], vec!["dev", "stopped", "a", "1", "1.0G", "16.0M"]]);
-    assert_eq!(sandbox.run("bg-vm", &["ls", "--output", "table"], "").ok(), vms, "the same table in a pipe, if asked for");
-    let names: Vec<Value> = sandbox.run("bg-image", &["ls"], "").documents().iter().map(|d| d["name"].clone()).collect();
+    assert_eq!(
+        rows,
+        [vec!["NAME", "STATE", "IMAGE", "VCPU", "MEMORY", "WORK"], vec!["dev", "stopped", "a", "1", "1.0G", "16.0M"]]
+    );
+    assert_eq!(
+        sandbox.run("bg-vm", &["ls", "--output", "table"], "").ok(),
+        vms,
+        "the same table in a pipe, if asked for"
+    );
+    let names: Vec<Value> =
+        sandbox.run("bg-image", &["ls"], "").documents().iter().map(|d| d["name"].clone()).collect();
     assert_eq!(names, ["a", "bb"]);
     // A damaged record is a remark and hides no other.
     write(sandbox.state("images/a/image.json"), "junk").unwrap();

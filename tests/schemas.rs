@@ -30,7 +30,11 @@ fn the_committed_schemas_are_those_of_the_types() {
             std::fs::write(&path, generated).unwrap();
         }
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(committed == *generated, "{} is not what the types say; BG_UPDATE=1 cargo test writes it", path.display());
+        assert!(
+            committed == *generated,
+            "{} is not what the types say; BG_UPDATE=1 cargo test writes it",
+            path.display()
+        );
     }
     let expected: Vec<&str> = schemas.iter().map(|(file, _)| *file).collect();
     assert_eq!(children_of("schemas"), expected, "schemas/ has the schema of every document and nothing else");

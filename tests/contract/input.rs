@@ -170,7 +170,9 @@ fn a_name_that_can_be_none_is_64_before_anything_else() {
     let long = "x".repeat(64);
     for name in ["", "A", "a_b", "../a", "a/b", "a\n", "é", &long] {
         assert!(Name::parse(name).is_err());
-        for (tool, args) in [("bg-vm", &["plan"][..]), ("bg-vm", &["rm"]), ("bg-image", &["rm"]), ("bg-register", &["--name"])] {
+        for (tool, args) in
+            [("bg-vm", &["plan"][..]), ("bg-vm", &["rm"]), ("bg-image", &["rm"]), ("bg-register", &["--name"])]
+        {
             let sandbox = Sandbox::new();
             sandbox.run(tool, &[args, &[name][..]].concat(), "").failed_with(Code::Usage);
             sandbox.assert_untouched(tool);

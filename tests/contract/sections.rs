@@ -45,8 +45,13 @@ fn says(done: &Done, words: &[&str]) {
 #[test]
 fn an_unknown_field_is_named_with_the_nearest_known_one() {
     let (sandbox, image, machine) = documents();
-    let misspelt = [("kernel", "vmlinx", "vmlinux"), ("rootfs", "relase", "release"), ("seed", "sizs", "sizes"),
-        ("spec", "vpcu", "vcpu"), ("image", "rotfs", "rootfs")];
+    let misspelt = [
+        ("kernel", "vmlinx", "vmlinux"),
+        ("rootfs", "relase", "release"),
+        ("seed", "sizs", "sizes"),
+        ("spec", "vpcu", "vcpu"),
+        ("image", "rotfs", "rootfs"),
+    ];
     for (tool, args, sections) in READERS {
         for section in *sections {
             let (_, wrong, right) = misspelt.iter().find(|(s, ..)| s == section).unwrap();
@@ -63,7 +68,8 @@ fn an_unknown_field_is_named_with_the_nearest_known_one() {
 #[test]
 fn a_field_that_stands_twice_is_an_error() {
     let (sandbox, image, machine) = documents();
-    let first = [("kernel", "version"), ("rootfs", "distro"), ("seed", "source_digest"), ("spec", "image"), ("image", "name")];
+    let first =
+        [("kernel", "version"), ("rootfs", "distro"), ("seed", "source_digest"), ("spec", "image"), ("image", "name")];
     for (tool, args, sections) in READERS {
         for section in *sections {
             let (_, field) = first.iter().find(|(s, _)| s == section).unwrap();

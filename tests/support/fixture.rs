@@ -65,7 +65,7 @@ pub fn with_foreign(doc: &str) -> String {
 
 /// An image in the sandbox's store, without a seed.
 pub fn register(sandbox: &Sandbox, name: &str) -> Done {
-    let files = Files::new(sandbox, name);
+    let files = Files::new(sandbox, &format!("of-{name}"));
     let done = sandbox.run("bg-register", &["--name", name], files.document().to_string());
     done.ok();
     done

@@ -38,7 +38,8 @@ pub fn children_of(below: &str) -> Vec<String> {
 pub fn bins() -> Vec<String> {
     let manifest = text("Cargo.toml");
     let sections = manifest.split("[[bin]]").skip(1);
-    let name = |section: &str| section.lines().find_map(|l| l.strip_prefix("name = ")).unwrap().trim_matches('"').to_owned();
+    let name =
+        |section: &str| section.lines().find_map(|l| l.strip_prefix("name = ")).unwrap().trim_matches('"').to_owned();
     let mut names: Vec<String> = sections.map(name).collect();
     names.sort();
     names
