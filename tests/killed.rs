@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
@@ -115,7 +115,6 @@ fn stopped_at(point: &Point) -> (Sandbox, Waiting, Child) {
     };
     let mut child = command.spawn().unwrap();
     let document = Files::new(&sandbox, "other").document().to_string();
-    use std::io::Write;
     // Verbs that read no stdin have closed it.
     let _ = child.stdin.take().unwrap().write_all(document.as_bytes());
     waiting.started();
@@ -162,6 +161,68 @@ fn what_a_killed_tool_left_is_found_and_removed() {
         assert_nothing_left(&sandbox, point.name);
         fixture::create(&sandbox, "dev");
         assert_eq!(sandbox.run("bg-image", &["show", "debian"], "").json()["name"], "debian");
+    }
+}
+
+/// Verbs that are killed after each of their stages, on a store with the image `debian` and the VM `old`.
+const STAGED: &[(&str, &[&str])] = &[
+    ("bg-vm", &["create", "dev", "--work-size", WORK, "--no-start"]),
+    ("bg-vm", &["rm", "old"]),
+    ("bg-seed", &["build", "debian", "--size", WORK]),
+    ("bg-register", &["--name", "new"]),
+    ("bg-register", &["--name", "debian", "--replace"]),
+    ("bg-image", &["rm", "spare"]),
+];
+
+/// Runs a tool and kills it once it has sent so many events; false where it ended before.
+fn killed_after(sandbox: &Sandbox, (tool, args): (&str, &[&str]), events: usize) -> bool {
+    let fifo = sandbox.path("events");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // Open for writing too, so that it has no end.
+    let mut pipe = File::options().read(true).write(true).open(&fifo).unwrap();
+    let mut child = sandbox.command(tool, args).env("BG_EVENTS", &fifo).spawn().unwrap();
+    let document = Files::new(sandbox, "other").document().to_string();
+    let _ = child.stdin.take().unwrap().write_all(document.as_bytes());
+    let (mut said, mut chunk) = (String::new(), [0; 4096]);
+    while said.matches('\n').count() < events && !said.contains(r#""event":"end""#) {
+        let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, PollTimeout::from(30_000_u16)).unwrap(), 1, "{tool} {args:?} says nothing");
+        let n = pipe.read(&mut chunk).unwrap();
+        said += std::str::from_utf8(&chunk[..n]).unwrap();
+    }
+    let ended = said.contains(r#""event":"end""#);
+    end(child, Signal::SIGKILL);
+    !ended
+}
+
+#[test]
+fn whatever_is_killed_after_whichever_stage_is_whole_or_gone() {
+    for verb in STAGED {
+        for events in 1.. {
+            let sandbox = Sandbox::new();
+            fixture::register(&sandbox, "debian");
+            fixture::register(&sandbox, "spare");
+            fixture::create(&sandbox, "old");
+            let killed = killed_after(&sandbox, *verb, events);
+            let what = format!("{} {:?} after {events} events", verb.0, verb.1);
+            sandbox.collect();
+            assert_eq!(sandbox.staged(), Vec::<PathBuf>::new(), "{what}");
+            for vm in children(&sandbox.state("machines")) {
+                let name = vm.file_name().unwrap().to_str().unwrap();
+                assert_eq!(sandbox.run("bg-vm", &["show", name], "").json()["status"]["state"], "stopped", "{what}");
+                assert_eq!(sandbox.run("bg-seed", &["check", "--vm", name], "").json()["ok"], true, "{what}");
+            }
+            for image in sandbox.run("bg-image", &["ls"], "").documents() {
+                let mut again = image.clone();
+                again["name"] = "again".into();
+                // Every file that the record names is there, and is what the record says.
+                sandbox.run("bg-register", &["--replace"], again.to_string()).ok();
+            }
+            assert!(sandbox.state("images/debian/image.json").is_file(), "{what}");
+            if !killed {
+                break;
+            }
+        }
     }
 }
 

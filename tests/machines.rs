@@ -116,6 +116,17 @@ fn of_sixteen_that_claim_a_name_at_once_one_gets_it() {
 }
 
 #[test]
+fn of_eight_that_remove_a_vm_at_once_none_fails() {
+    let sandbox = store();
+    fixture::create(&sandbox, "dev");
+    let started: Vec<_> = (0..8).map(|_| sandbox.command("bg-vm", &["rm", "dev"]).spawn().unwrap()).collect();
+    for child in started {
+        assert_eq!(finish(child, b"").ok(), "");
+    }
+    assert_eq!((children(&sandbox.state("machines")), sandbox.staged()), (NO_FILES, NO_FILES));
+}
+
+#[test]
 fn an_unfinished_pipeline_is_young_first_and_then_a_leak() {
     let sandbox = store();
     let cloned = sandbox.run("bg-seed", &["clone"], fixture::plan(&sandbox, "dev")).json();

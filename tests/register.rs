@@ -2,7 +2,7 @@
 //! is taken away.
 
 use crate::support::fixture::{self, Files, WORK};
-use crate::support::{Sandbox, Terminals, children};
+use crate::support::{Done, Sandbox, Terminals, children, finish};
 use lib_common::error::Code;
 use lib_common::ops::image;
 use lib_common::ops::machine::{self, ListArgs};
@@ -100,6 +100,25 @@ fn a_name_that_is_taken_is_73_and_replace_keeps_what_vms_were_made_from() {
     let after = ["vmlinux", "initrd", "root.ext4", "work.ext4"].map(|f| read(machine.join(f)).unwrap());
     assert!(before == after, "the VM has what it was made from");
     assert_eq!(sandbox.run("bg-seed", &["check", "--vm", "dev"], "").json()["ok"], true);
+    assert_eq!(sandbox.staged(), NO_FILES);
+    assert_eq!(sandbox.findings(&["--now"]), Vec::<Value>::new());
+}
+
+#[test]
+fn of_eight_that_register_a_name_at_once_one_gets_it() {
+    let sandbox = Sandbox::new();
+    let document = Files::new(&sandbox, "a").document().to_string();
+    let started: Vec<_> = (0..8).map(|_| sandbox.command("bg-register", &["--name", "a"]).spawn().unwrap()).collect();
+    let feeders = started.into_iter().map(|child| {
+        let document = document.clone();
+        std::thread::spawn(move || finish(child, document.as_bytes()))
+    });
+    let feeders: Vec<_> = feeders.collect();
+    let (won, lost): (Vec<Done>, Vec<Done>) = feeders.into_iter().map(|f| f.join().unwrap()).partition(|d| d.exit == 0);
+    assert_eq!((won.len(), lost.len()), (1, 7), "{lost:?}");
+    for done in lost {
+        done.failed_with(Code::Exists);
+    }
     assert_eq!(sandbox.staged(), NO_FILES);
     assert_eq!(sandbox.findings(&["--now"]), Vec::<Value>::new());
 }

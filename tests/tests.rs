@@ -6,6 +6,7 @@ mod invariants;
 mod killed;
 mod machines;
 mod manual;
+mod pipelines;
 mod register;
 mod schemas;
 mod size;

@@ -56,6 +56,26 @@ fn a_wrong_setting_is_78_and_says_where_it_stands() {
 }
 
 #[test]
+fn a_setting_that_does_not_exist_is_78_and_the_nearest_is_named() {
+    let sandbox = Sandbox::new();
+    let dir = sandbox.path("home/.config/banger");
+    std::fs::create_dir_all(&dir).unwrap();
+    for (text, words) in [
+        ("memmory = \"2G\"\n", ["memmory", "did you mean `memory`?"]),
+        ("memory = [1]\n", ["`memory`", "array"]),
+        ("memory = \n", ["config.toml", "config.toml"]),
+        ("work_size = \"8GB\"\n", ["config.toml", "8GB"]),
+    ] {
+        std::fs::write(dir.join("config.toml"), text).unwrap();
+        let doc = sandbox.run("bg-vm", &["ls"], "").failed_with(Code::BadConfig);
+        assert!(words.iter().all(|word| format!("{doc:?}").contains(word)), "{text}: {doc:?}");
+    }
+    std::fs::write(dir.join("config.toml"), "vcpu = 4\n").unwrap();
+    fixture::register(&sandbox, "debian");
+    assert_eq!(sandbox.run("bg-vm", &["plan", "dev"], "").json()["spec"]["vcpu"], 4);
+}
+
+#[test]
 fn a_stdout_that_nobody_reads_is_74() {
     let sandbox = Sandbox::new();
     fixture::register(&sandbox, "debian");
