@@ -18,7 +18,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How much of a child's stderr is kept, in bytes: its end.
+/// How much of a child's stderr is kept unless [`Cmd::stderr_tail`] says otherwise, in bytes: its end.
 const STDERR_TAIL: usize = 1024;
 
 /// No wait is as long as this; `Instant` can hold it.
@@ -36,6 +36,7 @@ pub struct Cmd {
     dir: Option<PathBuf>,
     death_signal: Option<i32>,
     grace: Duration,
+    stderr_tail: usize,
 }
 
 /// Where a standard stream of a child leads.
@@ -131,6 +132,13 @@ impl Cmd {
         self
     }
 
+    /// Of its stderr so many bytes are kept, instead of 1 KiB: for a program whose first error is not its last line.
+    #[must_use]
+    pub fn stderr_tail(mut self, bytes: usize) -> Self {
+        self.stderr_tail = bytes;
+        self
+    }
+
     /// The program.
     pub fn program(&self) -> &Path {
         &self.program
@@ -169,7 +177,8 @@ impl Cmd {
         // Dropping `command` closes our copies of descriptors that went to the child.
         drop(command);
         let pidfd = PidFd::of_child(pid_of(&inner))?;
-        let stderr = inner.stderr.take().map(|pipe| std::thread::spawn(move || tail(pipe)));
+        let keep = self.stderr_tail;
+        let stderr = inner.stderr.take().map(|pipe| std::thread::spawn(move || tail(pipe, keep)));
         Ok(Child { cmd: self.clone(), inner, pidfd, stderr, status: None })
     }
 
@@ -378,14 +387,14 @@ fn stdio(stream: Stream) -> Stdio {
     }
 }
 
-/// Reads a pipe to its end and keeps the end of what came.
-fn tail(mut pipe: impl Read) -> Vec<u8> {
+/// Reads a pipe to its end and keeps the last `keep` bytes of what came.
+fn tail(mut pipe: impl Read, keep: usize) -> Vec<u8> {
     let mut kept = Vec::new();
     let mut buffer = [0; 4096];
     while let Ok(n @ 1..) = pipe.read(&mut buffer) {
         kept.extend_from_slice(&buffer[..n]);
-        if kept.len() > STDERR_TAIL {
-            kept.drain(..kept.len() - STDERR_TAIL);
+        if kept.len() > keep {
+            kept.drain(..kept.len() - keep);
         }
     }
     kept

@@ -18,7 +18,7 @@ pub(super) fn command(launch: &Launch) -> Cmd {
         // The id is here for audits: it says whose process this is, also when every record is lost.
         .args(["-name", &format!("banger:{}:{}", launch.name, launch.machine_id)])
         // ACPI, since Debian's kernel takes no virtio-mmio devices from its command line.
-        .args(["-M", "microvm,acpi=on,memory-backend=m"])
+        .args(["-M", "microvm,acpi=on,pit=off,pic=off,memory-backend=m"])
         // vhost-user devices see the guest's memory, so it is shared.
         .args(["-object", &format!("memory-backend-memfd,id=m,size={memory}M,share=on")])
         .args(accel(launch.accel))
@@ -132,7 +132,7 @@ pub(super) mod tests {
     #[test]
     fn the_command_line_of_an_emulated_vm() {
         let expected = "/usr/bin/qemu-system-x86_64 -name banger:dev:0123456789abcdef0123456789abcdef \
-            -M microvm,acpi=on,memory-backend=m -object memory-backend-memfd,id=m,size=1024M,share=on \
+            -M microvm,acpi=on,pit=off,pic=off,memory-backend=m -object memory-backend-memfd,id=m,size=1024M,share=on \
             -accel tcg,thread=multi -cpu max,svm=off,vmx=off -smp 2 -m 1024M \
             -nodefaults -no-user-config -display none -no-reboot -S \
             -chardev socket,id=qmp,fd=0 -mon chardev=qmp,mode=control \

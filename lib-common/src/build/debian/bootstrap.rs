@@ -4,7 +4,7 @@
 use super::filter::{Passed, Stopped, filter};
 use super::overlay::Added;
 use crate::disk::ext4::{self, Format};
-use crate::error::{Code, Error, Result};
+use crate::error::{ChildFailure, Code, Error, Result};
 use crate::sys::cmd::{Cmd, Stream, Streams};
 use crate::sys::signal::{self, Interruptible};
 use std::io::{BufReader, BufWriter};
@@ -13,6 +13,10 @@ use std::time::Duration;
 
 /// How long mmdebstrap may take to remove its directory when it is stopped: a tree of 300 MB.
 const CLEANUP: Duration = Duration::from_secs(30);
+
+/// Of its stderr so much is kept to find its errors in, and of each of these so many characters.
+const STDERR_TAIL: usize = 64 << 10;
+const LINE_MAX: usize = 300;
 
 /// What to install, and from where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +39,7 @@ pub struct Bootstrap {
 pub fn run(what: &Bootstrap, added: &[Added], image: (&Path, u64), format: Format<'_>) -> Result<Passed> {
     let mut disk = ext4::make_from_tar(image.0, image.1, format)?;
     let streams = Streams { stdout: Stream::Pipe, ..Streams::default() };
-    let mut mmdebstrap = command(what).grace(CLEANUP).spawn(streams)?;
+    let mut mmdebstrap = command(what).grace(CLEANUP).stderr_tail(STDERR_TAIL).spawn(streams)?;
     let Some(stdout) = mmdebstrap.stdout() else {
         return Err(Error::new(Code::Internal, "the pipe from mmdebstrap is gone"));
     };
@@ -73,14 +77,21 @@ fn command(what: &Bootstrap) -> Cmd {
         .env("LC_ALL", "C.UTF-8")
 }
 
-/// The failure with mmdebstrap's lines of error: the last line that it prints is about its cleaning up.
+/// The failure with mmdebstrap's lines of error: the last line that it prints is about its cleaning up, and the one before
+/// repeats a command of kilobytes.
 fn explained(error: Error) -> Error {
-    let stderr = error.get_child().map(|c| c.stderr.clone()).unwrap_or_default();
-    let told: Vec<&str> = stderr.lines().filter(|l| l.starts_with("E: ") || l.starts_with("W: ")).collect();
-    let unknown =
-        told.iter().any(|l| l.contains("Unable to locate package") || l.contains("has no installation candidate"));
-    let error = told.iter().fold(error, |error, line| error.also((*line).to_owned()));
-    if unknown { error.hint("check the names in --packages; `apt-cache search WORD` finds some") } else { error }
+    let Some(child) = error.get_child().cloned() else { return error };
+    let lines = child.stderr.lines().filter(|l| l.starts_with("E: ") && !error.causes().iter().any(|c| c == l));
+    let told: Vec<String> = lines.map(|l| l.chars().take(LINE_MAX).collect()).collect();
+    let unknown = |l: &String| l.contains("Unable to locate package") || l.contains("has no installation candidate");
+    let hint = told.iter().any(unknown);
+    let mut start = child.stderr.len().saturating_sub(1024);
+    while !child.stderr.is_char_boundary(start) {
+        start += 1;
+    }
+    let child = ChildFailure { stderr: child.stderr[start..].to_owned(), ..child };
+    let error = told.into_iter().fold(error.child(child), Error::also);
+    if hint { error.hint("check the names in --packages; `apt-cache search WORD` finds some") } else { error }
 }
 
 /// Whether this user can run mmdebstrap: root can; others need a range of user ids of their own (user_namespaces(7)), or
@@ -152,6 +163,18 @@ mod tests {
             "SOURCE_DATE_EPOCH=7 LC_ALL=C.UTF-8 mmdebstrap --mode=auto --variant=minbase --format=tar --include=bash,udev \
              '--aptopt=Acquire::Check-Date \"false\";' bookworm - 'deb http://a/debian bookworm main'"
         );
+    }
+
+    #[test]
+    fn the_first_error_of_mmdebstrap_is_told_though_it_is_not_the_last_line() {
+        let long = format!("E: setup failed: E: apt-get {}", "package ".repeat(1000));
+        let stderr = format!("I: running\nE: Unable to locate package x\n{long}\nI: removing tempdir\n");
+        let child = ChildFailure { argv: vec!["mmdebstrap".into()], status: "exit 25".into(), stderr };
+        let e = explained(Error::new(Code::CommandFailed, "mmdebstrap failed").child(child));
+        assert_eq!(e.causes()[0], "E: Unable to locate package x");
+        assert_eq!(e.causes()[1].len(), LINE_MAX);
+        assert!(e.get_hint().unwrap().contains("--packages"));
+        assert_eq!(e.get_child().unwrap().stderr.len(), 1024);
     }
 
     #[test]

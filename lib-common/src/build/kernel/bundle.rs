@@ -59,7 +59,11 @@ pub fn make(source: &Source, places: &Places, site: Site<'_>, stages: &mut Stage
         if *tree != ours {
             copy_tree(tree, &ours)?;
         }
-        loaded = index(&site.work.join("modules"), &ours, &version)?.for_initrd(&version)?;
+        // Before depmod runs: what the initrd has is not to depend on which depmod this host has. Debian's cannot read
+        // .ko.gz, and leaves such modules out of its index without failing.
+        let tree = modules::Tree::open(&ours)?;
+        loaded = tree.for_initrd(&version)?;
+        index(&tree, &site.work.join("modules"), &version, &places.depmod)?;
     }
     stages.begin("initrd");
     let mut digests = BTreeMap::from([("vmlinux".to_owned(), vmlinux.digest)]);
@@ -145,17 +149,17 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The tree at `ours`, below `base`, with its modules.dep: its own, else depmod's, else ours, which has the dependencies
-/// but none of depmod's other indexes. Packages come without, since Debian runs depmod when it installs them.
-fn index(base: &Path, ours: &Path, version: &str) -> Result<modules::Tree> {
-    let dep = ours.join("modules.dep");
-    if !dep.is_file() {
-        match Cmd::new("depmod").arg("-b").arg(base).arg(version).run() {
-            Err(e) if e.code() == Code::MissingProgram => fs::write(&dep, modules::Tree::open(ours)?.to_dep())?,
-            done => done?,
-        }
+/// Gives the tree below `base` its indexes for the guest's modprobe, where it came without: packages do, since Debian
+/// runs depmod when it installs them. Without depmod here there is a modules.dep, and a guest that wants the binary
+/// indexes runs its own.
+fn index(tree: &modules::Tree, base: &Path, version: &str, depmod: &Path) -> Result<()> {
+    if tree.is_indexed() {
+        return Ok(());
     }
-    modules::Tree::open(ours)
+    match Cmd::new(depmod).arg("-b").arg(base).arg(version).run() {
+        Err(e) if e.code() == Code::MissingProgram => Ok(fs::write(tree.dep_path(), tree.to_dep())?),
+        done => done,
+    }
 }
 
 fn write_initrd(path: &Path, agent: &Path, modules: &[initrd::Module]) -> Result<Digest> {

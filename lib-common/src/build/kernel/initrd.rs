@@ -58,8 +58,8 @@ pub fn write_base(out: &mut impl Write, agent: &Path, modules: &[Module]) -> Res
 /// other), then zeros up to a multiple of [`ALIGNMENT`]. Gives the length in bytes.
 ///
 /// Each archive begins at a multiple of 4, where alone the kernel looks for one. The zeros at the end matter: without
-/// them the initrd's last page can overlap the ACPI tables that QEMU's microvm puts near it, and about one VM in four
-/// hung or lost its disks, depending on nothing but the length of its identity.
+/// them the initrd's last page can overlap the ACPI tables that QEMU's microvm puts near it. Of 24 unpadded lengths spread
+/// over a page (512 MiB of memory), the five with more than 3,200 bytes in the last page hung; padded, none did in 24 boots.
 pub fn assemble(base: &Path, identity: &Identity, out: &mut impl Write) -> Result<u64> {
     let mut file = fs::File::open(base)?;
     let mut start = [0; 6];

@@ -15,6 +15,7 @@ pub mod unpack;
 use crate::config::Config;
 use crate::doc::{Document, Kernel, Kind};
 use crate::error::{Code, Error, Result};
+use crate::sys::signal;
 use crate::timing::Stages;
 use std::path::{Path, PathBuf};
 
@@ -48,12 +49,17 @@ pub struct Places {
     pub agent: PathBuf,
     /// apt's package lists.
     pub apt_lists: PathBuf,
+    /// depmod; it need not be there.
+    pub depmod: PathBuf,
 }
 
 impl Places {
     /// As configured.
     pub fn of(config: &Config) -> Result<Self> {
+        // An ordinary user's PATH has no sbin on Debian, and depmod needs no privilege here.
+        let sbin = Path::new("/usr/sbin/depmod");
         Ok(Places {
+            depmod: if sbin.is_file() { sbin.into() } else { "depmod".into() },
             cache_dir: config.cache_dir.clone(),
             agent: config.agent_path()?,
             apt_lists: PathBuf::from("/var/lib/apt/lists"),
@@ -86,7 +92,9 @@ pub fn build_in(source: &Source, use_cache: bool, places: &Places, stages: &mut 
     }
     let temp = slot.begin()?;
     let site = bundle::Site { work: temp.path(), becomes: slot.dir(), fresh: !use_cache };
-    let kernel = bundle::make(source, places, site, stages)?;
+    // Whatever a signal made fail, the signal is why.
+    let made = bundle::make(source, places, site, stages).map_err(|e| signal::check().err().unwrap_or(e));
+    let kernel = made?;
     stages.begin("publish");
     slot.publish(temp, &kernel, !use_cache)
 }

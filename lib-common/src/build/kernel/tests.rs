@@ -15,7 +15,9 @@ impl Host {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        let places = Places { cache_dir: at("cache"), agent: at("agent"), apt_lists: at("lists") };
+        // Whether this host has a depmod must not matter here.
+        let depmod = at("no/depmod");
+        let places = Places { cache_dir: at("cache"), agent: at("agent"), apt_lists: at("lists"), depmod };
         fs::write(&places.agent, kernel(false, "agent", 100)).unwrap();
         fs::write(at("vmlinux"), kernel(true, VERSION, 1000)).unwrap();
         let modules = modules::testing::DEBIAN;
@@ -189,6 +191,29 @@ fn a_package_becomes_a_bundle() {
     let (from_files, _) = host.build(&host.vmlinux(true), true).unwrap();
     assert_eq!(from_deb.digests, from_files.digests, "the same kernel either way");
     assert!(!from_deb.vmlinux.with_file_name("vmlinuz").exists());
+}
+
+#[test]
+fn the_initrd_does_not_depend_on_depmod() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut host = Host::new();
+    let (without, _) = host.build(&host.vmlinux(true), true).unwrap();
+    let dep = fs::read_to_string(without.modules.clone().unwrap().join("modules.dep")).unwrap();
+    assert!(dep.contains("kernel/net/virtio_net.ko: kernel/net/net_failover.ko"), "{dep}");
+    // One that leaves modules out, as Debian's does with .ko.gz; then one that fails.
+    host.places.depmod = host.at("depmod");
+    let script = |text: &str| {
+        fs::write(host.at("depmod"), text).unwrap();
+        fs::set_permissions(host.at("depmod"), PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    script("#!/bin/sh\necho partial > \"$2/lib/modules/$3/modules.dep\"\n");
+    let (with, _) = host.build(&host.vmlinux(true), false).unwrap();
+    assert_eq!(fs::read_to_string(with.modules.unwrap().join("modules.dep")).unwrap(), "partial\n");
+    assert_eq!(with.digests["initrd"], without.digests["initrd"]);
+    assert_ne!(with.digests["modules"], without.digests["modules"]);
+    script("#!/bin/sh\necho 'no space' >&2\nexit 1\n");
+    assert_eq!(host.build(&host.vmlinux(true), false).unwrap_err().code(), Code::CommandFailed);
+    assert_eq!(host.cached().len(), 1, "the bundle that was there stays");
 }
 
 #[test]
