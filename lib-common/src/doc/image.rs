@@ -49,6 +49,7 @@ pub struct Kernel {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modules: Option<AbsPath>,
     /// By the names of the fields above. That of `modules` is the digest of the sorted lines `sha256:… path`.
+    #[serde(deserialize_with = "super::distinct")]
     pub digests: BTreeMap<String, Digest>,
 }
 

@@ -2,8 +2,8 @@
 
 use super::audit::{self, Found};
 use crate::cli::{Answer, Context};
-use crate::doc::{Finding, strict, to_json};
-use crate::error::{Error, Result};
+use crate::doc::{API_VERSION, Finding, strict, to_json};
+use crate::error::{Code, Error, Result};
 
 /// What `bg-gc` takes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,7 +16,7 @@ pub struct GcArgs {
 
 /// Reads findings, looks again, and removes those that are leaks now. Prints what it removed. Goes on past errors.
 pub fn gc(cx: &mut Context<'_>, args: GcArgs) -> Result<Answer> {
-    let asked = cx.lines()?.iter().map(|line| strict::<Finding>(line)).collect::<Result<Vec<_>>>()?;
+    let asked = cx.lines()?.iter().map(|line| parse(line)).collect::<Result<Vec<_>>>()?;
     if asked.is_empty() {
         return Ok(Answer::Done);
     }
@@ -38,6 +38,14 @@ pub fn gc(cx: &mut Context<'_>, args: GcArgs) -> Result<Answer> {
         }
     }
     failed.map_or(Ok(Answer::Done), Err)
+}
+
+fn parse(line: &str) -> Result<Finding> {
+    let finding: Finding = strict(line).map_err(|e| e.within("this is not a finding"))?;
+    match finding.api_version.as_str() {
+        API_VERSION => Ok(finding),
+        other => Err(Error::new(Code::BadDocument, format!("unknown api_version `{other}`; known: `{API_VERSION}`"))),
+    }
 }
 
 fn same(asked: &Finding, found: &Finding) -> bool {

@@ -53,7 +53,7 @@ pub fn register(cx: &mut Context<'_>, args: &RegisterArgs) -> Result<Answer> {
         doc.set(seed);
     }
     doc.set(&Registered { at: now() });
-    doc.append_timings(&cx.stages.take())?;
+    doc.append_timings(&cx.stages.take_before("publish"))?;
     save_record(&staging.path().join("image.json"), &doc)?;
     publish(&store, staging, &name)?;
     if args.default || store.default_image()?.is_none() {

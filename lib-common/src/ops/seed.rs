@@ -74,7 +74,7 @@ fn into_store(cx: &mut Context<'_>, name: &Name, sizes: &[u64]) -> Result<Docume
         size.path = crate::doc::AbsPath::new(home.join(file))?;
     }
     doc.set(&Seed { source_digest: rootfs.digest, sizes: built });
-    doc.append_timings(&cx.stages.take())?;
+    doc.append_timings(&cx.stages.take_before("save"))?;
     save_record(&home.join("image.json"), &doc)?;
     Ok(doc)
 }

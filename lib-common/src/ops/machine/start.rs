@@ -58,7 +58,10 @@ fn start_document(cx: &mut Context<'_>, doc: Document) -> Result<Document> {
         return start_name(cx, machine.name());
     }
     let Some(operation) = machine.journal().resume()? else {
-        return Err(Error::new(Code::BadDocument, format!("the VM `{}` was not made by `bg-seed clone`", machine.name())));
+        return Err(Error::new(
+            Code::BadDocument,
+            format!("the VM `{}` was not made by `bg-seed clone`", machine.name()),
+        ));
     };
     launch(cx, doc, Claimed { machine, operation, lock })
 }
@@ -98,7 +101,7 @@ pub(super) fn launch(cx: &mut Context<'_>, mut doc: Document, claimed: Claimed) 
     let started = vmm::start(&launch, &identity, &shim, &mut cx.stages)?;
     cx.stages.begin("record");
     doc.set::<Vmm>(started.vmm());
-    doc.append_timings(&cx.stages.take())?;
+    doc.append_timings(&cx.stages.take_before("save"))?;
     machine.save(&doc)?;
     operation.commit()?;
     started.keep()?;

@@ -50,11 +50,11 @@ pub(super) fn stop_one(cx: &mut Context<'_>, name: &Name, args: &StopArgs) -> Re
     let machine = cx.store().machine(name)?;
     let _lock = machine.lock()?;
     let doc = current(&machine)?;
-    if is_running(&doc)? {
-        if let Err(why) = shut_down(cx, &machine, &doc, args.timeout)? {
-            cx.remark(&format!("{name} did not shut down ({why}) and was killed"));
-            kill_locked(cx, &machine)?;
-        }
+    if is_running(&doc)?
+        && let Err(why) = shut_down(cx, &machine, &doc, args.timeout)?
+    {
+        cx.remark(&format!("{name} did not shut down ({why}) and was killed"));
+        kill_locked(cx, &machine)?;
     }
     settled(&machine)
 }
