@@ -38,7 +38,10 @@ fn the_guest_is_an_ordinary_debian_with_its_own_identity() {
         ("stat -c '%a %U:%G' /root", "700 root:root"),
         ("test -f /root/.bashrc && test -f /root/.profile && echo both", "both"),
         ("passwd -S root | cut -d' ' -f2", "L"),
-        ("sshd -T | grep -cix -e 'passwordauthentication no' -e 'strictmodes yes' -e 'kbdinteractiveauthentication no'", "3"),
+        (
+            "sshd -T | grep -cix -e 'passwordauthentication no' -e 'strictmodes yes' -e 'kbdinteractiveauthentication no'",
+            "3",
+        ),
         ("ls /etc/ssh/ssh_host_*_key", "/etc/ssh/ssh_host_ed25519_key"),
         ("findmnt -no SOURCE,FSTYPE /root", "/dev/vdb ext4"),
         ("findmnt -no SOURCE,FSTYPE /", "/dev/vda ext4"),
@@ -59,7 +62,9 @@ fn an_agent_that_is_killed_comes_back_and_stats_and_logs_tell() {
     world.healthy("dev");
     assert_eq!(world.guest("dev", "cat /root/mark"), "before");
     let stats = world.json("bg-vm", &["stats", "dev"])["stats"].take();
-    for field in ["cpu_ms", "rss_bytes", "io_read_bytes", "root_allocated_bytes", "work_allocated_bytes", "guest_uptime_ms"] {
+    for field in
+        ["cpu_ms", "rss_bytes", "io_read_bytes", "root_allocated_bytes", "work_allocated_bytes", "guest_uptime_ms"]
+    {
         assert!(stats[field].as_u64().is_some_and(|n| n > 0), "{field}: {stats}");
     }
     world.guest("dev", "echo hello from the guest > /dev/ttyS0");

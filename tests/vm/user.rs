@@ -17,7 +17,10 @@ fn an_ordinary_user_needs_no_root() {
     let doc = world.json("bg-vm", &["show", "dev"]);
     let pid = doc["vmm"]["pid"].as_i64().unwrap();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    assert!(status.lines().any(|l| l.starts_with("Uid:") && l.contains("65534")), "the VMM runs as the caller: {status}");
+    assert!(
+        status.lines().any(|l| l.starts_with("Uid:") && l.contains("65534")),
+        "the VMM runs as the caller: {status}"
+    );
     world.ok("bg-vm", &["stop", "dev"]);
     world.ok("bg-vm", &["rm", "dev"]);
 }

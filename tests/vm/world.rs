@@ -37,7 +37,9 @@ fn image() -> &'static str {
     static IMAGE: OnceLock<String> = OnceLock::new();
     IMAGE.get_or_init(|| {
         let mut document = Vec::new();
-        for (tool, args) in [("bg-kernel", &["build"][..]), ("bg-rootfs", &["build", "--distro", "debian"]), ("bg-seed", &["build"])] {
+        for (tool, args) in
+            [("bg-kernel", &["build"][..]), ("bg-rootfs", &["build", "--distro", "debian"]), ("bg-seed", &["build"])]
+        {
             let mut command = Command::new(bin_dir().join(tool));
             let output = feed(command.args(args), &document);
             assert!(output.status.success(), "{tool}: {}", String::from_utf8_lossy(&output.stderr));

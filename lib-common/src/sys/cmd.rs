@@ -3,19 +3,19 @@
 
 #![allow(unsafe_code, clippy::disallowed_types)]
 
+use super::child::pid_of;
+pub use super::child::{Child, describe};
 use super::process::PidFd;
 use super::signal;
-use crate::error::{ChildFailure, Code, Error, Result};
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use crate::error::{Code, Error, Result};
+use nix::sys::signal::Signal;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How much of a child's stderr is kept unless [`Cmd::stderr_tail`] says otherwise, in bytes: its end.
@@ -35,8 +35,8 @@ pub struct Cmd {
     only_env: bool,
     dir: Option<PathBuf>,
     death_signal: Option<i32>,
-    grace: Duration,
-    stderr_tail: usize,
+    pub(super) grace: Duration,
+    pub(super) stderr_tail: usize,
 }
 
 /// Where a standard stream of a child leads.
@@ -182,13 +182,10 @@ impl Cmd {
         // SAFETY: prctl and getppid are async-signal-safe and nothing is allocated on the way that succeeds.
         unsafe { command.pre_exec(before_exec) };
         command.stdin(stdio(streams.stdin)).stdout(stdio(streams.stdout)).stderr(stdio(streams.stderr));
-        let mut inner = command.spawn().map_err(|e| self.not_started(&e))?;
+        let inner = command.spawn().map_err(|e| self.not_started(&e))?;
         // Dropping `command` closes our copies of descriptors that went to the child.
         drop(command);
-        let pidfd = PidFd::of_child(pid_of(&inner))?;
-        let keep = self.stderr_tail;
-        let stderr = inner.stderr.take().map(|pipe| std::thread::spawn(move || tail(pipe, keep)));
-        Ok(Child { cmd: self.clone(), inner, pidfd, stderr, status: None })
+        Child::new(self, inner)
     }
 
     /// Runs it to its end; a failure is an error with the child's status and the end of its stderr.
@@ -201,7 +198,9 @@ impl Cmd {
         let mut child = self.spawn(Streams { stdout: Stream::Pipe, ..Streams::default() })?;
         let mut out = vec![];
         if let Some(pipe) = child.stdout() {
-            pipe.take(limit + 1).read_to_end(&mut out).map_err(|e| self.failed_with("cannot read from", &e))?;
+            let read = signal::Interruptible(pipe).take(limit + 1).read_to_end(&mut out);
+            signal::check()?;
+            read.map_err(|e| self.failed_with("cannot read from", &e))?;
         }
         if out.len() as u64 > limit {
             return Err(Error::new(Code::CommandFailed, format!("{} printed more than {limit} bytes", self.name())));
@@ -273,7 +272,7 @@ impl Cmd {
         command
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         self.program.file_name().unwrap_or(self.program.as_os_str()).to_string_lossy().into_owned()
     }
 
@@ -289,104 +288,6 @@ impl Cmd {
     }
 }
 
-/// A running child and its only owner: dropped, it is ended (SIGTERM, after [`Cmd::grace`] SIGKILL) and reaped, with its
-/// process group.
-#[derive(Debug)]
-pub struct Child {
-    cmd: Cmd,
-    inner: std::process::Child,
-    pidfd: PidFd,
-    stderr: Option<JoinHandle<Vec<u8>>>,
-    status: Option<ExitStatus>,
-}
-
-impl Child {
-    /// Its pid; good as long as this guard lives.
-    pub fn pid(&self) -> i32 {
-        pid_of(&self.inner)
-    }
-
-    /// Becomes readable when it has ended.
-    pub fn pidfd(&self) -> &PidFd {
-        &self.pidfd
-    }
-
-    /// The writing end of its stdin, once, where that is a pipe.
-    pub fn stdin(&mut self) -> Option<std::process::ChildStdin> {
-        self.inner.stdin.take()
-    }
-
-    /// The reading end of its stdout, once, where that is a pipe.
-    pub fn stdout(&mut self) -> Option<std::process::ChildStdout> {
-        self.inner.stdout.take()
-    }
-
-    /// Waits for its end; a signal to us ends the wait with an error (and dropping the guard then ends the child).
-    pub fn wait(&mut self) -> Result<ExitStatus> {
-        while !self.pidfd.wait(Duration::from_secs(3600))? {}
-        self.reap()
-    }
-
-    /// Its status if it has ended.
-    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
-        if self.pidfd.wait(Duration::ZERO)? { self.reap().map(Some) } else { Ok(None) }
-    }
-
-    /// Waits for its end; anything but success is an error with status and stderr.
-    pub fn finish(mut self) -> Result<()> {
-        let status = self.wait()?;
-        if status.success() { Ok(()) } else { Err(self.failure(status)) }
-    }
-
-    /// The error for a child that ended with `status`.
-    pub fn failure(&mut self, status: ExitStatus) -> Error {
-        let stderr = self.stderr.take().and_then(|t| t.join().ok()).unwrap_or_default();
-        let stderr = String::from_utf8_lossy(&stderr).into_owned();
-        let status = describe(status);
-        let mut error = Error::new(Code::CommandFailed, format!("{} failed ({status})", self.cmd.name()));
-        if let Some(line) = stderr.lines().rev().find(|l| !l.trim().is_empty()) {
-            error = error.also(line.trim().to_owned());
-        }
-        error.child(ChildFailure { argv: self.cmd.argv(), status, stderr })
-    }
-
-    fn reap(&mut self) -> Result<ExitStatus> {
-        if self.status.is_none() {
-            self.status = Some(self.inner.wait()?);
-        }
-        Ok(self.status.expect("set above"))
-    }
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        if self.status.is_some() {
-            return;
-        }
-        let _shield = signal::shield();
-        let group = Pid::from_raw(self.pid());
-        // Not reaped yet, so neither the pid nor the group's id can belong to anybody else.
-        let _ = killpg(group, Signal::SIGTERM);
-        if !self.pidfd.wait(self.cmd.grace).unwrap_or(false) {
-            let _ = killpg(group, Signal::SIGKILL);
-        }
-        let _ = self.inner.wait();
-    }
-}
-
-/// `exit 1` or `signal 9`.
-pub fn describe(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => "unknown end".into(),
-    }
-}
-
-fn pid_of(child: &std::process::Child) -> i32 {
-    i32::try_from(child.id()).expect("a pid fits")
-}
-
 fn stdio(stream: Stream) -> Stdio {
     match stream {
         Stream::Null => Stdio::null(),
@@ -394,19 +295,6 @@ fn stdio(stream: Stream) -> Stdio {
         Stream::Pipe => Stdio::piped(),
         Stream::Fd(fd) => Stdio::from(fd),
     }
-}
-
-/// Reads a pipe to its end and keeps the last `keep` bytes of what came.
-fn tail(mut pipe: impl Read, keep: usize) -> Vec<u8> {
-    let mut kept = Vec::new();
-    let mut buffer = [0; 4096];
-    while let Ok(n @ 1..) = pipe.read(&mut buffer) {
-        kept.extend_from_slice(&buffer[..n]);
-        if kept.len() > keep {
-            kept.drain(..kept.len() - keep);
-        }
-    }
-    kept
 }
 
 /// One word as a shell reads it.

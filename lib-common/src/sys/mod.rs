@@ -1,6 +1,8 @@
 //! The only place for `std::process::Command`, `unsafe`, ioctl, netlink and /proc. Knows no domain.
 
 #[cfg(feature = "host")]
+mod child;
+#[cfg(feature = "host")]
 pub mod cmd;
 #[cfg(feature = "host")]
 pub mod fs;
