@@ -27,6 +27,7 @@ impl Context<'_> {
                 Kind::Machine => store.machine(name).and_then(|m| m.document()),
             };
         }
+        self.stages.begin("input");
         let bytes = match &source.file {
             Some(path) => {
                 let file = File::open(path).map_err(|e| match e.kind() {
@@ -62,6 +63,7 @@ impl Context<'_> {
             let error = Error::new(Code::Usage, "a list of documents is needed on stdin, and stdin is a terminal");
             return Err(error.hint("put this tool behind a pipe"));
         }
+        self.stages.begin("input");
         // A list may be long, each of its documents may not.
         let limit = 64 * MAX_BYTES as u64;
         let mut text = String::new();
