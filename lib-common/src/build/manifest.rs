@@ -2,7 +2,7 @@
 //! how they were found. Reads no file.
 
 use super::debian::deb822;
-use super::digest;
+use crate::digest;
 use crate::doc::{Digest, ManifestEntry, to_json};
 
 /// The manifest as text: sorted by name, architecture and version, each line once.

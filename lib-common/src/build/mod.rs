@@ -3,7 +3,6 @@
 //! Nothing here starts a program but through `sys::cmd`, and nothing here prints.
 
 pub mod debian;
-pub mod digest;
 pub mod kernel;
 pub mod manifest;
 pub mod slot;

@@ -129,7 +129,7 @@ fn sweep(parent: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::build::digest;
+    use crate::digest;
 
     fn names(dir: &Path) -> Vec<String> {
         let mut names: Vec<_> =

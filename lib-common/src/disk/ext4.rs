@@ -101,7 +101,7 @@ impl Write for TarWriter {
 /// Errors: [`Code::MissingProgram`], with the package that has a new enough one.
 pub fn probe() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let id = crate::build::digest::of_bytes(b"probe");
+    let id = crate::digest::of_bytes(b"probe");
     let format = Format { label: "probe", id: &id, epoch: 1, root_mode: 0o755 };
     let mut writer = make_from_tar(&dir.path().join("probe"), MIN_SIZE, format)?;
     // The error is in the program's status.

@@ -2,7 +2,6 @@
 //! e2fsprogs' (1.47.1 or newer, with libarchive). Needs no root and mounts nothing.
 
 pub mod clone;
-pub mod digest;
 pub mod ext4;
 pub mod seed;
 pub mod superblock;

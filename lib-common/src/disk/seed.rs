@@ -3,8 +3,9 @@
 
 use super::ext4::{self, CheckOutcome, Format};
 use super::superblock::Superblock;
-use super::{digest, tree};
-use crate::build::digest::Hashing;
+use super::tree;
+use crate::digest;
+use crate::digest::Hashing;
 use crate::doc::{AbsPath, Check, Digest, Seed, SeedSize};
 use crate::error::{Error, Result};
 use crate::timing::Stages;
@@ -12,8 +13,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// The sizes that are made unless others are asked for, in bytes. Between them a smaller one is grown, in 40 ms. A file
-/// takes 2 and 7 MB of the host's disk, most of it the list of free blocks; what costs is its digest, since holes are
-/// zeros there: 0.7 s for each GiB.
+/// takes 2 and 7 MB of the host's disk, most of it the list of free blocks.
 pub const DEFAULT_SIZES: &[u64] = &[2 << 30, 8 << 30];
 
 /// Where the image keeps what goes into a work disk.
@@ -58,7 +58,7 @@ pub fn build(rootfs: &Path, sizes: &[u64], dir: &Path, stages: &mut Stages) -> R
 /// The digests of files, as many at once as there are files: a core hashes one.
 fn digests(paths: &[PathBuf]) -> Result<Vec<Digest>> {
     std::thread::scope(|scope| {
-        let running: Vec<_> = paths.iter().map(|path| scope.spawn(|| digest::of_sparse(path))).collect();
+        let running: Vec<_> = paths.iter().map(|path| scope.spawn(|| digest::of_content(path))).collect();
         let joined = running.into_iter().map(|thread| thread.join());
         joined.map(|d| d.unwrap_or_else(|_| Err(Error::new(crate::Code::Internal, "a digest panicked")))).collect()
     })
@@ -128,7 +128,7 @@ pub fn check_seed(seed: &Seed, rootfs_digest: &Digest) -> Result<Vec<Check>> {
             checks.push(check(&name, false, format!("{} is not there", one.path), rebuild));
             continue;
         }
-        let digest = digest::of_sparse(&one.path)?;
+        let digest = digest::of_content(&one.path)?;
         let same = digest == one.digest;
         let seen = if same { "as it was made".into() } else { format!("its digest is {digest}") };
         checks.push(check(&format!("{name}_digest"), same, seen, rebuild));

@@ -107,7 +107,8 @@ pub struct SeedSize {
     pub size_bytes: u64,
     /// The file.
     pub path: AbsPath,
-    /// Of the whole file, holes as zeros.
+    /// Of its content: the SHA-256 of the size in bytes (8 bytes, little-endian), then of each block of 4,096 bytes that
+    /// is not all zeros, its offset (the same) and its bytes, in order.
     pub digest: Digest,
 }
 

@@ -1,11 +1,11 @@
 //! bg-register: an `Image` document and its files, verified on the way into the store.
 
 use crate::cli::{Answer, Context, Source};
-use crate::doc::{AbsPath, Digest, Document, Kernel, Kind, Name, Registered, Rootfs, Seed};
+use crate::doc::{AbsPath, Digest, Document, Kernel, Kind, Name, Registered, Rootfs, Seed, SeedSize};
 use crate::error::{Code, Error, Result};
 use crate::store::{Staging, Store, now, remove_by_rename, save_record};
 use crate::sys::fs::{clone_file, rename_exchange, sync_dir};
-use crate::{build::digest, store::read_record};
+use crate::{digest, store::read_record};
 use std::path::{Path, PathBuf};
 
 /// What `bg-register` takes.
@@ -43,8 +43,7 @@ pub fn register(cx: &mut Context<'_>, args: &RegisterArgs) -> Result<Answer> {
     rootfs.manifest = copy.file(&rootfs.manifest, "manifest", &rootfs.manifest_digest)?;
     cx.stages.begin("copy_seeds");
     for size in seed.iter_mut().flat_map(|s| &mut s.sizes) {
-        let file = format!("seed-{}.ext4", size.size_bytes);
-        size.path = copy.file(&size.path, &file, &size.digest)?;
+        size.path = copy.seed(size)?;
     }
     cx.stages.begin("record");
     doc.set_name(&name);
@@ -109,13 +108,23 @@ impl Copy<'_> {
 
     /// Copies a file and reads the copy once for its digest: what was verified is what is kept.
     fn file(&self, from: &AbsPath, name: &str, expected: &Digest) -> Result<AbsPath> {
+        self.copied(from, name, |copy| same(from, &digest::of_file(copy)?, expected))
+    }
+
+    /// The same for a seed, whose digest is that of its content: a seed is much larger than its data.
+    fn seed(&self, size: &SeedSize) -> Result<AbsPath> {
+        let name = format!("seed-{}.ext4", size.size_bytes);
+        self.copied(&size.path, &name, |copy| same(&size.path, &digest::of_content(copy)?, &size.digest))
+    }
+
+    fn copied(&self, from: &AbsPath, name: &str, verify: impl FnOnce(&Path) -> Result<()>) -> Result<AbsPath> {
         if !from.is_file() {
             return Err(Error::new(Code::MissingFile, format!("{from} is not there"))
                 .hint("build it again; the cache may have been emptied"));
         }
         let to = self.staging.path().join(name);
         clone_file(from, &to)?;
-        same(from, &digest::of_file(&to)?, expected)?;
+        verify(&to)?;
         AbsPath::new(self.home.join(name))
     }
 

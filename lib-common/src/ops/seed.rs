@@ -1,6 +1,6 @@
 //! bg-seed: build, check. (clone is `machine::clone`: it claims a VM's name.)
 
-use crate::build::digest;
+use crate::digest;
 use crate::cli::{Answer, Context, Source};
 use crate::disk::seed;
 use crate::doc::{Check, Disks, Document, Kind, Name, Report, Rootfs, Seed, SeedSize, to_json};
@@ -56,7 +56,7 @@ fn into_cache(cx: &mut Context<'_>, mut doc: Document, sizes: &[u64]) -> Result<
 
 fn described(dir: &std::path::Path, size_bytes: u64) -> Result<SeedSize> {
     let path = dir.join(format!("seed-{size_bytes}.ext4"));
-    Ok(SeedSize { size_bytes, digest: digest::of_file(&path)?, path: crate::doc::AbsPath::new(path)? })
+    Ok(SeedSize { size_bytes, digest: digest::of_content(&path)?, path: crate::doc::AbsPath::new(path)? })
 }
 
 fn into_store(cx: &mut Context<'_>, name: &Name, sizes: &[u64]) -> Result<Document> {

@@ -79,7 +79,16 @@ impl Default for Streams {
 impl Cmd {
     /// A command; a program without `/` is looked up in `PATH`.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Cmd { program: program.into(), args: vec![], env: vec![], only_env: false, dir: None, death_signal: None, grace: GRACE }
+        Cmd {
+            program: program.into(),
+            args: vec![],
+            env: vec![],
+            only_env: false,
+            dir: None,
+            death_signal: None,
+            grace: GRACE,
+            stderr_tail: STDERR_TAIL,
+        }
     }
 
     /// With one more argument.

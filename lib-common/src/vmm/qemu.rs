@@ -11,13 +11,17 @@ use std::path::Path;
 
 /// QEMU for one boot. Its stdin is the QMP monitor and its stdout the serial console, both sockets; so it inherits
 /// nothing else, and nobody but its parent can speak to the monitor.
-pub(super) fn command(launch: &Launch) -> Cmd {
+///
+/// `tsc_khz`: how fast the host's time stamp counter runs, for an emulated guest.
+pub(super) fn command(launch: &Launch, tsc_khz: Option<u64>) -> Cmd {
     let run = |file: &str| launch.runtime_dir.join(file);
     let memory = launch.memory_mib;
     let cmd = beside_its_parent(&launch.vmm_program)
         // The id is here for audits: it says whose process this is, also when every record is lost.
         .args(["-name", &format!("banger:{}:{}", launch.name, launch.machine_id)])
-        // ACPI, since Debian's kernel takes no virtio-mmio devices from its command line.
+        // ACPI, since Debian's kernel takes no virtio-mmio devices from its command line. No PIT and no PIC: an ELF
+        // kernel does not set the PIC up on such a machine, and a tick of the PIT before that is a division error for
+        // it; with them more than half of the boots on one processor ended there.
         .args(["-M", "microvm,acpi=on,pit=off,pic=off,memory-backend=m"])
         // vhost-user devices see the guest's memory, so it is shared.
         .args(["-object", &format!("memory-backend-memfd,id=m,size={memory}M,share=on")])
@@ -33,7 +37,7 @@ pub(super) fn command(launch: &Launch) -> Cmd {
         .arg(&*launch.kernel)
         .arg("-initrd")
         .arg(run(files::INITRD))
-        .args(["-append", &kernel_args(launch.accel)]);
+        .args(["-append", &kernel_args(launch.accel, tsc_khz)]);
     network(disks(cmd, launch), launch)
         .args(["-chardev", &format!("socket,id=vsock,path={}", value(&run(files::VHOST)))])
         .args(["-device", "vhost-user-vsock-device,chardev=vsock", "-device", "virtio-rng-device"])
@@ -83,19 +87,22 @@ fn value(path: &Path) -> String {
     path.to_string_lossy().replace(',', ",,")
 }
 
-/// The kernel's command line. `tsc_early_khz` and `lpj` are deliberately not in it: with an ELF kernel the guest
-/// measures them in time, and a number that is not this host's makes its clock wrong.
-fn kernel_args(accel: Accel) -> String {
+/// The kernel's command line.
+fn kernel_args(accel: Accel, tsc_khz: Option<u64>) -> String {
     // A reset by triple fault is the one that the machine surely has; a panic is a reset, at once.
-    let common = "console=ttyS0 reboot=t panic=-1 quiet \
-                  8250.nr_uarts=1 i8042.noaux i8042.nomux i8042.dumbkbd cryptomgr.notests";
-    match accel {
-        Accel::Kvm => common.to_owned(),
+    let mut args = "console=ttyS0 reboot=t panic=-1 quiet \
+                    8250.nr_uarts=1 i8042.noaux i8042.nomux i8042.dumbkbd cryptomgr.notests"
+        .to_owned();
+    if accel == Accel::Tcg {
         // On a busy host the emulated timer can be late for the kernel's test of it, which then panics. Address
         // randomisation and work-arounds for processors' flaws cost 0.2 s a boot, and emulated processors have no
         // such flaws.
-        Accel::Tcg => format!("{common} no_timer_check nokaslr mitigations=off"),
+        args.push_str(" no_timer_check nokaslr mitigations=off");
+        // The guest reads the host's counter, and has nothing to measure it by; a wrong number makes its clock wrong.
+        // Under KVM the hypervisor tells it.
+        args.extend(tsc_khz.map(|khz| format!(" tsc_early_khz={khz}")));
     }
+    args
 }
 
 #[cfg(test)]
@@ -139,19 +146,19 @@ pub(super) mod tests {
             -chardev socket,id=console,fd=1 -serial chardev:console \
             -kernel /k/vmlinux -initrd /run/banger/0123456789ab/initrd \
             -append 'console=ttyS0 reboot=t panic=-1 quiet 8250.nr_uarts=1 i8042.noaux i8042.nomux i8042.dumbkbd \
-            cryptomgr.notests no_timer_check nokaslr mitigations=off' \
+            cryptomgr.notests no_timer_check nokaslr mitigations=off tsc_early_khz=2596145' \
             -drive id=disk0,if=none,format=raw,cache=writeback,discard=unmap,file=/m/root.ext4 \
             -device virtio-blk-device,drive=disk0 \
             -drive id=disk1,if=none,format=raw,read-only=on,file=/m/modules.ext4 \
             -device virtio-blk-device,drive=disk1 \
             -chardev socket,id=vsock,path=/run/banger/0123456789ab/vhost.sock \
             -device vhost-user-vsock-device,chardev=vsock -device virtio-rng-device";
-        assert_eq!(command(&example()).to_shell(), expected);
+        assert_eq!(command(&example(), Some(2_596_145)).to_shell(), expected);
     }
 
     #[test]
     fn with_kvm_the_processor_is_the_hosts_and_its_work_arounds_stay() {
-        let argv = command(&Launch { accel: Accel::Kvm, ..example() }).to_shell();
+        let argv = command(&Launch { accel: Accel::Kvm, ..example() }, None).to_shell();
         assert!(argv.contains(" -accel kvm -cpu host "), "{argv}");
         assert!(!argv.contains("mitigations") && !argv.contains("nokaslr") && !argv.contains("tcg"), "{argv}");
     }
@@ -162,7 +169,7 @@ pub(super) mod tests {
         launch.disks.truncate(1);
         launch.disks[0].path = AbsPath::new("/m/a,readonly=on/root.ext4").unwrap();
         launch.runtime_dir = AbsPath::new("/r,x/0123456789ab").unwrap();
-        let argv = command(&launch).argv();
+        let argv = command(&launch, None).argv();
         assert!(argv.iter().any(|a| a.ends_with("file=/m/a,,readonly=on/root.ext4")), "{argv:?}");
         assert!(argv.iter().any(|a| a.ends_with("path=/r,,x/0123456789ab/vhost.sock")), "{argv:?}");
         assert!(argv.iter().any(|a| a == "/r,x/0123456789ab/initrd"), "-initrd takes a plain path: {argv:?}");

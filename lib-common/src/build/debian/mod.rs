@@ -12,8 +12,9 @@ pub mod packages;
 pub mod sources;
 
 use crate::build::slot::{Published, Slot};
-use crate::build::{digest, manifest};
-use crate::disk::{self, ext4};
+use crate::build::manifest;
+use crate::digest;
+use crate::disk::ext4;
 use crate::doc::{self, AbsPath, Digest, Rootfs};
 use crate::error::{Code, Context, Error, Result};
 use crate::timing::Stages;
@@ -227,7 +228,7 @@ fn digest_and_sync(image: &Path) -> Result<Digest> {
     let file = fs::File::open(image)?;
     std::thread::scope(|scope| {
         let synced = scope.spawn(|| file.sync_all());
-        let digest = disk::digest::of_sparse(image);
+        let digest = crate::digest::of_file(image);
         synced.join().unwrap_or_else(|_| Err(std::io::Error::other("a sync panicked")))?;
         digest
     })

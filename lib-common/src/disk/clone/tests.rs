@@ -1,7 +1,7 @@
 //! Which way a disk is made, and that it has the size that was asked for.
 
 use super::*;
-use crate::build::digest::of_bytes;
+use crate::digest::of_bytes;
 use crate::disk::seed;
 use crate::disk::superblock::Superblock;
 use crate::doc::{Kernel, Name, Rootfs, Seed, VmmChoice};

@@ -1,7 +1,7 @@
 //! Real file systems of a few MiB; as root and as any other user.
 
 use super::*;
-use crate::build::digest;
+use crate::digest;
 use std::os::unix::fs::FileExt;
 use tar::{Builder, EntryType, Header};
 

@@ -1,7 +1,7 @@
 //! Seeds of a small root file system, compared with the home that they were made from.
 
 use super::*;
-use crate::build::digest::of_bytes;
+use crate::digest::of_bytes;
 use crate::disk::ext4::check_size;
 use ext4_view::Ext4;
 use tar::{Builder, EntryType, Header};

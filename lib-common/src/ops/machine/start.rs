@@ -98,7 +98,6 @@ pub(super) fn launch(cx: &mut Context<'_>, mut doc: Document, claimed: Claimed) 
     let launch = launch_plan(cx, &doc, &machine, (choice, programs))?;
     cx.stages.begin("journal");
     operation.intend(Undo::StopVm { runtime_dir: launch.runtime_dir.clone() })?;
-    remove_if_there(&machine.exit_file())?;
     let started = vmm::start(&launch, &identity, &shim, &mut cx.stages)?;
     cx.stages.begin("record");
     doc.set::<Vmm>(started.vmm());
@@ -165,11 +164,4 @@ fn identity(cx: &Context<'_>, doc: &mut Document, machine: &MachineDir) -> Resul
         host_key,
         host_key_public: guest.host_key,
     })
-}
-
-fn remove_if_there(path: &std::path::Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, &e)),
-        _ => Ok(()),
-    }
 }
