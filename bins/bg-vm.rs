@@ -139,7 +139,9 @@ fn run(args: Cli, cx: &mut Context<'_>) -> lib_common::Result<Answer> {
         Verb::Plan(plan) => machine::plan(cx, &plan.into()),
         Verb::Create { plan, no_start } => machine::create(cx, &CreateArgs { plan: plan.into(), no_start }),
         Verb::Start(t) => machine::start(cx, &t.names, t.file),
-        Verb::Stop { targets: t, wait } => machine::stop(cx, &t.names, &StopArgs { file: t.file, timeout: wait.timeout }),
+        Verb::Stop { targets: t, wait } => {
+            machine::stop(cx, &t.names, &StopArgs { file: t.file, timeout: wait.timeout })
+        }
         Verb::Restart { targets: t, wait } => {
             machine::restart(cx, &t.names, &StopArgs { file: t.file, timeout: wait.timeout })
         }

@@ -11,3 +11,4 @@ mod register;
 mod schemas;
 mod size;
 mod support;
+mod vm;

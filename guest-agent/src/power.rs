@@ -31,11 +31,7 @@ pub fn shut_down() -> Result<()> {
     let end = end_of_machine();
     // sd_booted(3): this directory exists where systemd is process 1.
     if Path::new("/run/systemd/system").is_dir() {
-        let offset = if end == End::PowerOff {
-            SYSTEMD_POWEROFF
-        } else {
-            SYSTEMD_REBOOT
-        };
+        let offset = if end == End::PowerOff { SYSTEMD_POWEROFF } else { SYSTEMD_REBOOT };
         return guest_signal::send_realtime(1, offset).context("cannot signal systemd");
     }
     if fs_err::read_to_string("/proc/1/comm").is_ok_and(|name| name.trim() == "runit") {
@@ -66,11 +62,7 @@ fn ask_runit(end: End) -> Result<()> {
 
 /// An empty file of that mode; on Void both are symbolic links into /run, which are followed as runit-init does.
 fn mark(path: &str, mode: u32) -> Result<()> {
-    fs_err::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .append(true)
-        .open(path)?;
+    fs_err::OpenOptions::new().create(true).truncate(false).append(true).open(path)?;
     fs_err::set_permissions(path, Permissions::from_mode(mode))?;
     Ok(())
 }

@@ -88,7 +88,8 @@ fn for_each_chunk(path: &Path, mut f: impl FnMut(u64, &[u8]) -> Result<(), Errno
         while at < end {
             stop_on_signal()?;
             let want = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
-            file.read_exact_at(&mut buffer[..want], at).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(nix::libc::EIO)))?;
+            file.read_exact_at(&mut buffer[..want], at)
+                .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(nix::libc::EIO)))?;
             f(at, &buffer[..want])?;
             at += want as u64;
         }

@@ -13,20 +13,14 @@ pub fn write_if_different(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     if is_already(path, bytes, mode) {
         return Ok(());
     }
-    let parent = path
-        .parent()
-        .ok_or_else(|| Error::new(Code::Internal, "a file without a directory"))?;
+    let parent = path.parent().ok_or_else(|| Error::new(Code::Internal, "a file without a directory"))?;
     fs_err::create_dir_all(parent)?;
     let temp = temp_name(path);
     // Only an interrupted boot leaves one, and nothing else runs now.
     if temp.symlink_metadata().is_ok() {
         fs_err::remove_file(&temp)?;
     }
-    let mut file = fs_err::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&temp)?;
+    let mut file = fs_err::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temp)?;
     file.write_all(bytes)?;
     file.set_permissions(Permissions::from_mode(mode))?;
     fs_err::rename(&temp, path)?;
@@ -42,9 +36,7 @@ pub fn write_lines(path: &str, lines: &[String]) -> Result<()> {
 }
 
 fn is_already(path: &Path, bytes: &[u8], mode: u32) -> bool {
-    let regular = path
-        .symlink_metadata()
-        .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o7777 == mode);
+    let regular = path.symlink_metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o7777 == mode);
     regular && fs_err::read(path).is_ok_and(|found| found == bytes)
 }
 
@@ -67,11 +59,7 @@ mod tests {
         write_if_different(&path, b"dev\n", 0o644).unwrap();
         assert_eq!(path.metadata().unwrap().ino(), first, "an unchanged file is left alone");
         write_if_different(&path, b"dev\n", 0o600).unwrap();
-        assert_eq!(
-            path.metadata().unwrap().mode() & 0o7777,
-            0o600,
-            "a wrong mode is mended"
-        );
+        assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o600, "a wrong mode is mended");
         fs_err::write(temp_name(&path), "left over").unwrap();
         write_if_different(&path, b"other\n", 0o600).unwrap();
         assert_eq!(fs_err::read(&path).unwrap(), b"other\n");

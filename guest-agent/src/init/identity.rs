@@ -21,10 +21,7 @@ pub fn read() -> Result<Identity> {
             format!("there is no {IDENTITY_PATH}: this initrd boots only with the identity that banger appends");
         return Err(Error::new(Code::MissingFile, message));
     }
-    fs_err::read(IDENTITY_PATH)
-        .map_err(Error::from)
-        .and_then(|bytes| parse(&bytes))
-        .context("cannot read the identity")
+    fs_err::read(IDENTITY_PATH).map_err(Error::from).and_then(|bytes| parse(&bytes)).context("cannot read the identity")
 }
 
 fn parse(bytes: &[u8]) -> Result<Identity> {
@@ -59,11 +56,7 @@ fn lay_down_in(root: &Path, identity: &Identity) -> Result<()> {
     files::write_if_different(&etc("machine-id"), &line(&identity.machine_id), 0o444)?;
     files::write_if_different(&etc("hosts"), with_host(&hosts, &identity.hostname).as_bytes(), 0o644)?;
     files::write_if_different(&etc("ssh/ssh_host_ed25519_key"), &line(&identity.host_key), 0o600)?;
-    files::write_if_different(
-        &etc("ssh/ssh_host_ed25519_key.pub"),
-        &line(&identity.host_key_public),
-        0o644,
-    )
+    files::write_if_different(&etc("ssh/ssh_host_ed25519_key.pub"), &line(&identity.host_key_public), 0o644)
 }
 
 /// `hosts` with our line for `hostname` in place of our earlier one.
@@ -110,10 +103,7 @@ mod tests {
     #[test]
     fn a_new_host_name_replaces_our_line_and_no_other() {
         let first = with_host("127.0.0.1 localhost\n10.0.0.1 mine # keep", "dev");
-        assert_eq!(
-            first,
-            "127.0.0.1 localhost\n10.0.0.1 mine # keep\n127.0.1.1\tdev\t# banger\n"
-        );
+        assert_eq!(first, "127.0.0.1 localhost\n10.0.0.1 mine # keep\n127.0.1.1\tdev\t# banger\n");
         assert_eq!(with_host(&first, "dev"), first);
         assert!(with_host(&first, "other").ends_with("# keep\n127.0.1.1\tother\t# banger\n"));
     }
@@ -125,9 +115,6 @@ mod tests {
         let key = root.path().join("etc/ssh/ssh_host_ed25519_key");
         assert_eq!(key.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
         assert_eq!(fs_err::read_to_string(key).unwrap(), "-----BEGIN\n");
-        assert_eq!(
-            fs_err::read_to_string(root.path().join("etc/hostname")).unwrap(),
-            "dev\n"
-        );
+        assert_eq!(fs_err::read_to_string(root.path().join("etc/hostname")).unwrap(), "dev\n");
     }
 }

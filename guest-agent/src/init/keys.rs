@@ -81,10 +81,7 @@ fn read_keys(dir: &File) -> Result<Vec<u8>> {
 
 /// `old` and every key that it lacks; `None` where it has them all.
 fn with_keys(old: &[u8], keys: &[String]) -> Option<Vec<u8>> {
-    let has = |text: &[u8], key: &str| {
-        text.split(|b| *b == b'\n')
-            .any(|line| line.trim_ascii() == key.as_bytes())
-    };
+    let has = |text: &[u8], key: &str| text.split(|b| *b == b'\n').any(|line| line.trim_ascii() == key.as_bytes());
     let mut new = old.to_vec();
     for key in keys.iter().map(|key| key.trim()).filter(|key| !key.is_empty()) {
         if has(&new, key) {
@@ -116,11 +113,7 @@ fn replace(dir: &File, bytes: &[u8]) -> Result<()> {
 
 /// Owned by root; whoever is not root himself (a test) owns what he makes.
 fn own(file: &File) -> Result<()> {
-    if nix::unistd::geteuid().is_root() {
-        Ok(fchown(file, Some(0), Some(0))?)
-    } else {
-        Ok(())
-    }
+    if nix::unistd::geteuid().is_root() { Ok(fchown(file, Some(0), Some(0))?) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -143,11 +136,7 @@ mod tests {
         ];
         for (old, keys, new) in cases {
             let keys: Vec<String> = keys.iter().map(|k| (*k).to_owned()).collect();
-            assert_eq!(
-                with_keys(old.as_bytes(), &keys).as_deref(),
-                new.map(str::as_bytes),
-                "{old:?}"
-            );
+            assert_eq!(with_keys(old.as_bytes(), &keys).as_deref(), new.map(str::as_bytes), "{old:?}");
         }
     }
 

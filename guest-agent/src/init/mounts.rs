@@ -60,12 +60,7 @@ pub fn root() -> Result<()> {
     mount_disk(ROOT_DISK, NEW_ROOT).context("cannot mount the root disk")?;
     // systemd keeps a /run that is mounted already; these are its own limits for it.
     let run = format!("{NEW_ROOT}/run");
-    mount_at(
-        "tmpfs",
-        &run,
-        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
-        "mode=755,size=20%,nr_inodes=800k",
-    )
+    mount_at("tmpfs", &run, MsFlags::MS_NOSUID | MsFlags::MS_NODEV, "mode=755,size=20%,nr_inodes=800k")
 }
 
 /// The work disk at the guest's `/root`.

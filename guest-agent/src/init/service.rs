@@ -49,18 +49,12 @@ pub fn install() -> Result<()> {
 
 fn install_service(root: &Path) -> Result<()> {
     // Debian's runit-helper leaves an /etc/runit under systemd too, so systemd is looked for first.
-    if ["usr/lib/systemd/systemd", "lib/systemd/systemd"]
-        .iter()
-        .any(|path| root.join(path).exists())
-    {
+    if ["usr/lib/systemd/systemd", "lib/systemd/systemd"].iter().any(|path| root.join(path).exists()) {
         install_systemd(root)
     } else if root.join("etc/runit").exists() {
         install_runit(root)
     } else {
-        Err(Error::new(
-            Code::BadInput,
-            "the root disk has neither systemd nor runit",
-        ))
+        Err(Error::new(Code::BadInput, "the root disk has neither systemd nor runit"))
     }
 }
 
@@ -107,16 +101,9 @@ mod tests {
         fs_err::create_dir_all(root.path().join("etc/runit/runsvdir/default")).unwrap();
         install_service(root.path()).unwrap();
         install_service(root.path()).unwrap();
-        let wanted = root
-            .path()
-            .join("run/systemd/system/sysinit.target.wants/banger-agent.service");
+        let wanted = root.path().join("run/systemd/system/sysinit.target.wants/banger-agent.service");
         assert!(fs_err::read_to_string(wanted).unwrap().contains("Restart=always"));
-        assert_eq!(
-            fs_err::read_dir(root.path().join("etc/runit/runsvdir/default"))
-                .unwrap()
-                .count(),
-            0
-        );
+        assert_eq!(fs_err::read_dir(root.path().join("etc/runit/runsvdir/default")).unwrap().count(), 0);
     }
 
     #[test]

@@ -70,10 +70,7 @@ pub fn to_new_root() -> Result<Infallible> {
 
 fn exec_init() -> Result<Infallible> {
     // An argument cannot contain a NUL byte, so none is dropped here.
-    let given: Vec<CString> = std::env::args_os()
-        .skip(1)
-        .filter_map(|a| CString::new(a.into_vec()).ok())
-        .collect();
+    let given: Vec<CString> = std::env::args_os().skip(1).filter_map(|a| CString::new(a.into_vec()).ok()).collect();
     let mut error = Error::new(Code::MissingFile, "cannot start an init");
     for init in INITS {
         let Ok(path) = CString::new(init) else { continue };
@@ -100,9 +97,6 @@ mod tests {
         assert!(root.path().join("a/b/c").exists(), "another file system is left alone");
         remove_below(root.path(), device).unwrap();
         assert_eq!(fs_err::read_dir(root.path()).unwrap().count(), 0);
-        assert!(
-            Path::new("/etc/passwd").exists(),
-            "a symbolic link is removed, not followed"
-        );
+        assert!(Path::new("/etc/passwd").exists(), "a symbolic link is removed, not followed");
     }
 }

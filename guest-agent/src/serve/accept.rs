@@ -31,18 +31,13 @@ pub struct Slot(Arc<Slots>);
 impl Slots {
     /// `count` free slots.
     pub fn new(count: usize) -> Self {
-        Slots {
-            free: AtomicUsize::new(count),
-        }
+        Slots { free: AtomicUsize::new(count) }
     }
 
     /// A slot, if more than `reserve` are free.
     pub fn take(self: &Arc<Self>, reserve: usize) -> Option<Slot> {
         let less = |free: usize| free.checked_sub(1).filter(|left| *left >= reserve);
-        self.free
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, less)
-            .ok()
-            .map(|_| Slot(Arc::clone(self)))
+        self.free.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).ok().map(|_| Slot(Arc::clone(self)))
     }
 }
 

@@ -41,9 +41,7 @@ pub fn gather(sshd_answers: bool) -> Health {
         root_mounted,
         work_mounted,
         sshd_answers,
-        clock_unix_ms: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_millis() as u64),
+        clock_unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64),
         root_used_bytes: used_bytes("/"),
         work_used_bytes: if work_mounted { used_bytes("/root") } else { 0 },
         memory_available_bytes: memory_available(&read("/proc/meminfo")),
@@ -110,18 +108,13 @@ fn memory_available(meminfo: &str) -> u64 {
 }
 
 fn used_bytes(path: &str) -> u64 {
-    nix::sys::statvfs::statvfs(path).map_or(0, |s| {
-        s.blocks()
-            .saturating_sub(s.blocks_free())
-            .saturating_mul(s.fragment_size())
-    })
+    nix::sys::statvfs::statvfs(path)
+        .map_or(0, |s| s.blocks().saturating_sub(s.blocks_free()).saturating_mul(s.fragment_size()))
 }
 
 fn problem_lines(text: &str) -> Vec<String> {
     let lines = text.lines().filter(|line| !line.trim().is_empty()).take(MAX_PROBLEMS);
-    lines
-        .map(|line| line.chars().take(MAX_PROBLEM_CHARS).collect())
-        .collect()
+    lines.map(|line| line.chars().take(MAX_PROBLEM_CHARS).collect()).collect()
 }
 
 #[cfg(test)]
@@ -138,12 +131,7 @@ mod tests {
 
     #[test]
     fn a_mount_point_is_what_was_mounted_there_last() {
-        for (at, device) in [
-            ("/", Some("254:0")),
-            ("/root", Some("254:16")),
-            ("/mnt", Some("0:31")),
-            ("/ro", None),
-        ] {
+        for (at, device) in [("/", Some("254:0")), ("/root", Some("254:16")), ("/mnt", Some("0:31")), ("/ro", None)] {
             assert_eq!(device_at(MOUNTS, at), device, "{at}");
         }
         assert_eq!(device_at("garbage\n1 2 3\n", "/"), None);
@@ -151,12 +139,8 @@ mod tests {
 
     #[test]
     fn the_kernels_and_the_distributions_texts_are_read() {
-        for (text, id) in [
-            ("NAME=x\nID=debian\n", "debian"),
-            ("ID=\"void\"\n", "void"),
-            ("ID_LIKE=a\n", ""),
-            ("", ""),
-        ] {
+        for (text, id) in [("NAME=x\nID=debian\n", "debian"), ("ID=\"void\"\n", "void"), ("ID_LIKE=a\n", ""), ("", "")]
+        {
             assert_eq!(os_id(text), id);
         }
         assert_eq!(memory_available("MemTotal: 9 kB\nMemAvailable:     1024 kB\n"), 1 << 20);
@@ -168,10 +152,7 @@ mod tests {
     fn problems_are_bounded() {
         let text = format!("one\n\n{}\n{}", "x".repeat(1000), "more\n".repeat(100));
         let lines = problem_lines(&text);
-        assert_eq!(
-            (lines.len(), lines[0].as_str(), lines[1].len()),
-            (MAX_PROBLEMS, "one", MAX_PROBLEM_CHARS)
-        );
+        assert_eq!((lines.len(), lines[0].as_str(), lines[1].len()), (MAX_PROBLEMS, "one", MAX_PROBLEM_CHARS));
     }
 
     #[test]

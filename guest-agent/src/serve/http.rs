@@ -35,11 +35,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let (request, response) = (Duration::from_secs(5), Duration::from_secs(5));
-        Limits {
-            request,
-            response,
-            linger: Duration::from_millis(250),
-        }
+        Limits { request, response, linger: Duration::from_millis(250) }
     }
 }
 
@@ -87,13 +83,7 @@ struct Response {
 
 impl Response {
     fn new(status: Status, body: String) -> Self {
-        Response {
-            status,
-            headers: "",
-            body,
-            with_body: true,
-            then_shut_down: false,
-        }
+        Response { status, headers: "", body, with_body: true, then_shut_down: false }
     }
 
     /// An error: `{"error":"Not Found"}`.
@@ -123,9 +113,7 @@ impl Response {
 
 /// Serves for ever.
 pub fn serve<L: Accept>(listener: &L, slots: &Arc<Slots>, limits: Limits, service: Arc<dyn Service>) -> ! {
-    accept::serve(listener, (slots, 0), refuse, move |conn| {
-        handle(conn.as_fd(), limits, service.as_ref())
-    })
+    accept::serve(listener, (slots, 0), refuse, move |conn| handle(conn.as_fd(), limits, service.as_ref()))
 }
 
 /// Answers one connection too many with what the socket takes at once; a client that cannot take it is not waited for.
@@ -184,33 +172,20 @@ fn answer(request: &Request, service: &dyn Service) -> Response {
     match (request.path.as_str(), request.method.as_str()) {
         ("/healthz", method @ ("GET" | "HEAD")) => {
             let health = service.health();
-            let status = if health.status == HealthStatus::Ok {
-                Status::Ok
-            } else {
-                Status::Unavailable
-            };
+            let status = if health.status == HealthStatus::Ok { Status::Ok } else { Status::Unavailable };
             // The type has nothing that JSON cannot express.
             let body = serde_json::to_string(&health).unwrap_or_default() + "\n";
-            Response {
-                with_body: method == "GET",
-                ..Response::new(status, body)
-            }
+            Response { with_body: method == "GET", ..Response::new(status, body) }
         }
         ("/healthz", _) => Response::error(Status::MethodNotAllowed).header("Allow: GET, HEAD\r\n"),
         ("/shutdown", "POST") => {
             let body = "{\"shutting_down\":true}\n".to_owned();
-            Response {
-                then_shut_down: true,
-                ..Response::new(Status::Accepted, body)
-            }
+            Response { then_shut_down: true, ..Response::new(Status::Accepted, body) }
         }
         ("/shutdown", _) => Response::error(Status::MethodNotAllowed).header("Allow: POST\r\n"),
         (_, method) => {
             let response = Response::error(Status::NotFound);
-            Response {
-                with_body: method != "HEAD",
-                ..response
-            }
+            Response { with_body: method != "HEAD", ..response }
         }
     }
 }

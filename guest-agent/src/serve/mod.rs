@@ -32,9 +32,7 @@ pub fn main() -> ExitCode {
         eprintln!("guest-agent: cannot start a thread: {e}");
         return ExitCode::FAILURE;
     }
-    let guest = Arc::new(Guest {
-        sshd: sshd::Probe::new(sshd::ADDRESS),
-    });
+    let guest = Arc::new(Guest { sshd: sshd::Probe::new(sshd::ADDRESS) });
     http::serve(&listen(HEALTH_PORT), &slots, http::Limits::default(), guest)
 }
 

@@ -98,15 +98,7 @@ struct Way<'a> {
 
 impl<'a> Way<'a> {
     fn new(from: BorrowedFd<'a>, to: BorrowedFd<'a>) -> Self {
-        Way {
-            from,
-            to,
-            buffer: vec![0; BUFFER_BYTES],
-            start: 0,
-            end: 0,
-            ended: false,
-            closed: false,
-        }
+        Way { from, to, buffer: vec![0; BUFFER_BYTES], start: 0, end: 0, ended: false, closed: false }
     }
 
     fn wants_input(&self) -> bool {

@@ -38,24 +38,13 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Request>, Status> {
         Err(_) => return Err(Status::BadRequest),
     };
     let method = request.method.unwrap_or_default().to_owned();
-    let path = request
-        .path
-        .unwrap_or_default()
-        .split('?')
-        .next()
-        .unwrap_or_default()
-        .to_owned();
+    let path = request.path.unwrap_or_default().split('?').next().unwrap_or_default().to_owned();
     let body_bytes = body_bytes(request.headers)?;
     // Only POST has a use for a body.
     if body_bytes > MAX_BODY_BYTES || (body_bytes > 0 && method != "POST") {
         return Err(Status::BodyTooLarge);
     }
-    Ok(Some(Request {
-        method,
-        path,
-        head_bytes,
-        body_bytes,
-    }))
+    Ok(Some(Request { method, path, head_bytes, body_bytes }))
 }
 
 /// The length of the body. Two lengths, or a length beside an encoding, are how requests are smuggled.
@@ -76,10 +65,7 @@ fn body_bytes(headers: &[Header<'_>]) -> Result<usize, Status> {
                 return Err(Status::BadRequest);
             }
             // Digits that do not fit are a number all the same, and too large.
-            Ok(std::str::from_utf8(digits)
-                .ok()
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(usize::MAX))
+            Ok(std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok()).unwrap_or(usize::MAX))
         }
     }
 }
@@ -91,18 +77,10 @@ mod tests {
     #[test]
     fn whole_heads_are_understood() {
         let ask = |text: &str| parse(text.as_bytes());
-        let request = ask("GET /healthz?x=1 HTTP/1.1\r\nHost: a\r\n\r\njunk")
-            .unwrap()
-            .unwrap();
+        let request = ask("GET /healthz?x=1 HTTP/1.1\r\nHost: a\r\n\r\njunk").unwrap().unwrap();
         assert_eq!((request.method.as_str(), request.path.as_str()), ("GET", "/healthz"));
         assert_eq!((request.head_bytes, request.body_bytes), (38, 0));
-        assert_eq!(
-            ask("POST / HTTP/1.0\r\ncontent-LENGTH: 1024\r\n\r\n")
-                .unwrap()
-                .unwrap()
-                .body_bytes,
-            1024
-        );
+        assert_eq!(ask("POST / HTTP/1.0\r\ncontent-LENGTH: 1024\r\n\r\n").unwrap().unwrap().body_bytes, 1024);
         for cut in 0..request.head_bytes {
             let head = &"GET /healthz?x=1 HTTP/1.1\r\nHost: a\r\n\r\n"[..cut];
             assert_eq!(ask(head), Ok(None), "{head:?}");
@@ -121,23 +99,11 @@ mod tests {
             ("GET / HTTP/1.1\r\nno colon\r\n\r\n", Status::BadRequest),
             ("POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", Status::BadRequest),
             ("POST / HTTP/1.1\r\nContent-Length: 1, 2\r\n\r\n", Status::BadRequest),
-            (
-                "POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
-                Status::BadRequest,
-            ),
-            (
-                "POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
-                Status::BadRequest,
-            ),
-            (
-                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
-                Status::LengthRequired,
-            ),
+            ("POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", Status::BadRequest),
+            ("POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", Status::BadRequest),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", Status::LengthRequired),
             ("POST / HTTP/1.1\r\nContent-Length: 1025\r\n\r\n", Status::BodyTooLarge),
-            (
-                "POST / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n",
-                Status::BodyTooLarge,
-            ),
+            ("POST / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n", Status::BodyTooLarge),
             ("GET / HTTP/1.1\r\nContent-Length: 1\r\n\r\n", Status::BodyTooLarge),
             (&long_but_whole, Status::HeadTooLarge),
             (&many, Status::HeadTooLarge),

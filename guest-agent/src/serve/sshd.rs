@@ -32,10 +32,7 @@ struct Answer {
 impl Probe {
     /// A check of the server at `address`.
     pub fn new(address: SocketAddr) -> Self {
-        Probe {
-            address,
-            last: Mutex::new(None),
-        }
+        Probe { address, last: Mutex::new(None) }
     }
 
     /// Whether sshd sends its banner. Takes at most two seconds: one for a check under way, whose result is shared by all
@@ -49,10 +46,7 @@ impl Probe {
             return answer.good;
         }
         let good = has_banner(self.address, ANSWERS_WITHIN);
-        *last = Some(Answer {
-            at: Instant::now(),
-            good,
-        });
+        *last = Some(Answer { at: Instant::now(), good });
         good
     }
 }
@@ -108,11 +102,7 @@ mod tests {
             (b"SS", false),
             (b"", false),
         ] {
-            assert_eq!(
-                has_banner(server(banner).0, Duration::from_secs(10)),
-                good,
-                "{banner:?}"
-            );
+            assert_eq!(has_banner(server(banner).0, Duration::from_secs(10)), good, "{banner:?}");
         }
     }
 
@@ -129,10 +119,8 @@ mod tests {
     fn a_good_answer_is_kept_and_a_bad_one_is_not() {
         let (address, count) = server(b"SSH-2.0-x\r\n");
         let probe = Arc::new(Probe::new(address));
-        let askers: Vec<_> = (0..8)
-            .map(|_| Arc::clone(&probe))
-            .map(|p| std::thread::spawn(move || p.answers()))
-            .collect();
+        let askers: Vec<_> =
+            (0..8).map(|_| Arc::clone(&probe)).map(|p| std::thread::spawn(move || p.answers())).collect();
         assert!(askers.into_iter().all(|asker| asker.join().unwrap()));
         assert_eq!(count.load(Ordering::SeqCst), 1);
         let (address, count) = server(b"no");

@@ -1,7 +1,7 @@
 //! bg-seed: build, check. (clone is `machine::clone`: it claims a VM's name.)
 
-use crate::digest;
 use crate::cli::{Answer, Context, Source};
+use crate::digest;
 use crate::disk::seed;
 use crate::doc::{Check, Disks, Document, Kind, Name, Report, Rootfs, Seed, SeedSize, to_json};
 use crate::error::{Code, Error, Result};

@@ -17,8 +17,8 @@ pub mod program;
 #[cfg(feature = "host")]
 pub mod signal;
 #[cfg(feature = "host")]
-pub mod tsc;
-#[cfg(feature = "host")]
 pub mod socket;
+#[cfg(feature = "host")]
+pub mod tsc;
 #[cfg(feature = "host")]
 pub mod wait;

@@ -40,15 +40,8 @@ impl Server {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join("http")).unwrap();
         let (sender, shut_down) = channel();
-        let service = Arc::new(Fake {
-            status,
-            shut_down: Mutex::new(sender),
-        });
-        let limits = Limits {
-            request,
-            response: PATIENCE,
-            linger: Duration::from_millis(50),
-        };
+        let service = Arc::new(Fake { status, shut_down: Mutex::new(sender) });
+        let limits = Limits { request, response: PATIENCE, linger: Duration::from_millis(50) };
         std::thread::spawn(move || serve(&listener, &Arc::new(Slots::new(slots)), limits, service));
         Server { dir, shut_down }
     }
@@ -83,18 +76,10 @@ fn answer_of(mut stream: UnixStream) -> String {
 
 /// The code of an answer whose framing holds together.
 fn code(answer: &str) -> &str {
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .unwrap_or_else(|| panic!("no head: {answer:?}"));
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("Content-Length: "))
-        .unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {answer:?}"));
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
     assert!(body.is_empty() || body.len().to_string() == length, "{answer:?}");
-    assert!(
-        head.contains("Content-Type: application/json\r\n") && head.contains("\r\nConnection: close"),
-        "{head}"
-    );
+    assert!(head.contains("Content-Type: application/json\r\n") && head.contains("\r\nConnection: close"), "{head}");
     head.strip_prefix("HTTP/1.1 ").unwrap().split(' ').next().unwrap()
 }
 
@@ -119,10 +104,7 @@ fn every_request_has_its_status() {
         ("GET /shutdown HTTP/1.1\r\n\r\n", "405"),
         ("SSH-2.0-OpenSSH_9.2\r\n\r\n", "400"),
         ("GET /healthz HTTP/1.1\r\nContent-Length: x\r\n\r\n", "400"),
-        (
-            "POST /shutdown HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-            "411",
-        ),
+        ("POST /shutdown HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "411"),
         ("GET /healthz HTTP/1.1\r\nContent-Length: 1\r\n\r\nx", "413"),
         (&larger_body, "413"),
         (&largest_body, "405"),
@@ -137,11 +119,9 @@ fn every_request_has_its_status() {
 
 #[test]
 fn health_is_one_line_and_its_status_is_the_answers() {
-    for (status, expected) in [
-        (HealthStatus::Ok, "200"),
-        (HealthStatus::Starting, "503"),
-        (HealthStatus::Degraded, "503"),
-    ] {
+    for (status, expected) in
+        [(HealthStatus::Ok, "200"), (HealthStatus::Starting, "503"), (HealthStatus::Degraded, "503")]
+    {
         let server = Server::start(status, 64, PATIENCE);
         let answer = server.ask(b"GET /healthz HTTP/1.1\r\n\r\n");
         assert_eq!(code(&answer), expected);
@@ -155,16 +135,8 @@ fn health_is_one_line_and_its_status_is_the_answers() {
 #[test]
 fn a_wrong_method_is_told_the_right_one() {
     let server = Server::patient();
-    assert!(
-        server
-            .ask(b"DELETE /healthz HTTP/1.1\r\n\r\n")
-            .contains("\r\nAllow: GET, HEAD\r\n")
-    );
-    assert!(
-        server
-            .ask(b"GET /shutdown HTTP/1.1\r\n\r\n")
-            .contains("\r\nAllow: POST\r\n")
-    );
+    assert!(server.ask(b"DELETE /healthz HTTP/1.1\r\n\r\n").contains("\r\nAllow: GET, HEAD\r\n"));
+    assert!(server.ask(b"GET /shutdown HTTP/1.1\r\n\r\n").contains("\r\nAllow: POST\r\n"));
 }
 
 #[test]
@@ -262,9 +234,7 @@ fn a_client_that_is_done_writing_gets_its_answer() {
 fn a_body_of_100_megabytes_is_refused_unread() {
     let server = Server::patient();
     let mut stream = server.connect();
-    stream
-        .write_all(b"POST /shutdown HTTP/1.1\r\nContent-Length: 104857600\r\n\r\n")
-        .unwrap();
+    stream.write_all(b"POST /shutdown HTTP/1.1\r\nContent-Length: 104857600\r\n\r\n").unwrap();
     let chunk = [b'x'; 65536];
     let sent = (0..1600).take_while(|_| stream.write_all(&chunk).is_ok()).count();
     assert!(sent < 100, "{sent} chunks of 64 KiB were taken");

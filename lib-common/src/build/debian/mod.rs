@@ -11,8 +11,8 @@ pub mod overlay;
 pub mod packages;
 pub mod sources;
 
-use crate::build::slot::{Published, Slot};
 use crate::build::manifest;
+use crate::build::slot::{Published, Slot};
 use crate::digest;
 use crate::disk::ext4;
 use crate::doc::{self, AbsPath, Digest, Rootfs};

@@ -118,7 +118,8 @@ pub fn temporary(store: &Store, cache: &Path) -> Result<Vec<Found>> {
     for place in places {
         let names = children(&place)?.into_iter();
         for path in names.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(".tmp-"))) {
-            let mut f = finding("file", path.display().to_string(), "a temporary file, left by a process that was killed");
+            let mut f =
+                finding("file", path.display().to_string(), "a temporary file, left by a process that was killed");
             f.age_ms = age_ms(&path);
             // A build that runs has its temporary directory for minutes: its lock, or its age, tells.
             let held = is_held(&path.join("lock")) || is_held(&place.join("lock"));

@@ -1,7 +1,7 @@
 //! Processes: shims, VMMs and vsock devices of ours that no record knows. They carry the runtime directory in their
 //! arguments, so they are found even when the state directory is lost.
 
-use super::{Found, Remedy, finding, files::known_runtime_dirs};
+use super::{Found, Remedy, files::known_runtime_dirs, finding};
 use crate::doc::{ShimState, strict};
 use crate::error::Result;
 use crate::store::Store;
@@ -81,7 +81,9 @@ mod tests {
         let run = Path::new("/run/banger");
         let found = runtime_dir_in("socket,id=v,path=/run/banger/0123456789ab/vhost.sock", run);
         assert_eq!(found, Some("/run/banger/0123456789ab".into()));
-        for other in ["/run/banger/", "/run/banger2/0123456789ab/x", "/run/banger/0123/x", "/run/banger/0123456789abc/x"] {
+        for other in
+            ["/run/banger/", "/run/banger2/0123456789ab/x", "/run/banger/0123/x", "/run/banger/0123456789abc/x"]
+        {
             assert_eq!(runtime_dir_in(other, run), None, "{other}");
         }
     }

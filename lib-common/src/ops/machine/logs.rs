@@ -41,8 +41,11 @@ pub fn logs(cx: &mut Context<'_>, args: &LogsArgs) -> Result<Answer> {
             }
             let escape = cx.stdout_is_terminal;
             let out = cx.raw_stdout();
-            let written = if escape { out.write_all(escaped(&buffer[..n]).as_bytes()) } else { out.write_all(&buffer[..n]) };
-            written.and_then(|()| out.flush()).map_err(|e| Error::new(Code::ClosedStdout, "nobody reads the output").because(&e))?;
+            let written =
+                if escape { out.write_all(escaped(&buffer[..n]).as_bytes()) } else { out.write_all(&buffer[..n]) };
+            written
+                .and_then(|()| out.flush())
+                .map_err(|e| Error::new(Code::ClosedStdout, "nobody reads the output").because(&e))?;
         }
         if !running {
             return Ok(Answer::Done);

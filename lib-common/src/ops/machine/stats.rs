@@ -29,7 +29,8 @@ pub fn stats(cx: &mut Context<'_>, names: &[Name], file: Option<PathBuf>) -> Res
 fn measure(machine: &MachineDir, doc: &Document) -> Result<Stats> {
     let (disks, vmm): (Disks, Vmm) = (doc.require()?, doc.require()?);
     let live = machine.running(&id_of(doc)?)?;
-    let processes: Vec<i32> = live.into_iter().flat_map(|s| [Some(s.shim), s.vmm, s.vsock_device]).flatten().map(|p| p.pid).collect();
+    let processes: Vec<i32> =
+        live.into_iter().flat_map(|s| [Some(s.shim), s.vmm, s.vsock_device]).flatten().map(|p| p.pid).collect();
     let ticks: u64 = processes.iter().filter_map(|pid| process::stat(*pid)).map(|s| s.cpu_ticks).sum();
     let (io_read_bytes, io_write_bytes) = process::io_bytes(vmm.pid);
     let health = http::get_health(&vmm.vsock, Duration::from_secs(2)).ok();
