@@ -52,16 +52,17 @@ impl Stages {
 
     /// Ends the current stage and begins the next.
     pub fn begin(&mut self, stage: impl Into<String>) {
-        self.end();
+        let now = Instant::now();
+        self.end(now);
         let stage = stage.into();
         self.show(&stage);
-        self.current = Some((stage, Instant::now()));
+        self.current = Some((stage, now));
     }
 
-    /// Ends the current stage; the time until the next [`Stages::begin`] belongs to none.
-    fn end(&mut self) {
+    /// Ends the current stage at the instant at which the next one begins, so that no time lies between them.
+    fn end(&mut self, now: Instant) {
         let Some((stage, since)) = self.current.take() else { return };
-        let ms = millis(since.elapsed());
+        let ms = millis(now - since);
         self.send(&json!({"event": "stage", "tool": self.tool, "stage": stage, "ms": ms}));
         self.done.push(Timing { tool: self.tool.into(), stage, ms });
     }
@@ -92,11 +93,12 @@ impl Stages {
 
     /// The last event, with the exit status; progress disappears.
     pub fn finish(&mut self, exit: u8) {
-        self.end();
+        let now = Instant::now();
+        self.end(now);
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
-        self.send(&json!({"event": "end", "tool": self.tool, "exit": exit, "ms": millis(self.begun.elapsed())}));
+        self.send(&json!({"event": "end", "tool": self.tool, "exit": exit, "ms": millis(now - self.begun)}));
     }
 
     /// Takes progress off the terminal, for a program that is about to use it.

@@ -40,7 +40,8 @@ fn stages_cover_the_wall_time_of_every_verb() {
         let stages: Vec<&Value> = events.iter().filter(|e| e["event"] == "stage").collect();
         let sum: f64 = stages.iter().map(|s| s["ms"].as_f64().unwrap()).sum();
         let total = last["ms"].as_f64().unwrap();
-        assert!(sum >= 0.95 * total && sum <= 1.001 * total, "{tool} {args:?}: {sum} of {total} ms: {text}");
+        // Each is rounded to a microsecond.
+        assert!(sum >= 0.95 * total && sum <= total + 0.02, "{tool} {args:?}: {sum} of {total} ms: {text}");
         if *timed {
             assert_timings(tool, &done.json(), &stages);
         }
