@@ -15,4 +15,6 @@ pub mod signal;
 #[cfg(feature = "host")]
 pub mod socket;
 #[cfg(feature = "host")]
+pub mod tsc;
+#[cfg(feature = "host")]
 pub mod wait;

@@ -10,15 +10,16 @@ use nix::sys::signal::Signal;
 use std::path::Path;
 
 /// QEMU for one boot. Its stdin is the QMP monitor and its stdout the serial console, both sockets; so it inherits
-/// nothing else, and nobody but its parent can speak to the monitor.
-pub(super) fn command(launch: &Launch) -> Cmd {
+/// nothing else, and nobody but its parent can speak to the monitor. `tsc_khz`: how fast this host's TSC counts.
+pub(super) fn command(launch: &Launch, tsc_khz: Option<u64>) -> Cmd {
     let run = |file: &str| launch.runtime_dir.join(file);
     let memory = launch.memory_mib;
     let cmd = beside_its_parent(&launch.vmm_program)
         // The id is here for audits: it says whose process this is, also when every record is lost.
         .args(["-name", &format!("banger:{}:{}", launch.name, launch.machine_id)])
-        // ACPI, since Debian's kernel takes no virtio-mmio devices from its command line.
-        .args(["-M", "microvm,acpi=on,memory-backend=m"])
+        // ACPI, since Debian's kernel takes no virtio-mmio devices from its command line. No PIC and no PIT: the
+        // kernel sees in ACPI that it need not set up a PIC, and what an unset PIC delivers is vector 0, a divide error.
+        .args(["-M", "microvm,acpi=on,pit=off,pic=off,memory-backend=m"])
         // vhost-user devices see the guest's memory, so it is shared.
         .args(["-object", &format!("memory-backend-memfd,id=m,size={memory}M,share=on")])
         .args(accel(launch.accel))
@@ -33,7 +34,7 @@ pub(super) fn command(launch: &Launch) -> Cmd {
         .arg(&*launch.kernel)
         .arg("-initrd")
         .arg(run(files::INITRD))
-        .args(["-append", &kernel_args(launch.accel)]);
+        .args(["-append", &kernel_args(launch.accel, tsc_khz)]);
     network(disks(cmd, launch), launch)
         .args(["-chardev", &format!("socket,id=vsock,path={}", value(&run(files::VHOST)))])
         .args(["-device", "vhost-user-vsock-device,chardev=vsock", "-device", "virtio-rng-device"])
@@ -83,20 +84,24 @@ fn value(path: &Path) -> String {
     path.to_string_lossy().replace(',', ",,")
 }
 
-/// The kernel's command line. `tsc_early_khz` and `lpj` are deliberately not in it: with an ELF kernel the guest
-/// measures them in time, and a number that is not this host's makes its clock wrong.
-fn kernel_args(accel: Accel) -> String {
+/// The kernel's command line.
+fn kernel_args(accel: Accel, tsc_khz: Option<u64>) -> String {
     // A reset by triple fault is the one that the machine surely has; a panic is a reset, at once.
     let common = "console=ttyS0 reboot=t panic=-1 quiet \
                   8250.nr_uarts=1 i8042.noaux i8042.nomux i8042.dumbkbd cryptomgr.notests";
-    match accel {
-        Accel::Kvm => common.to_owned(),
-        // On a busy host the emulated timer can be late for the kernel's test of it, which then panics. Address
-        // randomisation and work-arounds for processors' flaws cost 0.2 s a boot, and emulated processors have no
-        // such flaws.
-        Accel::Tcg => format!("{common} no_timer_check nokaslr mitigations=off"),
+    match (accel, tsc_khz) {
+        // Its clock comes from the host (kvm-clock), and so does the speed of its TSC.
+        (Accel::Kvm, _) => common.to_owned(),
+        // An emulated TSC counts as fast as the host's. A guest has no clock to measure that by: it gave up on a busy
+        // host, and then waited without end for a timer. A wrong number makes its clock run wrong.
+        (Accel::Tcg, Some(khz)) => format!("{common} {EMULATED} tsc_early_khz={khz}"),
+        (Accel::Tcg, None) => format!("{common} {EMULATED}"),
     }
 }
+
+/// Address randomisation and work-arounds for processors' flaws cost 0.2 s a boot under emulation, and emulated
+/// processors have no such flaws.
+const EMULATED: &str = "nokaslr mitigations=off";
 
 #[cfg(test)]
 pub(super) mod tests {
@@ -132,28 +137,34 @@ pub(super) mod tests {
     #[test]
     fn the_command_line_of_an_emulated_vm() {
         let expected = "/usr/bin/qemu-system-x86_64 -name banger:dev:0123456789abcdef0123456789abcdef \
-            -M microvm,acpi=on,memory-backend=m -object memory-backend-memfd,id=m,size=1024M,share=on \
+            -M microvm,acpi=on,pit=off,pic=off,memory-backend=m -object memory-backend-memfd,id=m,size=1024M,share=on \
             -accel tcg,thread=multi -cpu max,svm=off,vmx=off -smp 2 -m 1024M \
             -nodefaults -no-user-config -display none -no-reboot -S \
             -chardev socket,id=qmp,fd=0 -mon chardev=qmp,mode=control \
             -chardev socket,id=console,fd=1 -serial chardev:console \
             -kernel /k/vmlinux -initrd /run/banger/0123456789ab/initrd \
             -append 'console=ttyS0 reboot=t panic=-1 quiet 8250.nr_uarts=1 i8042.noaux i8042.nomux i8042.dumbkbd \
-            cryptomgr.notests no_timer_check nokaslr mitigations=off' \
+            cryptomgr.notests nokaslr mitigations=off tsc_early_khz=2596138' \
             -drive id=disk0,if=none,format=raw,cache=writeback,discard=unmap,file=/m/root.ext4 \
             -device virtio-blk-device,drive=disk0 \
             -drive id=disk1,if=none,format=raw,read-only=on,file=/m/modules.ext4 \
             -device virtio-blk-device,drive=disk1 \
             -chardev socket,id=vsock,path=/run/banger/0123456789ab/vhost.sock \
             -device vhost-user-vsock-device,chardev=vsock -device virtio-rng-device";
-        assert_eq!(command(&example()).to_shell(), expected);
+        assert_eq!(command(&example(), Some(2_596_138)).to_shell(), expected);
     }
 
     #[test]
     fn with_kvm_the_processor_is_the_hosts_and_its_work_arounds_stay() {
-        let argv = command(&Launch { accel: Accel::Kvm, ..example() }).to_shell();
+        let argv = command(&Launch { accel: Accel::Kvm, ..example() }, Some(2_596_138)).to_shell();
         assert!(argv.contains(" -accel kvm -cpu host "), "{argv}");
-        assert!(!argv.contains("mitigations") && !argv.contains("nokaslr") && !argv.contains("tcg"), "{argv}");
+        assert!(
+            !argv.contains("mitigations")
+                && !argv.contains("nokaslr")
+                && !argv.contains("tsc")
+                && !argv.contains("tcg"),
+            "{argv}"
+        );
     }
 
     #[test]
@@ -162,7 +173,7 @@ pub(super) mod tests {
         launch.disks.truncate(1);
         launch.disks[0].path = AbsPath::new("/m/a,readonly=on/root.ext4").unwrap();
         launch.runtime_dir = AbsPath::new("/r,x/0123456789ab").unwrap();
-        let argv = command(&launch).argv();
+        let argv = command(&launch, None).argv();
         assert!(argv.iter().any(|a| a.ends_with("file=/m/a,,readonly=on/root.ext4")), "{argv:?}");
         assert!(argv.iter().any(|a| a.ends_with("path=/r,,x/0123456789ab/vhost.sock")), "{argv:?}");
         assert!(argv.iter().any(|a| a == "/r,x/0123456789ab/initrd"), "-initrd takes a plain path: {argv:?}");

@@ -33,6 +33,8 @@ pub(super) enum Event {
     Abandoned,
     /// The VMM's monitor.
     Qmp(Message),
+    /// The monitor said what cannot be understood, and was closed.
+    Confused(Error),
     /// The VMM has ended and was reaped.
     VmmEnded(Ended),
     /// vhost-device-vsock has ended and was reaped.
@@ -201,6 +203,8 @@ impl Shim {
                 Ok(None)
             }
             Source::Qmp => Ok(self.take_qmp()),
+            // Whoever ends a VM may do so right after `keep`: that came first, though poll looked there too early.
+            Source::Signal if self.starter_speaks() => Ok(self.take_said()),
             Source::Signal => {
                 self.signal = None;
                 self.stopping = true;
@@ -217,10 +221,7 @@ impl Shim {
         let vmm = self.vmm.as_mut()?;
         let messages = match vmm.qmp.read() {
             Ok(messages) => messages,
-            Err(e) => {
-                self.say(&super::with_causes(&e));
-                return None;
-            }
+            Err(e) => return Some(Event::Confused(e)),
         };
         let mut event = None;
         for message in messages {
@@ -234,15 +235,16 @@ impl Shim {
     }
 
     fn take_said(&mut self) -> Option<Event> {
-        let event = match self.link.as_mut()?.read() {
-            Said::Nothing => return None,
-            Said::Keep => Event::Keep,
-            Said::Gone => Event::Abandoned,
-        };
-        if matches!(event, Event::Keep) {
-            self.link = None;
+        match self.link.as_mut()?.read() {
+            Said::Nothing => None,
+            Said::Keep => Some(Event::Keep),
+            Said::Gone => Some(Event::Abandoned),
         }
-        Some(event)
+    }
+
+    fn starter_speaks(&self) -> bool {
+        let now = Instant::now();
+        self.link.as_ref().is_some_and(|link| readable(&[link.fd()], now).is_ok_and(|r| !r.is_empty()))
     }
 
     fn take_vmm_end(&mut self) -> Result<Option<Ended>> {
