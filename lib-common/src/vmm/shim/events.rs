@@ -11,10 +11,14 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitStatus;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How much is read at once, in bytes.
 const CHUNK: usize = 16 << 10;
+
+/// For how long the console rests after it was read: a guest that prints without end has its bytes come one by one, and
+/// each would wake us. A socket holds far more than comes in this time.
+const REST: Duration = Duration::from_millis(5);
 
 /// How many chunks a process that has ended may have left: more than a pipe or socket holds.
 const LAST_CHUNKS: usize = 64;
@@ -150,20 +154,20 @@ impl Shim {
     pub(super) fn next(&mut self, deadline: Instant) -> Result<Event> {
         loop {
             let ready: Vec<Source> = {
-                let sources = self.sources();
+                let rest = self.console_rests_until.filter(|until| *until > Instant::now());
+                let mut sources = self.sources();
+                sources.retain(|(source, _)| rest.is_none() || *source != Source::Console);
                 let fds: Vec<BorrowedFd<'_>> = sources.iter().map(|(_, fd)| *fd).collect();
-                readable(&fds, deadline)?.into_iter().map(|i| sources[i].0).collect()
+                let until = rest.map_or(deadline, |rest| rest.min(deadline));
+                readable(&fds, until)?.into_iter().map(|i| sources[i].0).collect()
             };
-            if ready.is_empty() {
-                return Ok(Event::Deadline);
-            }
             // What is not taken this time is still readable the next.
             for source in ready {
                 if let Some(event) = self.take(source)? {
                     return Ok(event);
                 }
             }
-            // A guest that prints without end keeps its console readable: time passes all the same.
+            // Also where something was read: a guest that prints without end must not keep us here.
             if Instant::now() >= deadline {
                 return Ok(Event::Deadline);
             }
@@ -190,7 +194,10 @@ impl Shim {
             Source::Console | Source::VmmStderr => {
                 if let Some(vmm) = &mut self.vmm {
                     match source {
-                        Source::Console => vmm.console.pump(|bytes| self.console.write(bytes)),
+                        Source::Console => {
+                            vmm.console.pump(|bytes| self.console.write(bytes));
+                            self.console_rests_until = Some(Instant::now() + REST);
+                        }
                         _ => vmm.stderr.pump(|bytes| self.log.write(bytes)),
                     }
                 }

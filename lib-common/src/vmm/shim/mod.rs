@@ -53,6 +53,7 @@ struct Shim {
     vmm: Option<Vmm>,
     device: Option<Device>,
     console: Capped,
+    console_rests_until: Option<Instant>,
     log: Capped,
 }
 
@@ -106,7 +107,20 @@ impl Shim {
         let console = Capped::open(&launch.console, launch.console_bytes)?;
         let log = Capped::open(&launch.log, LOG_BYTES)?;
         let (link, signal, stopping, vmm, device) = (None, None, false, None, None);
-        let shim = Shim { launch, identity, state, link, signal, stopping, tsc, vmm, device, console, log };
+        let shim = Shim {
+            launch,
+            identity,
+            state,
+            link,
+            signal,
+            stopping,
+            tsc,
+            vmm,
+            device,
+            console,
+            console_rests_until: None,
+            log,
+        };
         shim.save_state()?;
         Ok(shim)
     }
