@@ -176,18 +176,14 @@ fn bad(message: impl Into<String>) -> Error {
     Error::new(Code::BadInput, message)
 }
 
+/// A bzImage for the tests of this directory.
 #[cfg(test)]
-mod tests {
-    use super::super::elf::testing::kernel;
-    use super::super::unpack::Format;
-    use super::super::unpack::testing::{ALL, pack};
-    use super::*;
-    use proptest::prelude::*;
-
-    const VERSION: &str = "6.1.0-9-cloud-amd64";
+pub(super) mod testing {
+    /// What it says to be.
+    pub(in super::super) const VERSION: &str = "6.1.0-9-cloud-amd64";
 
     /// A bzImage around `payload`, with two setup sectors.
-    fn bzimage(payload: &[u8]) -> Vec<u8> {
+    pub(in super::super) fn bzimage(payload: &[u8]) -> Vec<u8> {
         let mut image = vec![0; 3 * 512];
         image[0x1f1] = 2;
         image[0x202..0x206].copy_from_slice(b"HdrS");
@@ -202,6 +198,16 @@ mod tests {
         image.extend([0xcc; 37]);
         image
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::elf::testing::kernel;
+    use super::super::unpack::Format;
+    use super::super::unpack::testing::{ALL, pack};
+    use super::testing::{VERSION, bzimage};
+    use super::*;
+    use proptest::prelude::*;
 
     fn run(bytes: &[u8]) -> Result<(Vmlinux, Vec<u8>)> {
         let dir = tempfile::tempdir().unwrap();

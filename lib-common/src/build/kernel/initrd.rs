@@ -58,8 +58,8 @@ pub fn write_base(out: &mut impl Write, agent: &Path, modules: &[Module]) -> Res
 /// other), then zeros up to a multiple of [`ALIGNMENT`]. Gives the length in bytes.
 ///
 /// Each archive begins at a multiple of 4, where alone the kernel looks for one. The zeros at the end matter: without
-/// them the initrd's last page can overlap the ACPI tables that QEMU's microvm puts near it, and about one VM in four
-/// hung or lost its disks, depending on nothing but the length of its identity.
+/// them the initrd's last page can overlap the ACPI tables that QEMU's microvm puts near it. Of 24 unpadded lengths spread
+/// over a page (512 MiB of memory), the five with more than 3,200 bytes in the last page hung; padded, none did in 24 boots.
 pub fn assemble(base: &Path, identity: &Identity, out: &mut impl Write) -> Result<u64> {
     let mut file = fs::File::open(base)?;
     let mut start = [0; 6];
@@ -159,8 +159,11 @@ mod tests {
         }
     }
 
-    /// Name, mode, device and content of every entry of all archives in `bytes`; what lies between them is zeros.
-    fn read_all(mut bytes: &[u8]) -> Vec<(String, u32, (u32, u32), Vec<u8>)> {
+    /// Name, mode, device and content.
+    type Found<N, C> = (N, u32, (u32, u32), C);
+
+    /// Every entry of all archives in `bytes`; what lies between them is zeros.
+    fn read_all(mut bytes: &[u8]) -> Vec<Found<String, Vec<u8>>> {
         let (mut found, total) = (vec![], bytes.len());
         loop {
             let zeros = bytes.iter().take_while(|b| **b == 0).count();
@@ -199,7 +202,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let bytes = base(dir.path());
         assert!(bytes == base(dir.path()), "the same bytes again");
-        let expected: &[(&str, u32, (u32, u32), &[u8])] = &[
+        let expected: &[Found<&str, &[u8]>] = &[
             ("banger", 0o40700, (0, 0), b""),
             ("banger/modules", 0o40700, (0, 0), b""),
             ("banger/modules/a.ko", 0o100_600, (0, 0), b""),

@@ -60,11 +60,21 @@ impl Tree {
         for line in read_index(&root.join("modules.builtin"))?.unwrap_or_default().lines() {
             tree.builtin.insert(module_name(line.trim()));
         }
-        match read_index(&root.join("modules.dep"))? {
+        match read_index(&tree.dep_path())? {
             Some(text) => tree.parse_dep(&text)?,
             None => tree.scan()?,
         }
         Ok(tree)
+    }
+
+    /// Where its modules.dep is, or would be.
+    pub fn dep_path(&self) -> PathBuf {
+        self.root.join("modules.dep")
+    }
+
+    /// Whether it has a modules.dep.
+    pub fn is_indexed(&self) -> bool {
+        self.dep_path().is_file()
     }
 
     /// The paths (below the root) of `wanted` and what they depend on: each once, and after its dependencies. What is

@@ -114,6 +114,7 @@ struct Sink<'a, W> {
 
 impl<W: Write> Sink<'_, W> {
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        crate::sys::signal::check()?;
         self.written += bytes.len() as u64;
         if self.written > self.cap {
             return Err(bad(format!("the stream unpacks to more than {} bytes", self.cap)));
@@ -267,7 +268,7 @@ mod tests {
 
     #[test]
     fn every_truncation_is_an_error() {
-        let sample: Vec<u8> = (0..3000u32).map(|i| (i * i >> 5) as u8).collect();
+        let sample: Vec<u8> = (0..3000u32).map(|i| ((i * i) >> 5) as u8).collect();
         for format in ALL {
             let packed = pack(format, &sample);
             for keep in 0..packed.len() {
@@ -301,7 +302,7 @@ mod tests {
     proptest! {
         #[test]
         fn flipped_bits_never_panic(which in 0usize..4, at in any::<prop::sample::Index>(), bit in 0u8..8) {
-            let sample: Vec<u8> = (0..20_000u32).map(|i| (i * i >> 7) as u8).collect();
+            let sample: Vec<u8> = (0..20_000u32).map(|i| ((i * i) >> 7) as u8).collect();
             let mut packed = pack(ALL[which], &sample);
             let at = at.index(packed.len());
             packed[at] ^= 1 << bit;
