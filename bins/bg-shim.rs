@@ -3,6 +3,16 @@
 use lib_common::{cli, vmm};
 use std::process::ExitCode;
 
+const HELP: &str = "\
+The parent process of one running VM; `bg-vm start` starts it
+
+Usage: bg-shim --launch <PATH>
+
+Options:
+      --launch <PATH>  The launch file in the VM's runtime directory
+  -h, --help           Print help
+  -V, --version        Print version";
+
 fn main() -> ExitCode {
-    cli::internal("bg-shim", "--launch", vmm::shim::run)
+    cli::internal("bg-shim", HELP, "--launch", vmm::shim::run)
 }

@@ -1,2 +1,23 @@
-//! bg-verify
-fn main() {}
+//! `bg-verify`: a read-only audit of leaks.
+
+use clap::Parser;
+use lib_common::cli::{self, Answer, Context};
+use lib_common::ops::audit;
+use std::process::ExitCode;
+
+/// Say what lies about: leaks and damage, one JSON document a line
+#[derive(Parser)]
+#[command(name = "bg-verify", version)]
+struct Cli {
+    /// Count young things as leaks too, which somebody may yet finish
+    #[arg(long)]
+    now: bool,
+}
+
+fn main() -> ExitCode {
+    cli::main("bg-verify", run)
+}
+
+fn run(args: Cli, cx: &mut Context<'_>) -> lib_common::Result<Answer> {
+    audit::verify(cx, args.now)
+}

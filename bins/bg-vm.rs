@@ -1,2 +1,169 @@
-//! bg-vm
-fn main() {}
+//! `bg-vm`: VMs, from a plan to their removal.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use lib_common::cli::{self, Answer, Context};
+use lib_common::config::{parse_memory_mib, parse_seconds, parse_size, parse_vcpu};
+use lib_common::doc::{Name, VmmChoice};
+use lib_common::ops::machine::{self, CreateArgs, ListArgs, LogsArgs, PlanArgs, RemoveArgs, StopArgs};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Make, start, stop, list and remove VMs
+#[derive(Parser)]
+#[command(name = "bg-vm", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Print the document of a VM that does not exist yet
+    Plan(Plan),
+    /// Make a VM and start it
+    Create {
+        #[command(flatten)]
+        plan: Plan,
+        /// Make it and do not start it
+        #[arg(long)]
+        no_start: bool,
+    },
+    /// Start a VM, or finish the creation of the one on stdin
+    Start(Targets),
+    /// Shut a VM down
+    Stop {
+        #[command(flatten)]
+        targets: Targets,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Stop a VM, then start it
+    Restart {
+        #[command(flatten)]
+        targets: Targets,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// End a VM at once, as if the power failed
+    Kill(Targets),
+    /// Remove a VM with its disks
+    Rm {
+        #[command(flatten)]
+        targets: Targets,
+        /// Remove it even if it runs
+        #[arg(long)]
+        force: bool,
+    },
+    /// List VMs
+    Ls(Output),
+    /// Print the document of a VM, with its state
+    Show {
+        /// The VM
+        name: Name,
+    },
+    /// Print a VM's console
+    Logs {
+        /// The VM
+        name: Name,
+        /// Go on until the VM ends
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Print what a VM uses: processor, memory, storage
+    Stats(Targets),
+}
+
+#[derive(Args)]
+struct Plan {
+    /// The VM's name
+    name: Name,
+    /// The image
+    #[arg(long, value_name = "NAME")]
+    image: Option<Name>,
+    /// Virtual processors
+    #[arg(long, value_name = "N", value_parser = parse_vcpu)]
+    vcpu: Option<u32>,
+    /// Memory
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory_mib)]
+    memory: Option<u64>,
+    /// The root disk's size, if it is to be larger than the image's
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    root_size: Option<u64>,
+    /// The work disk's size
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    work_size: Option<u64>,
+    /// Without a network card, which is the only way for now
+    #[arg(long)]
+    no_net: bool,
+    /// The VMM: auto or qemu
+    #[arg(long, value_name = "VMM")]
+    vmm: Option<VmmChoice>,
+}
+
+#[derive(Args)]
+struct Targets {
+    /// The VMs; without one, a document is read from stdin
+    names: Vec<Name>,
+    /// Read the document from a file
+    #[arg(long, value_name = "PATH", conflicts_with = "names")]
+    file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Wait {
+    /// How long the guest may take to shut down before it is killed
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, default_value = "90")]
+    timeout: Duration,
+}
+
+#[derive(Args)]
+struct Output {
+    /// A table, or JSON lines; a table is the default on a terminal
+    #[arg(long, value_name = "FORMAT")]
+    output: Option<Format>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+fn main() -> ExitCode {
+    cli::main("bg-vm", run)
+}
+
+fn run(args: Cli, cx: &mut Context<'_>) -> lib_common::Result<Answer> {
+    match args.verb {
+        Verb::Plan(plan) => machine::plan(cx, &plan.into()),
+        Verb::Create { plan, no_start } => machine::create(cx, &CreateArgs { plan: plan.into(), no_start }),
+        Verb::Start(t) => machine::start(cx, &t.names, t.file),
+        Verb::Stop { targets: t, wait } => {
+            machine::stop(cx, &t.names, &StopArgs { file: t.file, timeout: wait.timeout })
+        }
+        Verb::Restart { targets: t, wait } => {
+            machine::restart(cx, &t.names, &StopArgs { file: t.file, timeout: wait.timeout })
+        }
+        Verb::Kill(t) => machine::kill(cx, &t.names, t.file),
+        Verb::Rm { targets: t, force } => machine::rm(cx, &t.names, &RemoveArgs { file: t.file, force }),
+        Verb::Ls(o) => machine::ls(cx, ListArgs { table: o.output.map(|f| f == Format::Table) }),
+        Verb::Show { name } => machine::show(cx, &name),
+        Verb::Logs { name, follow } => machine::logs(cx, &LogsArgs { name, follow }),
+        Verb::Stats(t) => machine::stats(cx, &t.names, t.file),
+    }
+}
+
+impl From<Plan> for PlanArgs {
+    fn from(p: Plan) -> Self {
+        PlanArgs {
+            name: Some(p.name),
+            image: p.image,
+            vcpu: p.vcpu,
+            memory_mib: p.memory,
+            root_bytes: p.root_size,
+            work_bytes: p.work_size,
+            vmm: p.vmm,
+        }
+    }
+}

@@ -1,1 +1,30 @@
-fn main() {}
+//! banger's one binary inside a guest: `/init` of the initrd, and the agent that it leaves behind.
+//!
+//! Started as process 1, or under a name that ends in `init`, it is the first; `guest-agent serve` is the second.
+
+mod init;
+mod power;
+mod serve;
+
+use std::process::ExitCode;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    let name = args.next().unwrap_or_default();
+    if std::process::id() == 1 || name.as_encoded_bytes().ends_with(b"init") {
+        return init::main();
+    }
+    match (args.next().as_deref().and_then(|a| a.to_str()), args.next()) {
+        (Some("serve"), None) => serve::main(),
+        (Some("--version"), None) => {
+            println!("guest-agent {VERSION}");
+            ExitCode::SUCCESS
+        }
+        _ => {
+            eprintln!("usage: guest-agent serve | guest-agent --version");
+            ExitCode::from(64)
+        }
+    }
+}

@@ -13,6 +13,8 @@ pub mod cli;
 #[cfg(feature = "host")]
 pub mod config;
 #[cfg(feature = "host")]
+pub mod digest;
+#[cfg(feature = "host")]
 pub mod disk;
 #[cfg(feature = "host")]
 pub mod guest;

@@ -74,7 +74,12 @@ impl Stages {
 
     /// Ends the current stage and gives all that were not taken yet; what comes after is the stage `output`.
     pub fn take(&mut self) -> Vec<Timing> {
-        self.begin("output");
+        self.take_before("output")
+    }
+
+    /// The same, where the work goes on with another stage: one that a record cannot have, because it saves it.
+    pub fn take_before(&mut self, next: &str) -> Vec<Timing> {
+        self.begin(next);
         std::mem::take(&mut self.done)
     }
 

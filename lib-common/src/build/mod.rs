@@ -2,5 +2,7 @@
 //!
 //! Nothing here starts a program but through `sys::cmd`, and nothing here prints.
 
-pub mod digest;
+pub mod debian;
 pub mod kernel;
+pub mod manifest;
+pub mod slot;

@@ -16,10 +16,13 @@ use crate::store::Store;
 use crate::sys::signal;
 use crate::timing::Stages;
 use clap::Parser;
+use clap::error::ErrorKind;
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Once;
 
 /// How a tool that did not fail ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,17 +87,16 @@ pub fn main<A: Parser>(tool: &'static str, run: fn(A, &mut Context<'_>) -> Resul
 }
 
 /// Runs an internal tool: it reads no configuration and no stdin, prints nothing but its error, and takes what it has
-/// to know as `--OPTION VALUE`, which `run` gets. Without clap, whose code is a third of such a tool's memory.
-pub fn internal(tool: &'static str, option: &str, run: fn(&Path) -> Result<()>) -> ExitCode {
+/// to know as `OPTION VALUE`, which `run` gets. Without clap, whose code is a seventh of such a tool's memory.
+pub fn internal(tool: &'static str, help: &str, option: &str, run: fn(&Path) -> Result<()>) -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let line = format!("usage: {tool} {option} PATH");
+    let print = |text: &str| writeln!(std::io::stdout(), "{text}").map_err(|e| closed(&e));
     let result = match &args[..] {
         [given, value] if given == option => signal::install().and_then(|()| run(Path::new(value))),
-        [help] if help == "--help" || help == "-h" => writeln!(std::io::stdout(), "{line}").map_err(|e| closed(&e)),
-        [version] if version == "--version" || version == "-V" => {
-            writeln!(std::io::stdout(), "{tool} {}", env!("CARGO_PKG_VERSION")).map_err(|e| closed(&e))
-        }
-        _ => Err(Error::new(Code::Usage, "the command line is wrong").hint(line)),
+        [only] if only == "--help" || only == "-h" => print(help),
+        [only] if only == "--version" || only == "-V" => print(&format!("{tool} {}", env!("CARGO_PKG_VERSION"))),
+        _ => Err(Error::new(Code::Usage, format!("{tool} takes {option} and its value, and nothing else"))
+            .hint("it is started by `bg-vm start`, not by hand")),
     };
     let report = |e: &Error| output::report(tool, e, &mut std::io::stderr(), std::io::stderr().is_terminal());
     ExitCode::from(result.map_or_else(|e| report(&e), |()| 0))
@@ -144,25 +146,38 @@ pub fn run_with<A: Parser>(tool: &'static str, run: fn(A, &mut Context<'_>) -> R
     exit
 }
 
+thread_local! {
+    /// Where this thread panicked, while [`guarded`] runs in it.
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
 /// A panic is a bug, and still ends as an `Error` document.
 fn guarded<A>(args: A, run: fn(A, &mut Context<'_>) -> Result<Answer>, cx: &mut Context<'_>) -> Result<Answer> {
-    use std::sync::Mutex;
-    static PLACE: Mutex<String> = Mutex::new(String::new());
-    std::panic::set_hook(Box::new(|info| {
-        if let Ok(mut place) = PLACE.lock() {
-            *place = info.to_string().replace('\n', " ");
-        }
-    }));
-    let work = std::panic::AssertUnwindSafe(|| run(args, cx));
-    let caught = std::panic::catch_unwind(work);
-    let _ = std::panic::take_hook();
+    static HOOK: Once = Once::new();
+    // Only this thread's panics become a document; a test's own, beside it, are still told.
+    HOOK.call_once(|| {
+        let others = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let ours = PANIC.with_borrow_mut(|place| {
+                place.as_mut().map(|place| *place = info.to_string().replace('\n', " ")).is_some()
+            });
+            if !ours {
+                others(info);
+            }
+        }));
+    });
+    PANIC.set(Some(String::new()));
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(args, cx)));
+    let place = PANIC.take().unwrap_or_default();
     caught.unwrap_or_else(|_| {
-        let place = PLACE.lock().map(|p| p.clone()).unwrap_or_default();
         Err(Error::new(Code::Internal, "this is a bug in banger").also(place).hint("please report it with the command"))
     })
 }
 
 fn usage(e: &clap::Error) -> Error {
+    if e.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Error::new(Code::Usage, "a verb is needed").hint("--help lists them");
+    }
     let text = e.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let mut lines = text.lines().map(str::trim).filter(|l| !l.is_empty());
@@ -177,6 +192,11 @@ fn usage(e: &clap::Error) -> Error {
             error = error.also(line.to_owned());
         }
     }
+    // A value that one of our own types refused says itself what it should be.
+    let refused = std::error::Error::source(e).and_then(|source| source.downcast_ref::<Error>());
+    if let Some(hint) = refused.and_then(Error::get_hint) {
+        return error.hint(hint);
+    }
     match usage {
         Some(usage) => error.hint(format!("usage: {usage}")),
         None => error.hint("--help lists the options"),
@@ -184,7 +204,10 @@ fn usage(e: &clap::Error) -> Error {
 }
 
 fn closed(e: &std::io::Error) -> Error {
-    Error::new(Code::ClosedStdout, "nobody reads the output").because(e)
+    match e.kind() {
+        std::io::ErrorKind::BrokenPipe => Error::new(Code::ClosedStdout, "nobody reads the output").because(e),
+        _ => Error::new(Code::Io, "cannot write to stdout").because(e),
+    }
 }
 
 impl Context<'_> {

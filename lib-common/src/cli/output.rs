@@ -19,6 +19,11 @@ impl Context<'_> {
         self.held.push(b'\n');
     }
 
+    /// Holds text for people, such as a table, for stdout.
+    pub fn emit_text(&mut self, text: &str) {
+        self.held.extend_from_slice(text.as_bytes());
+    }
+
     /// Writes what is held now, before slow work whose failure does not take it back.
     pub fn flush(&mut self) -> Result<()> {
         let held = std::mem::take(&mut self.held);
@@ -28,6 +33,12 @@ impl Context<'_> {
     /// Stdout for what is no document: the console's log, a table.
     pub fn raw_stdout(&mut self) -> &mut dyn Write {
         &mut self.stdout
+    }
+
+    /// The process's own stdin and stdout as they are, for a relay of bytes. Nothing was read from the one, and
+    /// nothing may be held for the other.
+    pub fn standard_streams(&self) -> (std::io::Stdin, std::io::Stdout) {
+        (std::io::stdin(), std::io::stdout())
     }
 
     /// A remark on stderr, with the tool's name; it is not an error.

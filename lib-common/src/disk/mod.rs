@@ -1,1 +1,10 @@
-//! disk
+//! Disks: ext4 file systems in files. Makes, checks, grows and clones them; the work with the format itself is
+//! e2fsprogs' (1.47.1 or newer, with libarchive). Needs no root and mounts nothing.
+
+pub mod clone;
+pub mod ext4;
+pub mod seed;
+pub mod superblock;
+mod tree;
+
+pub use clone::{check_disk, clone_disks};

@@ -49,6 +49,7 @@ pub struct Kernel {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modules: Option<AbsPath>,
     /// By the names of the fields above. That of `modules` is the digest of the sorted lines `sha256:… path`.
+    #[serde(deserialize_with = "super::distinct")]
     pub digests: BTreeMap<String, Digest>,
 }
 
@@ -106,7 +107,8 @@ pub struct SeedSize {
     pub size_bytes: u64,
     /// The file.
     pub path: AbsPath,
-    /// Of the whole file, holes as zeros.
+    /// Of its content: the SHA-256 of the size in bytes (8 bytes, little-endian), then of each block of 4,096 bytes that
+    /// is not all zeros, its offset (the same) and its bytes, in order.
     pub digest: Digest,
 }
 

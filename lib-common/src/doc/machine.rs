@@ -229,6 +229,18 @@ pub enum State {
     Incomplete,
 }
 
+impl State {
+    /// As in the document.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            State::Running => "running",
+            State::Stopped => "stopped",
+            State::Crashed => "crashed",
+            State::Incomplete => "incomplete",
+        }
+    }
+}
+
 /// How a run ended: the file `exit.json`, written by `bg-shim`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "host", derive(schemars::JsonSchema))]

@@ -32,7 +32,9 @@ use crate::error::{Code, Error, Result};
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
 /// The version that this suite writes, and the only one it reads.
 pub const API_VERSION: &str = "banger/v1";
@@ -121,7 +123,7 @@ impl Document {
     /// The name, checked.
     pub fn name(&self) -> Result<Name> {
         match self.string("name")? {
-            Some(name) => Name::parse(&name),
+            Some(name) => Name::parse(&name).map_err(|e| e.with_code(Code::BadDocument).within("`name` is not one")),
             None => Err(bad("the document has no `name`")),
         }
     }
@@ -226,6 +228,28 @@ pub fn strict<T: DeserializeOwned>(text: &str) -> Result<T> {
     })?;
     json.end().map_err(|e| bad("there is something after the document").because(&e))?;
     Ok(value)
+}
+
+/// A map in which no key stands twice; serde by itself would keep the last one.
+fn distinct<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<BTreeMap<String, T>, D::Error> {
+    struct Distinct<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Distinct<T> {
+        type Value = BTreeMap<String, T>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a JSON object")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+            let mut map = BTreeMap::new();
+            while let Some((key, value)) = access.next_entry::<String, T>()? {
+                if map.contains_key(&key) {
+                    return Err(serde::de::Error::custom(format!("duplicate field `{key}`")));
+                }
+                map.insert(key, value);
+            }
+            Ok(map)
+        }
+    }
+    deserializer.deserialize_map(Distinct(PhantomData))
 }
 
 /// From serde's "unknown field `x`, expected one of `a`, `b`": the known name that is nearest to the unknown one.

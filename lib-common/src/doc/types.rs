@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// The name of an image or a VM: 1 to 63 of `a-z`, `0-9` and `-`, beginning and ending with a letter or digit, so
 /// that it is a host name, a file name and never an option.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "host", derive(schemars::JsonSchema), schemars(extend("pattern" = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")))]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(String);
 
@@ -44,7 +44,7 @@ impl std::str::FromStr for Name {
 
 /// An absolute UTF-8 path without `..`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "host", derive(schemars::JsonSchema), schemars(extend("pattern" = "^/")))]
 #[serde(try_from = "String", into = "String")]
 pub struct AbsPath(String);
 
@@ -83,7 +83,7 @@ impl AsRef<Path> for AbsPath {
 
 /// `sha256:` and 64 lower-case hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "host", derive(schemars::JsonSchema), schemars(extend("pattern" = "^sha256:[0-9a-f]{64}$")))]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest(String);
 

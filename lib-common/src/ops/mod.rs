@@ -1,1 +1,12 @@
-//! ops
+//! The verbs: each composes the domains into what one tool does, on a [`crate::cli::Context`]. The tools' files in
+//! `bins/` hold their command lines and nothing else.
+
+pub mod audit;
+pub mod gc;
+pub mod health;
+pub mod image;
+pub mod machine;
+pub mod register;
+pub mod rootfs;
+pub mod seed;
+pub mod ssh;

@@ -17,7 +17,7 @@ mod machine;
 mod staging;
 
 pub use journal::{Journal, Operation, end_shim};
-pub use machine::MachineDir;
+pub use machine::{MachineDir, id_of};
 pub use staging::{Staging, remove_by_rename};
 
 use crate::config::Config;
@@ -134,6 +134,16 @@ impl Store {
     /// Makes an image the default.
     pub fn set_default_image(&self, name: &Name) -> Result<()> {
         crate::sys::fs::save(&self.default_image_file(), format!("{name}\n").as_bytes(), 0o600)
+    }
+
+    /// Leaves no image the default.
+    pub fn clear_default_image(&self) -> Result<()> {
+        match std::fs::remove_file(self.default_image_file()) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("remove", &self.default_image_file(), &e))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn default_image_file(&self) -> PathBuf {

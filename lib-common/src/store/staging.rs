@@ -41,6 +41,15 @@ impl Staging {
         &mut self.operation
     }
 
+    /// Ends the operation: the directory is whole, and may be renamed to where it belongs while the lock is held.
+    /// Whatever stays in staging is removed by `bg-gc`, so nothing is left if that does not happen.
+    pub fn commit(self) -> Result<(PathBuf, Lock)> {
+        let Staging { path, operation, lock } = self;
+        operation.commit()?;
+        crate::sys::fs::sync_dir(&path)?;
+        Ok((path, lock))
+    }
+
     /// Claims `to` by a rename that never replaces; [`crate::Code::Exists`] where somebody has it. The operation goes
     /// on under the new name, and undoing it removes that.
     pub fn publish(mut self, to: &Path) -> Result<(Operation, Lock)> {

@@ -18,8 +18,13 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How much of a child's stderr is kept, in bytes: its end.
+/// How much of a child's stderr is kept unless [`Cmd::stderr_tail`] says otherwise, in bytes: its end.
 const STDERR_TAIL: usize = 1024;
+
+/// No wait is as long as this; `Instant` can hold it.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+/// How long a child may take to end after SIGTERM.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// A program, its arguments and what is added to its environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +35,8 @@ pub struct Cmd {
     only_env: bool,
     dir: Option<PathBuf>,
     death_signal: Option<i32>,
+    grace: Duration,
+    stderr_tail: usize,
 }
 
 /// Where a standard stream of a child leads.
@@ -72,7 +79,16 @@ impl Default for Streams {
 impl Cmd {
     /// A command; a program without `/` is looked up in `PATH`.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Cmd { program: program.into(), args: vec![], env: vec![], only_env: false, dir: None, death_signal: None }
+        Cmd {
+            program: program.into(),
+            args: vec![],
+            env: vec![],
+            only_env: false,
+            dir: None,
+            death_signal: None,
+            grace: GRACE,
+            stderr_tail: STDERR_TAIL,
+        }
     }
 
     /// With one more argument.
@@ -117,6 +133,21 @@ impl Cmd {
         self
     }
 
+    /// May take this long to end after SIGTERM, instead of two seconds, before it gets SIGKILL: for a program that has
+    /// much to clean up.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Of its stderr so many bytes are kept, instead of 1 KiB: for a program whose first error is not its last line.
+    #[must_use]
+    pub fn stderr_tail(mut self, bytes: usize) -> Self {
+        self.stderr_tail = bytes;
+        self
+    }
+
     /// The program.
     pub fn program(&self) -> &Path {
         &self.program
@@ -155,7 +186,8 @@ impl Cmd {
         // Dropping `command` closes our copies of descriptors that went to the child.
         drop(command);
         let pidfd = PidFd::of_child(pid_of(&inner))?;
-        let stderr = inner.stderr.take().map(|pipe| std::thread::spawn(move || tail(pipe)));
+        let keep = self.stderr_tail;
+        let stderr = inner.stderr.take().map(|pipe| std::thread::spawn(move || tail(pipe, keep)));
         Ok(Child { cmd: self.clone(), inner, pidfd, stderr, status: None })
     }
 
@@ -178,13 +210,25 @@ impl Cmd {
         Ok(out)
     }
 
-    /// Runs it with our own streams, in our process group (the terminal's signals reach it), and gives its status.
-    /// Meanwhile SIGINT and SIGTERM do not end us: the program decides.
+    /// Runs it with our own streams, in our process group, and gives its status. The terminal's signals reach it by
+    /// themselves, SIGTERM is handed on, and neither ends the wait: the program decides. Ask [`signal::check`] after.
     pub fn run_foreground(&self, stdin: Stream) -> Result<ExitStatus> {
-        let _shield = signal::shield();
         let mut command = self.command();
+        let before_exec = || Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGHUP)?);
+        // SAFETY: prctl is async-signal-safe.
+        unsafe { command.pre_exec(before_exec) };
         command.stdin(stdio(stdin));
-        command.status().map_err(|e| self.not_started(&e))
+        let mut child = command.spawn().map_err(|e| self.not_started(&e))?;
+        drop(command);
+        let pidfd = PidFd::of_child(pid_of(&child))?;
+        if let Err(e) = pidfd.wait(FOREVER) {
+            if e.code() == Code::Terminated {
+                pidfd.signal(Signal::SIGTERM)?;
+            }
+            let _shield = signal::shield();
+            pidfd.wait(FOREVER)?;
+        }
+        Ok(child.wait()?)
     }
 
     /// Starts it as a process that stays: own session, no descriptors but its streams and `keep` (which becomes
@@ -245,7 +289,7 @@ impl Cmd {
     }
 }
 
-/// A running child and its only owner: dropped, it is ended (SIGTERM, after two seconds SIGKILL) and reaped, with its
+/// A running child and its only owner: dropped, it is ended (SIGTERM, after [`Cmd::grace`] SIGKILL) and reaped, with its
 /// process group.
 #[derive(Debug)]
 pub struct Child {
@@ -323,7 +367,7 @@ impl Drop for Child {
         let group = Pid::from_raw(self.pid());
         // Not reaped yet, so neither the pid nor the group's id can belong to anybody else.
         let _ = killpg(group, Signal::SIGTERM);
-        if !self.pidfd.wait(Duration::from_secs(2)).unwrap_or(false) {
+        if !self.pidfd.wait(self.cmd.grace).unwrap_or(false) {
             let _ = killpg(group, Signal::SIGKILL);
         }
         let _ = self.inner.wait();
@@ -352,14 +396,14 @@ fn stdio(stream: Stream) -> Stdio {
     }
 }
 
-/// Reads a pipe to its end and keeps the end of what came.
-fn tail(mut pipe: impl Read) -> Vec<u8> {
+/// Reads a pipe to its end and keeps the last `keep` bytes of what came.
+fn tail(mut pipe: impl Read, keep: usize) -> Vec<u8> {
     let mut kept = Vec::new();
     let mut buffer = [0; 4096];
     while let Ok(n @ 1..) = pipe.read(&mut buffer) {
         kept.extend_from_slice(&buffer[..n]);
-        if kept.len() > STDERR_TAIL {
-            kept.drain(..kept.len() - STDERR_TAIL);
+        if kept.len() > keep {
+            kept.drain(..kept.len() - keep);
         }
     }
     kept
@@ -397,6 +441,13 @@ mod tests {
         assert!(id.is_alive());
         drop(child);
         assert!(!id.is_alive());
+    }
+
+    #[test]
+    fn a_foreground_program_gives_its_status() {
+        let status = |program: &str| Cmd::new(program).run_foreground(Stream::Null).map(|s| s.code());
+        assert_eq!((status("true").unwrap(), status("false").unwrap()), (Some(0), Some(1)));
+        assert_eq!(status("/nowhere/ssh").unwrap_err().code(), Code::MissingProgram);
     }
 
     #[test]

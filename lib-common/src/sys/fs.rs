@@ -125,6 +125,12 @@ pub fn rename_new(from: &Path, to: &Path) -> Result<()> {
     renameat2(cwd, from, cwd, to, RenameFlags::RENAME_NOREPLACE).map_err(|e| Error::io("rename to", to, &e.into()))
 }
 
+/// Swaps two names of one file system in one system call.
+pub fn rename_exchange(a: &Path, b: &Path) -> Result<()> {
+    let cwd = nix::fcntl::AT_FDCWD;
+    renameat2(cwd, a, cwd, b, RenameFlags::RENAME_EXCHANGE).map_err(|e| Error::io("swap with", b, &e.into()))
+}
+
 /// Makes what was created, renamed or removed in `dir` durable.
 pub fn sync_dir(dir: &Path) -> Result<()> {
     Ok(fs_err::File::open(dir)?.sync_all()?)

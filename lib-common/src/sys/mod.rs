@@ -4,8 +4,12 @@
 pub mod cmd;
 #[cfg(feature = "host")]
 pub mod fs;
+#[cfg(feature = "guest")]
+pub mod guest_signal;
 #[cfg(feature = "host")]
 pub mod lock;
+#[cfg(feature = "host")]
+pub mod poll;
 #[cfg(feature = "host")]
 pub mod process;
 #[cfg(feature = "host")]
@@ -16,5 +20,3 @@ pub mod signal;
 pub mod socket;
 #[cfg(feature = "host")]
 pub mod tsc;
-#[cfg(feature = "host")]
-pub mod wait;

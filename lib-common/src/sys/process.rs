@@ -6,7 +6,7 @@
 
 use crate::error::{Code, Error, Result};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
 use nix::sys::signal::Signal;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -177,21 +177,8 @@ impl PidFd {
 
     /// Waits until it has ended, at most `timeout`; says whether it has.
     pub fn wait(&self, timeout: Duration) -> Result<bool> {
-        let deadline = Instant::now() + timeout;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let mut fds = vec![PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
-            fds.extend(super::signal::fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-            let ms = PollTimeout::try_from(left.min(Duration::from_secs(3600))).unwrap_or(PollTimeout::MAX);
-            match poll(&mut fds, ms) {
-                Ok(0) if left.is_zero() => return Ok(false),
-                Ok(_) | Err(Errno::EINTR) => super::signal::check()?,
-                Err(e) => return Err(e.into()),
-            }
-            if fds[0].any() == Some(true) {
-                return Ok(true);
-            }
-        }
+        let ended = super::poll::wait(&[(self.0.as_fd(), PollFlags::POLLIN)], Some(Instant::now() + timeout))?;
+        Ok(!ended[0].is_empty())
     }
 }
 

@@ -25,6 +25,7 @@ pub fn missing(program: &Path) -> Error {
     let error = Error::new(Code::MissingProgram, format!("the program `{name}` is not installed"));
     match package_of(&name) {
         Some(package) => error.hint(format!("apt-get install {package}")),
+        None if name == "vhost-device-vsock" => error.hint("cargo install vhost-device-vsock --version 0.3.0 --locked"),
         None => error,
     }
     .detail("program", program.display().to_string())

@@ -6,8 +6,10 @@
 #![allow(unsafe_code)]
 
 use crate::error::{Code, Error, Result};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
@@ -72,5 +74,47 @@ pub fn shield() -> Shield {
 impl Drop for Shield {
     fn drop(&mut self) {
         SHIELDS.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A pipe or socket whose reads end with an error when a signal has come. (`Read`'s helpers begin anew after an
+/// interrupted read, so without this a signal would wait for the writer.)
+#[derive(Debug)]
+pub struct Interruptible<T>(pub T);
+
+impl<T: Read + AsFd> Read for Interruptible<T> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            check().map_err(std::io::Error::other)?;
+            let input = PollFd::new(self.0.as_fd(), PollFlags::POLLIN);
+            let ready = match fd() {
+                Some(signal) => {
+                    let mut both = [input, PollFd::new(signal, PollFlags::POLLIN)];
+                    poll(&mut both, PollTimeout::NONE).map(|_| both[0].any() == Some(true))
+                }
+                None => poll(&mut [input], PollTimeout::NONE).map(|_| true),
+            };
+            match ready {
+                Ok(true) => return self.0.read(buffer),
+                Ok(false) | Err(nix::errno::Errno::EINTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn an_interruptible_pipe_reads_to_its_end() {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let writing = std::thread::spawn(move || writer.write_all(&[7; 200_000]));
+        let mut all = vec![];
+        Interruptible(reader).read_to_end(&mut all).unwrap();
+        writing.join().unwrap().unwrap();
+        assert_eq!(all, [7; 200_000]);
     }
 }

@@ -13,8 +13,8 @@ use crate::error::{Code, Context, Error, Result};
 use crate::store::end_shim;
 use crate::sys::cmd::{Cmd, Stream, Streams};
 use crate::sys::fs::{private_dir, save};
+use crate::sys::poll::readable;
 use crate::sys::process::{PidFd, ProcessId};
-use crate::sys::wait::readable;
 use crate::sys::{program, signal};
 use crate::timing::Stages;
 use nix::sys::signal::Signal;
@@ -272,13 +272,10 @@ impl Link {
                 let reply = strict(&String::from_utf8_lossy(&line));
                 return reply.map(Some).context("bg-shim said something else than it should");
             }
-            let fds: Vec<_> = std::iter::once(self.socket.as_fd()).chain(signal::fd()).collect();
-            let ready = readable(&fds, deadline)?;
-            signal::check()?;
-            if ready.is_empty() {
+            if readable(&[self.socket.as_fd()], deadline)?.is_empty() {
                 return Err(Error::new(Code::TimedOut, "bg-shim did not answer in time"));
             }
-            if ready.contains(&0) && !self.lines.read(&mut self.socket)? {
+            if !self.lines.read(&mut self.socket)? {
                 return Ok(None);
             }
         }

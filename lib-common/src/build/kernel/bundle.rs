@@ -4,7 +4,7 @@
 use super::bzimage::{is_release, to_vmlinux};
 use super::elf::Elf;
 use super::{Places, Source, deb, initrd, modules};
-use crate::build::digest::{self, Hashing};
+use crate::digest::{self, Hashing};
 use crate::doc::{AbsPath, Digest, Kernel};
 use crate::error::{Code, Error, Result};
 use crate::sys::cmd::Cmd;

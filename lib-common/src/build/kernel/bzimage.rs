@@ -5,7 +5,7 @@
 
 use super::elf::Elf;
 use super::unpack;
-use crate::build::digest::Hashing;
+use crate::digest::Hashing;
 use crate::doc::Digest;
 use crate::error::{Code, Context, Error, Result};
 use fs_err as fs;
@@ -232,7 +232,7 @@ mod tests {
             let (vmlinux, out) = run(&bzimage(&payload)).unwrap();
             assert!(out == elf, "{format:?}");
             assert_eq!(vmlinux.version.as_deref(), Some(VERSION));
-            assert_eq!(vmlinux.digest, crate::build::digest::of_bytes(&elf));
+            assert_eq!(vmlinux.digest, crate::digest::of_bytes(&elf));
         }
     }
 

@@ -2,7 +2,7 @@
 //! knows nothing of how one is made.
 
 use super::{Places, Source};
-use crate::build::digest;
+use crate::digest;
 use crate::doc::{self, Digest, Kernel};
 use crate::error::{Code, Error, Result};
 use crate::sys::fs::{rename_new, sync_dir};

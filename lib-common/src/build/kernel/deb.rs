@@ -4,7 +4,7 @@
 //! Sources: apt-cache(8), apt-get(8), dpkg-deb(1), deb(5).
 
 use super::bzimage::is_release;
-use crate::build::digest;
+use crate::digest;
 use crate::doc::Digest;
 use crate::error::{Code, Context, Error, Result};
 use crate::sys::cmd::{Cmd, Stream, Streams};

@@ -55,7 +55,7 @@ fn a_bundle_is_made_once_and_found_again() {
     assert_eq!((made.version.as_str(), made.arch.as_str()), (VERSION, "x86_64"));
     let modules = made.modules.clone().unwrap();
     assert!(modules.ends_with(format!("modules/lib/modules/{VERSION}")), "{}", modules.as_str());
-    use crate::build::digest::{of_file, of_tree};
+    use crate::digest::{of_file, of_tree};
     assert_eq!(made.digests["vmlinux"], of_file(&made.vmlinux).unwrap());
     assert_eq!(made.digests["initrd"], of_file(&made.initrd).unwrap());
     assert_eq!(made.digests["modules"], of_tree(&modules).unwrap());
@@ -118,7 +118,7 @@ fn a_damaged_bundle_is_made_again() {
         damage(bundle);
         let (again, stages) = host.build(&host.vmlinux(true), true).unwrap();
         assert_eq!((&again, stages.len()), (&made, 7));
-        assert_eq!(made.digests["initrd"], crate::build::digest::of_file(&made.initrd).unwrap());
+        assert_eq!(made.digests["initrd"], crate::digest::of_file(&made.initrd).unwrap());
         assert_eq!(host.cached().len(), 1);
     }
 }

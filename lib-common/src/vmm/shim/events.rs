@@ -5,7 +5,7 @@ use super::Shim;
 use super::link::Said;
 use crate::error::{ChildFailure, Code, Error, Result};
 use crate::sys::cmd::{Child, describe};
-use crate::sys::wait::readable;
+use crate::sys::poll::readable;
 use crate::vmm::qemu_qmp::{Message, Qmp};
 use std::fs::File;
 use std::io::Read;

@@ -239,7 +239,7 @@ fn a_killed_starter_leaves_nothing() {
     for (mode, started) in [("runs", true), ("floods", true), ("mute", false), ("device-sleeps", false)] {
         let machine = Machine::new(mode);
         let mut starter = Command::new(std::env::current_exe().unwrap());
-        starter.args(["--exact", "starter_to_be_killed", "--ignored"]).env("MACHINE", &machine.dir);
+        starter.args(["--exact", "shim::starter_to_be_killed", "--ignored"]).env("MACHINE", &machine.dir);
         let mut starter = starter.stdout(Stdio::null()).spawn().unwrap();
         until("the VM is as far as it gets", || match machine.state() {
             Some(_) if started => machine.file("runs").exists(),

@@ -1,0 +1,55 @@
+# Thin: each target is a command that can be typed by hand. `make demo` and `make test` are the two to know.
+
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+PREFIX ?= /usr/local
+export CARGO_TARGET_DIR := $(TARGET_DIR)
+export PATH := $(TARGET_DIR)/release:$(PATH)
+
+.PHONY: all setup build tools agent test lint demo install clean
+
+all: build
+
+setup:
+	pipelines/setup
+
+build: tools agent
+
+tools:
+	cargo build --release --locked
+
+# Static, because it runs in any guest; its own target directory, because its features differ from the tools'.
+agent:
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked -p guest-agent --target $(HOST) \
+		--target-dir $(TARGET_DIR)/agent
+	install -D -m 755 $(TARGET_DIR)/agent/$(HOST)/release/guest-agent $(TARGET_DIR)/libexec/banger/guest-agent
+
+lint:
+	cargo fmt --check
+	cargo fmt --check -p lib-common -p guest-agent
+	cargo clippy --release --locked --all-targets -p banger -p lib-common -- -D warnings
+	cargo clippy --release --locked --all-targets -p guest-agent --target-dir $(TARGET_DIR)/agent -- -D warnings
+	shellcheck -x pipelines/* .ci/run
+	mandoc -T lint -W warning man/*
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny check bans licenses sources; \
+	else echo 'NOT RUN: cargo deny (cargo install cargo-deny)'; fi
+
+test: setup build lint
+	cargo test --release --locked -p lib-common
+	cargo test --release --locked -p guest-agent --target-dir $(TARGET_DIR)/agent
+	cargo test --release --locked -p banger
+
+demo: setup build
+	pipelines/demo
+
+install: build
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/banger $(DESTDIR)$(PREFIX)/share/man/man1 \
+		$(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man7
+	install -m 755 $(foreach tool,$(notdir $(basename $(wildcard bins/*.rs))),$(TARGET_DIR)/release/$(tool)) $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(TARGET_DIR)/libexec/banger/guest-agent $(DESTDIR)$(PREFIX)/libexec/banger
+	install -m 644 man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 man/*.5 $(DESTDIR)$(PREFIX)/share/man/man5
+	install -m 644 man/*.7 $(DESTDIR)$(PREFIX)/share/man/man7
+
+clean:
+	cargo clean

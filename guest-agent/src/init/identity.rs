@@ -1,0 +1,120 @@
+//! Who this guest is: reading it from the initrd and laying it down on the root disk.
+
+use super::{NEW_ROOT, files};
+use lib_common::doc::{IDENTITY_PATH, Identity};
+use lib_common::error::{Code, Context, Error, Result};
+use std::path::{Path, PathBuf};
+
+/// Marks the line of `/etc/hosts` that is ours; every other one is the user's.
+const HOSTS_MARK: &str = "# banger";
+
+/// What `/etc/hosts` begins with where there is none.
+const HOSTS_BASE: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+
+/// The identity in the initrd.
+///
+/// # Errors
+/// There is none, or it is not one; both end the boot.
+pub fn read() -> Result<Identity> {
+    if !Path::new(IDENTITY_PATH).exists() {
+        let message =
+            format!("there is no {IDENTITY_PATH}: this initrd boots only with the identity that banger appends");
+        return Err(Error::new(Code::MissingFile, message));
+    }
+    fs_err::read(IDENTITY_PATH).map_err(Error::from).and_then(|bytes| parse(&bytes)).context("cannot read the identity")
+}
+
+fn parse(bytes: &[u8]) -> Result<Identity> {
+    let identity: Identity = serde_json::from_slice(bytes)
+        .map_err(|e| Error::new(Code::BadDocument, "it is not an identity document").because(&e))?;
+    let bad = |what: &str| Err(Error::new(Code::BadDocument, what));
+    if identity.machine_id.len() != 32 || !identity.machine_id.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return bad("machine_id is not 32 hexadecimal digits");
+    }
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+    // 64 is the kernel's limit.
+    if !(1..=64).contains(&identity.hostname.len()) || !identity.hostname.bytes().all(allowed) {
+        return bad("hostname is not a host name");
+    }
+    if identity.authorized_keys.iter().any(|key| key.contains('\n')) {
+        return bad("an authorized key has more than one line");
+    }
+    Ok(identity)
+}
+
+/// Writes host name, machine-id and SSH host key into the guest's `/etc`.
+pub fn lay_down(identity: &Identity) -> Result<()> {
+    nix::unistd::sethostname(&identity.hostname).context("cannot set the host name")?;
+    lay_down_in(Path::new(NEW_ROOT), identity).context("cannot lay down the identity")
+}
+
+fn lay_down_in(root: &Path, identity: &Identity) -> Result<()> {
+    let etc = |name: &str| -> PathBuf { root.join("etc").join(name) };
+    let line = |text: &str| format!("{}\n", text.trim_end()).into_bytes();
+    let hosts = fs_err::read_to_string(etc("hosts")).unwrap_or_else(|_| HOSTS_BASE.to_owned());
+    files::write_if_different(&etc("hostname"), &line(&identity.hostname), 0o644)?;
+    files::write_if_different(&etc("machine-id"), &line(&identity.machine_id), 0o444)?;
+    files::write_if_different(&etc("hosts"), with_host(&hosts, &identity.hostname).as_bytes(), 0o644)?;
+    files::write_if_different(&etc("ssh/ssh_host_ed25519_key"), &line(&identity.host_key), 0o600)?;
+    files::write_if_different(&etc("ssh/ssh_host_ed25519_key.pub"), &line(&identity.host_key_public), 0o644)
+}
+
+/// `hosts` with our line for `hostname` in place of our earlier one.
+fn with_host(hosts: &str, hostname: &str) -> String {
+    let mut text = String::with_capacity(hosts.len() + 64);
+    for line in hosts.lines().filter(|line| !line.trim_end().ends_with(HOSTS_MARK)) {
+        text.push_str(line);
+        text.push('\n');
+    }
+    text + &format!("127.0.1.1\t{hostname}\t{HOSTS_MARK}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn identity() -> serde_json::Value {
+        serde_json::json!({
+            "machine_id": "0123456789abcdef0123456789abcdef", "hostname": "dev", "authorized_keys": ["ssh-ed25519 AAAA me"],
+            "host_key": "-----BEGIN", "host_key_public": "ssh-ed25519 BBBB",
+        })
+    }
+
+    #[test]
+    fn an_identity_is_read_strictly() {
+        let cases = [
+            ("hostname", serde_json::json!("a\nb"), "host name"),
+            ("hostname", serde_json::json!(""), "host name"),
+            ("hostname", serde_json::json!("x".repeat(65)), "host name"),
+            ("machine_id", serde_json::json!("0123"), "machine_id"),
+            ("authorized_keys", serde_json::json!(["a\nb"]), "authorized key"),
+            ("unknown", serde_json::json!(1), "not an identity"),
+        ];
+        parse(identity().to_string().as_bytes()).unwrap();
+        for (field, value, complaint) in cases {
+            let mut doc = identity();
+            doc[field] = value;
+            let e = parse(doc.to_string().as_bytes()).unwrap_err();
+            assert!(e.message().contains(complaint), "{field}: {e}");
+        }
+    }
+
+    #[test]
+    fn a_new_host_name_replaces_our_line_and_no_other() {
+        let first = with_host("127.0.0.1 localhost\n10.0.0.1 mine # keep", "dev");
+        assert_eq!(first, "127.0.0.1 localhost\n10.0.0.1 mine # keep\n127.0.1.1\tdev\t# banger\n");
+        assert_eq!(with_host(&first, "dev"), first);
+        assert!(with_host(&first, "other").ends_with("# keep\n127.0.1.1\tother\t# banger\n"));
+    }
+
+    #[test]
+    fn the_identity_is_laid_down_with_a_private_host_key() {
+        let root = tempfile::tempdir().unwrap();
+        lay_down_in(root.path(), &parse(identity().to_string().as_bytes()).unwrap()).unwrap();
+        let key = root.path().join("etc/ssh/ssh_host_ed25519_key");
+        assert_eq!(key.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
+        assert_eq!(fs_err::read_to_string(key).unwrap(), "-----BEGIN\n");
+        assert_eq!(fs_err::read_to_string(root.path().join("etc/hostname")).unwrap(), "dev\n");
+    }
+}

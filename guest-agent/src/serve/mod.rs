@@ -1,0 +1,80 @@
+//! `guest-agent serve`: health and shutdown over HTTP on one vsock port, a relay to sshd on another.
+
+mod accept;
+mod health;
+mod http;
+mod io;
+mod relay;
+mod request;
+mod sshd;
+
+use crate::power;
+use accept::{Accept, Slots};
+use lib_common::doc::{HEALTH_PORT, Health, SSH_PORT};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use vsock::{VMADDR_CID_ANY, VsockListener};
+
+/// Connections held at once, on both ports together: what a client can make the agent hold has an end.
+const CONNECTIONS: usize = 64;
+
+/// Serves until it is killed.
+pub fn main() -> ExitCode {
+    let slots = Arc::new(Slots::new(CONNECTIONS));
+    let relay_slots = Arc::clone(&slots);
+    let relay = std::thread::Builder::new()
+        .name("relay".to_owned())
+        .stack_size(accept::STACK_BYTES)
+        .spawn(move || relay::serve(&listen(SSH_PORT), &relay_slots, sshd::ADDRESS));
+    if let Err(e) = relay {
+        // The service manager tries again.
+        eprintln!("guest-agent: cannot start a thread: {e}");
+        return ExitCode::FAILURE;
+    }
+    let guest = Arc::new(Guest { sshd: sshd::Probe::new(sshd::ADDRESS) });
+    http::serve(&listen(HEALTH_PORT), &slots, http::Limits::default(), guest)
+}
+
+/// The real guest behind the HTTP server.
+struct Guest {
+    sshd: sshd::Probe,
+}
+
+impl http::Service for Guest {
+    fn health(&self) -> Health {
+        health::gather(self.sshd.answers())
+    }
+
+    fn shut_down(&self) {
+        if let Err(e) = power::shut_down() {
+            eprintln!("guest-agent: {}: {}", e.message(), e.causes().join(": "));
+        }
+    }
+}
+
+/// Listens on `port`. The port of an agent that was just killed, and a transport that is not loaded yet, come in time.
+fn listen(port: u32) -> VsockListener {
+    let mut pause = Duration::from_millis(20);
+    loop {
+        match VsockListener::bind_with_cid_port(VMADDR_CID_ANY, port) {
+            Ok(listener) => return listener,
+            Err(e) if pause < Duration::from_secs(1) => {
+                if pause > Duration::from_millis(500) {
+                    eprintln!("guest-agent: cannot listen on vsock port {port} yet: {e}");
+                }
+                std::thread::sleep(pause);
+                pause *= 2;
+            }
+            Err(_) => std::thread::sleep(pause),
+        }
+    }
+}
+
+impl Accept for VsockListener {
+    type Conn = vsock::VsockStream;
+
+    fn accept(&self) -> std::io::Result<Self::Conn> {
+        VsockListener::accept(self).map(|(stream, _)| stream)
+    }
+}

@@ -1,0 +1,142 @@
+//! Connects a vsock connection with the guest's sshd, byte for byte, so that SSH needs no network card.
+
+use super::accept::{self, Accept, Slots};
+use super::io;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{Shutdown, shutdown};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What is read and not yet written, per direction.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// sshd is on this machine: it is there at once or not at all.
+const CONNECTS_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a client may still write after sshd has ended. sshd ends both ways at once, and the vsock devices of
+/// Firecracker and of vhost-device-vsock do not pass the end of one way on: the client learns of it by the close alone.
+const LINGER: Duration = Duration::from_millis(250);
+
+/// Slots that are left to the HTTP server. A client that vanishes can leave its relay behind (vhost-device-vsock 0.3.0
+/// does not report a reset on the host's socket), and health and shutdown must stay within reach all the same.
+const RESERVED_SLOTS: usize = 8;
+
+/// Serves for ever. One connection too many is closed.
+pub fn serve<L: Accept>(listener: &L, slots: &Arc<Slots>, sshd: SocketAddr) -> ! {
+    accept::serve(listener, (slots, RESERVED_SLOTS), drop, move |conn| {
+        // Without an sshd the connection is just closed; the client sees the end of the stream.
+        if let Ok(server) = TcpStream::connect_timeout(&sshd, CONNECTS_WITHIN) {
+            // Keystrokes must not wait for each other; without it they are slower, no more.
+            let _ = server.set_nodelay(true);
+            // Whatever broke, both ends are closed now, which is all that either side needs to know.
+            let _ = relay(conn.as_fd(), server.as_fd(), LINGER);
+        }
+    })
+}
+
+/// Copies both ways. The client's end is passed on and the server heard to its own; once the server has ended, the
+/// client has `linger` to end too.
+fn relay(client: BorrowedFd<'_>, server: BorrowedFd<'_>, linger: Duration) -> std::io::Result<()> {
+    io::set_nonblocking(client)?;
+    io::set_nonblocking(server)?;
+    let mut there = Way::new(client, server);
+    let mut back = Way::new(server, client);
+    let mut deadline = None;
+    loop {
+        there.step()?;
+        back.step()?;
+        if there.closed && back.closed {
+            return Ok(());
+        }
+        let timeout = match deadline.or_else(|| back.closed.then(|| Instant::now() + linger)) {
+            None => PollTimeout::NONE,
+            Some(at) if at <= Instant::now() => return Ok(()),
+            Some(at) => {
+                deadline = Some(at);
+                let left = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+            }
+        };
+        match poll(&mut waited_for(&there, &back), timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// What can happen next. poll(2) always reports a hang-up, so a socket that nobody waits for is left out: else the
+/// relay would spin.
+fn waited_for<'a>(there: &Way<'a>, back: &Way<'a>) -> Vec<PollFd<'a>> {
+    let mut fds = Vec::with_capacity(2);
+    for (input, output) in [(there, back), (back, there)] {
+        let mut events = PollFlags::empty();
+        events.set(PollFlags::POLLIN, input.wants_input());
+        events.set(PollFlags::POLLOUT, output.wants_output());
+        if !events.is_empty() {
+            fds.push(PollFd::new(input.from, events));
+        }
+    }
+    fds
+}
+
+/// One direction.
+struct Way<'a> {
+    from: BorrowedFd<'a>,
+    to: BorrowedFd<'a>,
+    buffer: Vec<u8>,
+    /// The bytes of `buffer` that are to be written are `start..end`.
+    start: usize,
+    end: usize,
+    /// `from` has sent its last byte.
+    ended: bool,
+    /// `to` has been told so.
+    closed: bool,
+}
+
+impl<'a> Way<'a> {
+    fn new(from: BorrowedFd<'a>, to: BorrowedFd<'a>) -> Self {
+        Way { from, to, buffer: vec![0; BUFFER_BYTES], start: 0, end: 0, ended: false, closed: false }
+    }
+
+    fn wants_input(&self) -> bool {
+        !self.ended && self.start == self.end
+    }
+
+    fn wants_output(&self) -> bool {
+        self.start < self.end
+    }
+
+    /// Moves what can be moved without waiting.
+    fn step(&mut self) -> Result<(), Errno> {
+        if self.wants_input() {
+            match nix::unistd::read(self.from, &mut self.buffer) {
+                Ok(0) => self.ended = true,
+                Ok(n) => (self.start, self.end) = (0, n),
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        if self.wants_output() {
+            match nix::unistd::write(self.to, &self.buffer[self.start..self.end]) {
+                Ok(n) => self.start += n,
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        if self.ended && !self.wants_output() && !self.closed {
+            self.closed = true;
+            match shutdown(self.to.as_raw_fd(), Shutdown::Write) {
+                // The other side is gone already, which is what this asks for.
+                Ok(()) | Err(Errno::ENOTCONN) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! The relay between Unix sockets and a TCP server on the loopback interface.
+
+use super::*;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::thread;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A relay to `server`, and where to connect to it.
+fn relay_to(server: SocketAddr, slots: usize) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(dir.path().join("ssh")).unwrap();
+    thread::spawn(move || serve(&listener, &Arc::new(Slots::new(RESERVED_SLOTS + slots)), server));
+    dir
+}
+
+fn connect(dir: &tempfile::TempDir) -> UnixStream {
+    let stream = UnixStream::connect(dir.path().join("ssh")).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// A server that answers with all that it was sent, once the client is done.
+fn echo_server() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            thread::spawn(move || {
+                let mut all = vec![];
+                let _ = stream.read_to_end(&mut all);
+                let _ = stream.write_all(&all);
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn the_end_of_one_way_leaves_the_other_open() {
+    let dir = relay_to(echo_server(), 8);
+    let mut stream = connect(&dir);
+    // More than every buffer on the way.
+    let sent: Vec<u8> = (0..5_000_000_u32).map(|i| (i % 251) as u8).collect();
+    stream.write_all(&sent).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut received = vec![];
+    stream.read_to_end(&mut received).unwrap();
+    assert!(received == sent, "{} of {} bytes came back", received.len(), sent.len());
+}
+
+#[test]
+fn a_server_that_is_done_first_is_heard_to_the_end() {
+    let ((mut client, a), (b, mut server)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+    let running = thread::spawn(move || relay(a.as_fd(), b.as_fd(), PATIENCE).unwrap());
+    server.write_all(b"SSH-2.0-x\r\n").unwrap();
+    server.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut text = String::new();
+    client.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "SSH-2.0-x\r\n");
+    client.write_all(b"still here").unwrap();
+    drop(client);
+    text.clear();
+    server.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "still here");
+    running.join().unwrap();
+}
+
+#[test]
+fn a_client_that_stays_after_the_server_has_ended_is_let_go() {
+    let ((mut client, a), (b, server)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+    drop(server);
+    relay(a.as_fd(), b.as_fd(), Duration::from_millis(10)).unwrap();
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn without_a_server_the_connection_is_closed() {
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dir = relay_to(unused, 8);
+    assert_eq!(connect(&dir).read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn one_connection_too_many_is_closed_and_a_vanished_client_frees_its_slot() {
+    let dir = relay_to(echo_server(), 1);
+    let held = connect(&dir);
+    assert_eq!(connect(&dir).read(&mut [0]).unwrap(), 0);
+    drop(held);
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let mut stream = connect(&dir);
+        let mut text = String::new();
+        // A connection that is refused may be closed before the write, or after it.
+        let sent = stream.write_all(b"hello").is_ok() && stream.shutdown(std::net::Shutdown::Write).is_ok();
+        if sent && stream.read_to_string(&mut text).is_ok() && text == "hello" {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "the slot did not come back");
+    }
+}
+
+/// What this process has used of the processor.
+fn cpu_time() -> Duration {
+    let t = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
+    Duration::new(t.tv_sec() as u64, t.tv_nsec() as u32)
+}
+
+#[test]
+fn a_half_closed_connection_is_idle_without_spinning() {
+    let (mut client, a) = UnixStream::pair().unwrap();
+    let (b, server) = UnixStream::pair().unwrap();
+    let used = thread::spawn(move || {
+        relay(a.as_fd(), b.as_fd(), PATIENCE).unwrap();
+        cpu_time()
+    });
+    client.write_all(b"x").unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut text = String::new();
+    (&server).take(2).read_to_string(&mut text).unwrap();
+    assert_eq!(text, "x", "the end is passed on");
+    // The client has hung up its half; until the server's end comes there is nothing to do.
+    let idle = Duration::from_millis(200);
+    server.set_read_timeout(Some(idle)).unwrap();
+    let (_, nothing) = (client.set_read_timeout(Some(idle)), client.read(&mut [0]));
+    assert!(nothing.is_err());
+    drop(server);
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    assert!(used.join().unwrap() < idle / 4, "it was busy while idle");
+}

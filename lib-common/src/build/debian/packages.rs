@@ -1,0 +1,108 @@
+//! Package lists: what a Debian root has at least, and what the user adds. Names are checked, so that none becomes an
+//! option; order, doubles and comments do not count.
+
+use crate::error::{Code, Error, Result};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// What every root has beside `minbase` (the essential packages and apt): an init, a way in, and what a person expects
+/// to find at a Debian prompt.
+pub const BASE: &[&str] = &[
+    "bash",
+    "ca-certificates",
+    "dbus",
+    "e2fsprogs",
+    "iproute2",
+    "iputils-ping",
+    "kmod",
+    "less",
+    "libpam-systemd",
+    "nano",
+    "openssh-server",
+    "procps",
+    "systemd",
+    "systemd-sysv",
+    "tzdata",
+    "udev",
+];
+
+/// The packages to install: [`BASE`] and those that `--packages` gave, each value a FILE (it has a `/`) or names with
+/// commas between; sorted, each once.
+///
+/// Errors: [`Code::BadValue`] for what is not a package's name, [`Code::MissingFile`] for a file that is not there.
+pub fn normalised(values: &[String]) -> Result<Vec<String>> {
+    let mut all: BTreeSet<String> = BASE.iter().map(|p| (*p).to_owned()).collect();
+    for value in values {
+        if value.contains('/') {
+            all.extend(from_file(Path::new(value))?);
+        } else {
+            all.extend(from_lines(&value.replace(',', "\n"))?);
+        }
+    }
+    Ok(all.into_iter().collect())
+}
+
+fn from_file(path: &Path) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => Error::io("read", path, &e).with_code(Code::MissingFile),
+        _ => Error::io("read", path, &e),
+    })?;
+    from_lines(&text).map_err(|e| e.within(format!("{} is not a package list", path.display())))
+}
+
+/// One name a line; `#` begins a comment.
+fn from_lines(text: &str) -> Result<Vec<String>> {
+    let names = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    names.filter(|name| !name.is_empty()).map(checked).collect()
+}
+
+/// `name`, `name:arch` or `name=version`, as deb-control(5) and apt-get(8) write them.
+fn checked(text: &str) -> Result<String> {
+    let (rest, version) = text.split_once('=').map_or((text, None), |(rest, version)| (rest, Some(version)));
+    let (name, arch) = rest.split_once(':').map_or((rest, None), |(name, arch)| (name, Some(arch)));
+    let only = |text: &str, more: &str| {
+        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || more.as_bytes().contains(&b);
+        text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.bytes().all(allowed)
+    };
+    // To apt, `name-` means to remove it.
+    let fine = only(name, "+.-")
+        && !name.ends_with('-')
+        && arch.is_none_or(|arch| only(arch, "-"))
+        && version.is_none_or(|version| only(&version.to_ascii_lowercase(), "+.-~:"));
+    if fine {
+        return Ok(text.to_owned());
+    }
+    Err(Error::new(Code::BadValue, format!("`{}` is not the name of a package", text.escape_debug()))
+        .hint("a list has one name a line; a file is given by a path with a `/`, such as ./packages"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn added(value: &str) -> Vec<String> {
+        let all = normalised(&[value.to_owned()]).unwrap();
+        all.into_iter().filter(|p| !BASE.contains(&p.as_str())).collect()
+    }
+
+    #[test]
+    fn order_doubles_comments_and_blanks_do_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("list");
+        std::fs::write(&file, "# tools\nvim\n\n  git  # the usual\nvim\nbash\n").unwrap();
+        assert_eq!(added(file.to_str().unwrap()), ["git", "vim"]);
+        assert_eq!(added("vim,git,,vim"), ["git", "vim"]);
+        assert_eq!(added("libc6:i386,nano=7.2-1+deb12u1,g++"), ["g++", "libc6:i386", "nano=7.2-1+deb12u1"]);
+        assert!(BASE.is_sorted());
+    }
+
+    #[test]
+    fn nothing_becomes_an_option() {
+        for bad in
+            ["--help", "-y", "Git", "a b", "a;b", "$(x)", "a=", "a:", "a=-1", "vim-", "=1", "?essential", "a\u{e9}"]
+        {
+            assert_eq!(normalised(&[bad.to_owned()]).unwrap_err().code(), Code::BadValue, "{bad}");
+        }
+        assert_eq!(normalised(&["./none".to_owned()]).unwrap_err().code(), Code::MissingFile);
+    }
+}

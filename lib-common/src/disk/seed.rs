@@ -1,0 +1,157 @@
+//! Work seeds: prepared work disks, one a size, whose root directory is the image's `/root`. A VM's work disk is then a
+//! clone that takes a millisecond instead of a new file system.
+
+use super::ext4::{self, CheckOutcome, Format};
+use super::superblock::Superblock;
+use super::tree;
+use crate::digest;
+use crate::digest::Hashing;
+use crate::doc::{AbsPath, Check, Digest, Seed, SeedSize};
+use crate::error::{Error, Result};
+use crate::timing::Stages;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The sizes that are made unless others are asked for, in bytes. Between them a smaller one is grown, in 40 ms. A file
+/// takes 2 and 7 MB of the host's disk, most of it the list of free blocks.
+pub const DEFAULT_SIZES: &[u64] = &[2 << 30, 8 << 30];
+
+/// Where the image keeps what goes into a work disk.
+const HOME: &str = "/root";
+
+/// The file of a size in a directory of seeds.
+pub fn file_name(size: u64) -> String {
+    format!("seed-{size}.ext4")
+}
+
+/// Makes a seed of each size, smallest first, from the `/root` of the file system in the file `rootfs`, which nobody may
+/// have mounted for writing. The files `seed-BYTES.ext4` are new in `dir`. Equal homes give equal seeds.
+///
+/// Stages: `read_home`, `make_seeds`, `digest`.
+///
+/// Errors: [`crate::Code::BadInput`] for a `rootfs` that cannot be read, those of [`ext4::make_from_tar`]; no file of
+/// this call is left then.
+pub fn build(rootfs: &Path, sizes: &[u64], dir: &Path, stages: &mut Stages) -> Result<Vec<SeedSize>> {
+    stages.begin("read_home");
+    let home = Home::read(rootfs)?;
+    stages.begin("make_seeds");
+    let mut sizes = sizes.to_vec();
+    sizes.sort_unstable();
+    sizes.dedup();
+    let mut made = Made(vec![]);
+    for size in &sizes {
+        let path = dir.join(file_name(*size));
+        home.write_to(&path, *size)?;
+        made.0.push(path);
+    }
+    stages.begin("digest");
+    let digests = digests(&made.0)?;
+    let seeds = sizes.iter().zip(&made.0).zip(digests);
+    let seeds = seeds.map(|((size, path), digest)| {
+        Ok(SeedSize { size_bytes: *size, path: AbsPath::new(std::path::absolute(path)?)?, digest })
+    });
+    let seeds = seeds.collect::<Result<Vec<_>>>()?;
+    made.0.clear();
+    Ok(seeds)
+}
+
+/// The digests of files, as many at once as there are files: a core hashes one.
+fn digests(paths: &[PathBuf]) -> Result<Vec<Digest>> {
+    std::thread::scope(|scope| {
+        let running: Vec<_> = paths.iter().map(|path| scope.spawn(|| digest::of_content(path))).collect();
+        let joined = running.into_iter().map(|thread| thread.join());
+        joined.map(|d| d.unwrap_or_else(|_| Err(Error::new(crate::Code::Internal, "a digest panicked")))).collect()
+    })
+}
+
+/// Files that are removed again unless all went well.
+struct Made(Vec<PathBuf>);
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// The content of the image's `/root`: small, so it is read once for all sizes.
+pub struct Home {
+    tar: Vec<u8>,
+    id: Digest,
+    epoch: u64,
+}
+
+impl Home {
+    /// Reads it.
+    ///
+    /// Errors: [`crate::Code::BadInput`], [`crate::Code::MissingFile`].
+    pub fn read(rootfs: &Path) -> Result<Self> {
+        let epoch = u64::from(Superblock::read(rootfs)?.made_at);
+        let mut hashing = Hashing::new(vec![]);
+        tree::write_tar(rootfs, Path::new(HOME), &mut hashing)?;
+        let (tar, id, _) = hashing.finish();
+        Ok(Home { tar, id, epoch })
+    }
+
+    /// Makes a work disk of it, of `size` bytes, in the new file `path`. Its root directory is 0:0's and 0700, as sshd's
+    /// StrictModes wants a home to be.
+    ///
+    /// Errors: those of [`ext4::make_from_tar`].
+    pub fn write_to(&self, path: &Path, size: u64) -> Result<()> {
+        let format = Format { label: "work", id: &self.id, epoch: self.epoch, root_mode: 0o700 };
+        let mut writer = ext4::make_from_tar(path, size, format)?;
+        match writer.write_all(&self.tar) {
+            Ok(()) => writer.finish(),
+            Err(e) => Err(writer.failure().unwrap_or_else(|| Error::from(e))),
+        }
+        .map_err(|e| e.within(format!("cannot make a work disk of {size} bytes")))
+    }
+}
+
+/// Whether the seeds are those of this root file system, whole and unharmed.
+///
+/// Errors: [`crate::Code::MissingProgram`], or the signal that came. What is wrong with a seed is in its check.
+pub fn check_seed(seed: &Seed, rootfs_digest: &Digest) -> Result<Vec<Check>> {
+    let rebuild = "bg-seed build makes them anew";
+    let current = seed.source_digest == *rootfs_digest;
+    let mut checks = vec![check(
+        "source",
+        current,
+        if current { "made from this root file system".into() } else { format!("made from {}", seed.source_digest) },
+        rebuild,
+    )];
+    for one in &seed.sizes {
+        let name = file_name(one.size_bytes);
+        let name = name.trim_end_matches(".ext4").replace('-', "_");
+        if !one.path.is_file() {
+            checks.push(check(&name, false, format!("{} is not there", one.path), rebuild));
+            continue;
+        }
+        let digest = digest::of_content(&one.path)?;
+        let same = digest == one.digest;
+        let seen = if same { "as it was made".into() } else { format!("its digest is {digest}") };
+        checks.push(check(&format!("{name}_digest"), same, seen, rebuild));
+        checks.push(check_file_system(&format!("{name}_file_system"), &one.path, rebuild)?);
+    }
+    Ok(checks)
+}
+
+/// The check of one file system; one that cannot be read has not passed.
+pub(super) fn check_file_system(name: &str, path: &Path, fix: &str) -> Result<Check> {
+    let (ok, message) = match ext4::check(path) {
+        Ok(CheckOutcome::Clean) => (true, "clean".into()),
+        Ok(CheckOutcome::JournalPending) => (true, "its journal is replayed at the next start".into()),
+        Ok(CheckOutcome::Damaged(problems)) => (false, problems),
+        Err(e) if matches!(e.code(), crate::Code::BadInput | crate::Code::CommandFailed) => (false, e.to_string()),
+        Err(e) => return Err(e),
+    };
+    Ok(check(name, ok, message, fix))
+}
+
+pub(super) fn check(name: &str, ok: bool, message: String, fix: &str) -> Check {
+    Check { name: name.into(), ok, message, fix: (!ok).then(|| fix.to_owned()) }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

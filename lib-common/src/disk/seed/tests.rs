@@ -1,0 +1,122 @@
+//! Seeds of a small root file system, compared with the home that they were made from.
+
+use super::*;
+use crate::digest::of_bytes;
+use crate::disk::ext4::check_size;
+use ext4_view::Ext4;
+use tar::{Builder, EntryType, Header};
+
+const SIZE: u64 = 16 << 20;
+
+/// A root file system with a home; its files' owner and mode are telling.
+pub(in crate::disk) fn rootfs(path: &Path) {
+    let mut tar = Builder::new(vec![]);
+    let mut put = |name: &str, kind: EntryType, mode: u32, content: &str| {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(3);
+        header.set_gid(4);
+        header.set_mtime(1_400_000_000);
+        match kind {
+            EntryType::Symlink => tar.append_link(&mut header, name, content).unwrap(),
+            _ => {
+                header.set_size(content.len() as u64);
+                tar.append_data(&mut header, name, content.as_bytes()).unwrap();
+            }
+        }
+    };
+    for dir in ["root", "root/.ssh", "root/bin", "etc"] {
+        put(dir, EntryType::Directory, 0o750, "");
+    }
+    put("root/.bashrc", EntryType::Regular, 0o640, &"# rc\n".repeat(10_000));
+    put("root/.bash_history", EntryType::Regular, 0o600, "secret\n");
+    put("root/.ssh/authorized_keys", EntryType::Regular, 0o600, "builder's key\n");
+    put("root/.ssh/config", EntryType::Regular, 0o600, "Host *\n");
+    put("root/bin/tool", EntryType::Symlink, 0o777, "/usr/bin/tool");
+    put("root/na\u{ef}ve name", EntryType::Regular, 0o600, "");
+    put("etc/passwd", EntryType::Regular, 0o644, "root:x:0:0\n");
+    let id = of_bytes(b"rootfs");
+    let format = Format { label: "rootfs", id: &id, epoch: 1_500_000_000, root_mode: 0o755 };
+    let mut writer = ext4::make_from_tar(path, SIZE, format).unwrap();
+    writer.write_all(&tar.into_inner().unwrap()).unwrap();
+    writer.finish().unwrap();
+}
+
+fn stages() -> Stages {
+    Stages::new("bg-test", false)
+}
+
+fn list(fs: &Ext4, path: &str) -> Vec<String> {
+    let names = fs.read_dir(path).unwrap().map(|e| e.unwrap().file_name().display().to_string());
+    let mut names: Vec<String> = names.filter(|n| n != "." && n != ".." && n != "lost+found").collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_seed_is_the_home_without_what_belongs_to_one_machine() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("rootfs.ext4");
+    rootfs(&image);
+    let seeds = build(&image, &[2 * SIZE, SIZE, SIZE], dir.path(), &mut stages()).unwrap();
+    assert_eq!(seeds.iter().map(|s| s.size_bytes).collect::<Vec<_>>(), [SIZE, 2 * SIZE]);
+    for seed in &seeds {
+        assert_eq!(std::fs::metadata(&seed.path).unwrap().len(), seed.size_bytes);
+        assert_eq!(seed.digest, of_bytes(&std::fs::read(&seed.path).unwrap()));
+        assert_eq!(ext4::check(&seed.path).unwrap(), CheckOutcome::Clean);
+        let (from, to) = (Ext4::load_from_path(&image).unwrap(), Ext4::load_from_path(&seed.path).unwrap());
+        assert_eq!(list(&to, "/"), [".bashrc", ".ssh", "bin", "na\u{ef}ve name"]);
+        assert_eq!(list(&to, "/.ssh"), ["config"]);
+        assert_eq!(from.read("/root/.bashrc").unwrap(), to.read("/.bashrc").unwrap());
+        assert_eq!(to.read_link("/bin/tool").unwrap().to_str().unwrap(), "/usr/bin/tool");
+        for path in [".bashrc", ".ssh", ".ssh/config", "bin", "bin/tool"] {
+            let seen = |fs: &Ext4, path: String| {
+                let meta = fs.symlink_metadata(&path).unwrap();
+                (meta.mode(), meta.uid(), meta.gid(), meta.modified().seconds())
+            };
+            assert_eq!(seen(&from, format!("/root/{path}")), seen(&to, format!("/{path}")), "{path}");
+        }
+        let root = to.metadata("/").unwrap();
+        assert_eq!((root.mode() & 0o7777, root.uid(), root.gid()), (0o700, 0, 0));
+    }
+}
+
+#[test]
+fn equal_homes_give_equal_seeds_and_a_failed_build_leaves_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+    for dir in [&one, &two] {
+        std::fs::create_dir(dir).unwrap();
+        rootfs(&dir.join("rootfs.ext4"));
+    }
+    let seed = |dir: &Path| build(&dir.join("rootfs.ext4"), &[SIZE], dir, &mut stages()).unwrap()[0].digest.clone();
+    assert_eq!(seed(&one), seed(&two));
+    assert!(check_size(1).is_err());
+    let three = dir.path().join("three");
+    std::fs::create_dir(&three).unwrap();
+    assert!(build(&one.join("rootfs.ext4"), &[SIZE, SIZE + 1], &three, &mut stages()).is_err());
+    assert_eq!(std::fs::read_dir(&three).unwrap().count(), 0);
+}
+
+#[test]
+fn a_check_names_what_is_wrong_with_a_seed() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("rootfs.ext4");
+    rootfs(&image);
+    let source = of_bytes(b"this rootfs");
+    let sizes = build(&image, &[SIZE, 2 * SIZE], dir.path(), &mut stages()).unwrap();
+    let seed = Seed { source_digest: source.clone(), sizes };
+    let failed = |source: &Digest| -> Vec<String> {
+        check_seed(&seed, source).unwrap().into_iter().filter(|c| !c.ok).map(|c| c.name).collect()
+    };
+    assert_eq!(failed(&source), [""; 0]);
+    assert_eq!(failed(&of_bytes(b"another")), ["source"]);
+    std::fs::remove_file(&seed.sizes[0].path).unwrap();
+    std::fs::write(&seed.sizes[1].path, "overwritten").unwrap();
+    let (small, large) = (SIZE, 2 * SIZE);
+    assert_eq!(
+        failed(&source),
+        [format!("seed_{small}"), format!("seed_{large}_digest"), format!("seed_{large}_file_system")]
+    );
+}

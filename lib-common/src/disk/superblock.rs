@@ -1,0 +1,93 @@
+//! The few fields of an ext4 superblock that decide what may be done with a file system. Reads, and never writes. Format:
+//! the kernel's Documentation/filesystems/ext4/super.rst.
+
+use crate::error::{Code, Error, Result};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Where it begins, and its size, in bytes.
+const OFFSET: u64 = 1024;
+const SIZE: usize = 1024;
+
+const MAGIC: u16 = 0xef53;
+/// `s_state`: cleanly unmounted, no errors found.
+const STATE_VALID: u16 = 0x1;
+const STATE_ERRORS: u16 = 0x2;
+/// `s_feature_incompat`: the journal has to be replayed.
+const INCOMPAT_RECOVER: u32 = 0x4;
+const INCOMPAT_64BIT: u32 = 0x80;
+
+/// What a superblock says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Superblock {
+    /// The size of the file system.
+    pub size_bytes: u64,
+    /// Whether it was unmounted cleanly and no error was found since the last check.
+    pub clean: bool,
+    /// Whether its journal has to be replayed first, as after a crash.
+    pub needs_recovery: bool,
+    /// Whether it was mounted since it was made or checked last; then `resize2fs` asks for a check.
+    pub mounted_since_check: bool,
+    /// When it was made, in seconds since 1970.
+    pub made_at: u32,
+    /// Its UUID.
+    pub uuid: [u8; 16],
+}
+
+impl Superblock {
+    /// Reads it from a file system in a file.
+    ///
+    /// Errors: [`Code::MissingFile`] for a file that is not there, [`Code::BadInput`] for one that is no ext4.
+    pub fn read(path: &Path) -> Result<Self> {
+        let file = std::fs::File::open(path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Error::io("read", path, &e).with_code(Code::MissingFile),
+            _ => Error::io("read", path, &e),
+        })?;
+        let no_ext4 = || {
+            Error::new(Code::BadInput, format!("{} is not an ext4 file system", path.display()))
+                .detail("path", path.display().to_string())
+        };
+        let mut bytes = [0; SIZE];
+        match file.read_exact_at(&mut bytes, OFFSET) {
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Err(no_ext4()),
+            result => result.map_err(|e| Error::io("read", path, &e))?,
+        }
+        Self::parse(&bytes).ok_or_else(no_ext4)
+    }
+
+    fn parse(bytes: &[u8; SIZE]) -> Option<Self> {
+        let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let (log_block_size, incompat, state) = (word(0x18), word(0x60), half(0x3a));
+        if half(0x38) != MAGIC || log_block_size > 6 {
+            return None;
+        }
+        let high = if incompat & INCOMPAT_64BIT == 0 { 0 } else { word(0x150) };
+        let blocks = u64::from(high) << 32 | u64::from(word(0x4));
+        let (mounted, checked) = (word(0x2c), word(0x40));
+        Some(Superblock {
+            size_bytes: blocks.checked_mul(1024 << log_block_size)?,
+            clean: state & (STATE_VALID | STATE_ERRORS) == STATE_VALID,
+            needs_recovery: incompat & INCOMPAT_RECOVER != 0,
+            mounted_since_check: mounted > checked,
+            made_at: word(0x108),
+            uuid: bytes[0x68..0x78].try_into().ok()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_files_are_not_taken_for_ext4() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        assert_eq!(Superblock::read(&path).unwrap_err().code(), Code::MissingFile);
+        for content in [&b""[..], &[0; 4096]] {
+            std::fs::write(&path, content).unwrap();
+            assert_eq!(Superblock::read(&path).unwrap_err().code(), Code::BadInput);
+        }
+    }
+}

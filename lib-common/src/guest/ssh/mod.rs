@@ -1,0 +1,133 @@
+//! SSH into guests: keys, the command line of the system's `ssh`, and the relay that it speaks through. Starts nothing
+//! itself.
+//!
+//! The host made the guest's host key, so the first connection is checked like every other; there is no file of the
+//! user's own that takes part.
+
+pub mod keys;
+mod relay;
+
+pub use relay::{relay, wait_for_sshd};
+
+use crate::doc::{Guest, Name};
+use crate::error::{Code, Error, Result};
+use crate::store::MachineDir;
+use crate::sys::cmd::{Cmd, quote};
+use crate::sys::fs::save;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where a connection leads and what it is checked against.
+#[derive(Clone, Debug)]
+pub struct SshTarget {
+    /// The VM.
+    pub name: Name,
+    /// The user in the guest.
+    pub user: String,
+    /// The program `bg-ssh`, which relays to the guest.
+    pub relay: PathBuf,
+    /// How long the relay waits for a guest that boots.
+    pub connect_timeout: Duration,
+    /// The store, as the relay has to find it.
+    pub state_dir: PathBuf,
+    /// The sockets, as the relay has to find them.
+    pub runtime_dir: PathBuf,
+    /// The host key that is expected: [`known_hosts`].
+    pub known_hosts: PathBuf,
+    /// The private key that logs in: [`keys::private_key`].
+    pub identity: PathBuf,
+}
+
+/// What is to run in the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session<'a> {
+    /// A command line for the user's shell; without it, a login shell.
+    pub command: Option<&'a str>,
+    /// Whether it gets a terminal.
+    pub tty: bool,
+}
+
+/// The `ssh` that opens a session (options: ssh_config(5)). No configuration file is read, and nobody is asked.
+///
+/// # Errors
+/// [`Code::BadConfig`] for paths that ssh_config has no way to write.
+pub fn command(target: &SshTarget, session: Session<'_>) -> Result<Cmd> {
+    let SshTarget { name, connect_timeout, .. } = target;
+    let relay = quote(plain(&target.relay)?);
+    let relay =
+        format!("{relay} --stdio --connect-timeout {} {name}", connect_timeout.as_secs_f64()).replace('%', "%%");
+    let known_hosts = config_word(&target.known_hosts)?;
+    let options = [
+        format!("ProxyCommand={relay}"),
+        format!("UserKnownHostsFile={known_hosts}"),
+        "GlobalKnownHostsFile=/dev/null".into(),
+        format!("HostKeyAlias={name}"),
+        "HostKeyAlgorithms=ssh-ed25519".into(),
+        "StrictHostKeyChecking=yes".into(),
+        "CheckHostIP=no".into(),
+        "UpdateHostKeys=no".into(),
+        format!("IdentityFile={}", config_word(&target.identity)?),
+        "IdentitiesOnly=yes".into(),
+        "IdentityAgent=none".into(),
+        "PreferredAuthentications=publickey".into(),
+        "PasswordAuthentication=no".into(),
+        "BatchMode=yes".into(),
+        "ControlMaster=no".into(),
+        "ControlPath=none".into(),
+        "LogLevel=ERROR".into(),
+    ];
+    let cmd = Cmd::new("ssh").args(["-F", "none"]).args(options.iter().flat_map(|o| ["-o", o]));
+    let cmd = cmd.args(["-l", &target.user, if session.tty { "-t" } else { "-T" }, name.as_str()]);
+    // Without `--`, ssh would take a command that begins with `-` for more of its own options.
+    let cmd = cmd.args(session.command.iter().flat_map(|c| ["--", c]));
+    // ssh gives the relay's command line to $SHELL, which need not quote as sh does.
+    let cmd = cmd.env("SHELL", "/bin/sh");
+    Ok(cmd.env("BG_STATE_DIR", &target.state_dir).env("BG_RUNTIME_DIR", &target.runtime_dir))
+}
+
+/// The command line for the remote shell: one word is one already, several are an argv that it keeps as it is.
+pub fn command_line(words: &[String]) -> Result<Option<String>> {
+    let line = match words {
+        [] => return Ok(None),
+        [line] => line.clone(),
+        words => words.iter().map(|w| quote(w)).collect::<Vec<_>>().join(" "),
+    };
+    if line.trim().is_empty() {
+        return Err(Error::new(Code::Usage, "the command is empty").hint("leave `--` out for a shell"));
+    }
+    Ok(Some(line))
+}
+
+/// The VM's own known_hosts, with the key that `guest` says and no other; written only where it is not so already.
+pub fn known_hosts(machine: &MachineDir, guest: &Guest) -> Result<PathBuf> {
+    let key = keys::checked(&guest.host_key)?;
+    let line = format!("{} {key}\n", machine.name());
+    let path = machine.known_hosts();
+    if std::fs::read(&path).is_ok_and(|old| old == line.as_bytes()) {
+        return Ok(path);
+    }
+    save(&path, line.as_bytes(), 0o600)?;
+    Ok(path)
+}
+
+/// A path as a word of ssh_config(5): in double quotes, and `%` is no token there.
+fn config_word(path: &Path) -> Result<String> {
+    let text = plain(path)?;
+    // ssh would put a variable of the environment there, and nothing makes it plain text.
+    if text.contains("${") {
+        return Err(unwritable(path));
+    }
+    Ok(format!("\"{}\"", text.replace('\\', r"\\").replace('"', "\\\"").replace('%', "%%")))
+}
+
+fn plain(path: &Path) -> Result<&str> {
+    path.to_str().filter(|text| !text.contains(char::is_control)).ok_or_else(|| unwritable(path))
+}
+
+fn unwritable(path: &Path) -> Error {
+    Error::new(Code::BadConfig, format!("ssh cannot be given the path {}", path.display()))
+        .hint("choose a state directory without control characters and `${`")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,57 @@
+//! bg-gc: removes what it reads, if a fresh look still calls it a leak.
+
+use super::audit::{self, Found};
+use crate::cli::{Answer, Context};
+use crate::doc::{API_VERSION, Finding, strict, to_json};
+use crate::error::{Code, Error, Result};
+
+/// What `bg-gc` takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GcArgs {
+    /// Young things too.
+    pub now: bool,
+    /// Say what would be removed, and remove nothing.
+    pub dry_run: bool,
+}
+
+/// Reads findings, looks again, and removes those that are leaks now. Prints what it removed. Goes on past errors.
+pub fn gc(cx: &mut Context<'_>, args: GcArgs) -> Result<Answer> {
+    let asked = cx.lines()?.iter().map(|line| parse(line)).collect::<Result<Vec<_>>>()?;
+    if asked.is_empty() {
+        return Ok(Answer::Done);
+    }
+    cx.stages.begin("audit");
+    let store = cx.store();
+    let fresh = audit::audit(&store, &cx.config.cache_dir, args.now)?;
+    cx.stages.begin("remove");
+    let mut failed: Option<Error> = None;
+    for found in fresh.iter().filter(|f| f.finding.is_leak && asked.iter().any(|a| same(a, &f.finding))) {
+        crate::sys::signal::check()?;
+        match if args.dry_run { Ok(()) } else { audit::mend(&store, found) } {
+            Ok(()) => cx.emit_line(&to_json(&found.finding)),
+            Err(e) => {
+                failed = Some(match failed {
+                    Some(first) => first.also(e.to_string()),
+                    None => e.within(format!("cannot remove {}", describe(found))),
+                });
+            }
+        }
+    }
+    failed.map_or(Ok(Answer::Done), Err)
+}
+
+fn parse(line: &str) -> Result<Finding> {
+    let finding: Finding = strict(line).map_err(|e| e.within("this is not a finding"))?;
+    match finding.api_version.as_str() {
+        API_VERSION => Ok(finding),
+        other => Err(Error::new(Code::BadDocument, format!("unknown api_version `{other}`; known: `{API_VERSION}`"))),
+    }
+}
+
+fn same(asked: &Finding, found: &Finding) -> bool {
+    asked.kind == found.kind && asked.id == found.id
+}
+
+fn describe(found: &Found) -> String {
+    format!("the {} {}", found.finding.kind, found.finding.id)
+}

@@ -1,0 +1,110 @@
+//! bg-image: ls, show, rm, default.
+
+use crate::cli::table::{render, size};
+use crate::cli::{Answer, Context};
+use crate::doc::{Document, Name, Registered, Rootfs, Spec};
+use crate::error::{Code, Error, Result};
+use crate::ops::machine::ListArgs;
+use crate::store::{Store, remove_by_rename};
+
+/// `bg-image ls`. A damaged record is a remark and does not hide the others.
+pub fn ls(cx: &mut Context<'_>, args: ListArgs) -> Result<Answer> {
+    let store = cx.store();
+    let mut docs = vec![];
+    for name in store.image_names()? {
+        match store.image(&name) {
+            Ok(doc) => docs.push(doc),
+            Err(e) => cx.remark(&format!("{name}: {e}")),
+        }
+    }
+    if !args.table.unwrap_or(cx.stdout_is_terminal) {
+        docs.iter().for_each(|doc| cx.emit_line(&doc.to_line()));
+        return Ok(Answer::Done);
+    }
+    let default = store.default_image()?;
+    let rows = docs.iter().map(|doc| row(doc, default.as_ref())).collect::<Result<Vec<_>>>()?;
+    cx.emit_text(&render(&["NAME", "DEFAULT", "DISTRO", "RELEASE", "SIZE", "REGISTERED"], &rows));
+    Ok(Answer::Done)
+}
+
+fn row(doc: &Document, default: Option<&Name>) -> Result<Vec<String>> {
+    let (name, rootfs): (Name, Rootfs) = (doc.name()?, doc.require()?);
+    let mark = if default == Some(&name) { "*" } else { "" };
+    let at = doc.section::<Registered>()?.map(|r| r.at).unwrap_or_default();
+    Ok(vec![name.to_string(), mark.into(), rootfs.distro, rootfs.release, size(rootfs.size_bytes), at])
+}
+
+/// `bg-image show`: the record; without a name that of the default image.
+pub fn show(cx: &mut Context<'_>, name: Option<&Name>) -> Result<Answer> {
+    let store = cx.store();
+    let name = match name {
+        Some(name) => name.clone(),
+        None => store.default_image()?.ok_or_else(no_default)?,
+    };
+    cx.emit_line(&store.image(&name)?.to_line());
+    Ok(Answer::Done)
+}
+
+fn no_default() -> Error {
+    Error::new(Code::NotFound, "there is no default image").hint("`bg-image default NAME` makes one the default")
+}
+
+/// `bg-image default`: makes an image the default, or prints the default's record.
+pub fn default(cx: &mut Context<'_>, name: Option<&Name>) -> Result<Answer> {
+    let Some(name) = name else { return show(cx, None) };
+    let store = cx.store();
+    let _lock = store.lock_images()?;
+    let doc = store.image(name)?;
+    store.set_default_image(name)?;
+    cx.emit_line(&doc.to_line());
+    Ok(Answer::Done)
+}
+
+/// `bg-image rm`: refuses an image that a VM was made from; one that is gone already is fine.
+pub fn rm(cx: &mut Context<'_>, names: &[Name]) -> Result<Answer> {
+    let store = cx.store();
+    let _lock = store.lock_images()?;
+    let mut failed: Option<Error> = None;
+    for name in names {
+        cx.stages.begin("remove");
+        if let Err(e) = rm_one(&store, name) {
+            failed = Some(match failed {
+                Some(first) => first.also(e.to_string()),
+                None => e,
+            });
+        }
+    }
+    failed.map_or(Ok(Answer::Done), Err)
+}
+
+fn rm_one(store: &Store, name: &Name) -> Result<()> {
+    if !store.image_dir(name).exists() {
+        return Ok(());
+    }
+    let users = users_of(store, name)?;
+    if !users.is_empty() {
+        let vms = users.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+        return Err(Error::new(Code::InUse, format!("the image `{name}` is used by {vms}"))
+            .hint("remove the VMs first: bg-vm rm NAME"));
+    }
+    if store.default_image()?.as_ref() == Some(name) {
+        store.clear_default_image()?;
+    }
+    remove_by_rename(store, &store.image_dir(name))
+}
+
+/// The VMs made from an image. A record that cannot be read counts as one that uses it: nothing is lost that way.
+fn users_of(store: &Store, image: &Name) -> Result<Vec<Name>> {
+    let mut users = vec![];
+    for name in store.machine_names()? {
+        let machine = store.machine_dir(&name);
+        let uses = match machine.document().and_then(|doc| doc.require::<Spec>()) {
+            Ok(spec) => spec.image == *image,
+            Err(e) => e.code() != Code::NotFound,
+        };
+        if uses {
+            users.push(name);
+        }
+    }
+    Ok(users)
+}

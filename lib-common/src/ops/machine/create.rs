@@ -1,0 +1,172 @@
+//! plan, clone, create: a VM's document, its disks, and both with its start in one process.
+
+use super::start::{Claimed, launch};
+use crate::cli::{Answer, Context};
+use crate::config::Config;
+use crate::doc::{AbsPath, Disks, Document, ImageRef, Kernel, Kind, Name, Rootfs, Seed, Spec, VmmChoice};
+use crate::error::{Code, Error, Result};
+use crate::store::{MachineDir, Store, random_id};
+
+/// What `bg-vm plan` takes; what is not given comes from the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct PlanArgs {
+    /// The VM's name.
+    pub name: Option<Name>,
+    /// The image's name.
+    pub image: Option<Name>,
+    /// Processors.
+    pub vcpu: Option<u32>,
+    /// Memory in MiB.
+    pub memory_mib: Option<u64>,
+    /// The root disk's size; none is the image's own.
+    pub root_bytes: Option<u64>,
+    /// The work disk's size.
+    pub work_bytes: Option<u64>,
+    /// Which VMM.
+    pub vmm: Option<VmmChoice>,
+}
+
+/// What `bg-vm create` takes.
+#[derive(Clone, Debug, Default)]
+pub struct CreateArgs {
+    /// The plan.
+    pub plan: PlanArgs,
+    /// Make it and do not start it.
+    pub no_start: bool,
+}
+
+/// `bg-vm plan`: the document of a VM that does not exist yet. Changes nothing.
+pub fn plan(cx: &mut Context<'_>, args: &PlanArgs) -> Result<Answer> {
+    let doc = planned(cx, args)?;
+    cx.emit(doc)?;
+    Ok(Answer::Done)
+}
+
+/// `bg-seed clone`: claims the VM's name and makes its disks. The creation stays open for `bg-vm start`.
+pub fn clone(cx: &mut Context<'_>, source: &crate::cli::Source) -> Result<Answer> {
+    let mut doc = cx.document(source, Kind::Machine)?;
+    let claimed = claim(cx, &mut doc)?;
+    claimed.operation.hand_on();
+    cx.emit(doc)?;
+    Ok(Answer::Done)
+}
+
+/// `bg-vm create`: plan, clone and start in one process.
+pub fn create(cx: &mut Context<'_>, args: &CreateArgs) -> Result<Answer> {
+    cx.stages.begin("plan");
+    let mut doc = planned(cx, &args.plan)?;
+    let claimed = claim(cx, &mut doc)?;
+    let doc = if args.no_start { finish_without_start(cx, doc, claimed)? } else { launch(cx, doc, claimed)? };
+    cx.emit(doc)?;
+    Ok(Answer::Done)
+}
+
+fn planned(cx: &Context<'_>, args: &PlanArgs) -> Result<Document> {
+    let store = cx.store();
+    let image_name = image_name(&store, &cx.config, args.image.as_ref())?;
+    let image = store.image(&image_name)?;
+    let (rootfs, kernel) = (image.require::<Rootfs>()?, image.require::<Kernel>()?);
+    let name = args.name.as_ref().ok_or_else(|| Error::new(Code::Usage, "a name is needed"))?;
+    if store.machine_dir(name).path().exists() {
+        return Err(taken(name));
+    }
+    let root_bytes = args.root_bytes.unwrap_or(0);
+    if root_bytes != 0 && root_bytes < rootfs.size_bytes {
+        let message = format!("a root disk of {root_bytes} bytes is too small for `{image_name}`");
+        return Err(Error::new(Code::BadValue, message).hint(format!("{} bytes are the least", rootfs.size_bytes)));
+    }
+    let spec = Spec {
+        image: image_name.clone(),
+        vcpu: args.vcpu.unwrap_or(cx.config.vcpu),
+        memory_mib: args.memory_mib.unwrap_or(cx.config.memory_mib),
+        root_bytes,
+        work_bytes: args.work_bytes.unwrap_or(cx.config.work_bytes),
+        net: false,
+        nat: false,
+        vmm: args.vmm.unwrap_or(cx.config.vmm),
+    };
+    let mut doc = Document::new(Kind::Machine, name);
+    doc.set_string("id", &random_id()?);
+    doc.set(&spec);
+    doc.set(&ImageRef { name: image_name, rootfs, kernel, seed: image.section::<Seed>()? });
+    Ok(doc)
+}
+
+fn image_name(store: &Store, config: &Config, asked: Option<&Name>) -> Result<Name> {
+    if let Some(name) = asked.or(config.image.as_ref()) {
+        return Ok(name.clone());
+    }
+    store.default_image()?.ok_or_else(|| {
+        Error::new(Code::NotFound, "there is no default image")
+            .hint("bg-kernel build | bg-rootfs build --distro debian | bg-seed build | bg-register --name debian")
+    })
+}
+
+fn taken(name: &Name) -> Error {
+    Error::new(Code::Exists, format!("there is a VM `{name}` already"))
+        .hint(format!("`bg-vm start {name}` starts it, `bg-vm rm {name}` removes it"))
+}
+
+/// Claims the name by a rename that never replaces, then makes the disks in the VM's own directory.
+fn claim(cx: &mut Context<'_>, doc: &mut Document) -> Result<Claimed> {
+    let store = cx.store();
+    let machine = store.machine_dir(&doc.name()?);
+    let (spec, image): (Spec, ImageRef) = (doc.require()?, doc.require()?);
+    crate::store::id_of(doc)?;
+    if doc.has("disks") {
+        return Err(Error::new(Code::BadDocument, "the document has `disks` already"));
+    }
+    cx.stages.begin("claim");
+    let (operation, lock) = store.stage("create")?.publish(machine.path()).map_err(|e| match e.code() {
+        Code::Exists => taken(machine.name()),
+        _ => e,
+    })?;
+    let disks: Disks = crate::disk::clone_disks(&image, &spec, machine.path(), &mut cx.stages)?;
+    cx.stages.begin("kernel_link");
+    link_kernel(&machine, &image.kernel)?;
+    doc.set(&disks);
+    Ok(Claimed { machine, operation, lock })
+}
+
+/// Links kernel and initrd into the VM's directory, so that replacing or removing the image does not change the VM.
+fn link_kernel(machine: &MachineDir, kernel: &Kernel) -> Result<()> {
+    for (from, to) in [(&kernel.vmlinux, "vmlinux"), (&kernel.initrd, "initrd")] {
+        let to = machine.file(to);
+        match std::fs::hard_link(from, &to) {
+            Ok(()) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::new(Code::MissingFile, format!("{from} is not there"))
+                    .hint(format!("build and register the image `{}` again", machine.name())));
+            }
+            // Another file system, or one without hard links.
+            Err(_) => drop(crate::sys::fs::clone_file(from, &to)?),
+        }
+    }
+    Ok(())
+}
+
+fn finish_without_start(cx: &mut Context<'_>, mut doc: Document, claimed: Claimed) -> Result<Document> {
+    cx.stages.begin("identity");
+    super::start::prepare_guest(&mut doc, &claimed.machine)?;
+    cx.stages.begin("record");
+    claimed.machine.save(&doc)?;
+    claimed.operation.commit()?;
+    Ok(doc)
+}
+
+/// The disks of a document, checked: regular files in the VM's own directory, not links to somewhere else.
+pub(super) fn own_disks(doc: &Document, machine: &MachineDir) -> Result<Disks> {
+    let disks: Disks = doc.require()?;
+    let expected = |path: &AbsPath, name: &str| path.to_path_buf() == machine.file(name);
+    if !expected(&disks.root.path, "root.ext4") || !expected(&disks.work.path, "work.ext4") {
+        return Err(Error::new(Code::BadDocument, format!("the disks are not those of the VM `{}`", machine.name())));
+    }
+    for path in [&disks.root.path, &disks.work.path] {
+        match std::fs::symlink_metadata(path) {
+            Ok(meta) if meta.is_file() => {}
+            Ok(_) => return Err(Error::new(Code::BadDocument, format!("{path} is not a regular file"))),
+            Err(e) => return Err(Error::io("open", path, &e).with_code(Code::MissingFile)),
+        }
+    }
+    Ok(disks)
+}

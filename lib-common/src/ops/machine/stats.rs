@@ -1,0 +1,49 @@
+//! stats: what a VM uses, from /proc and from its agent.
+
+use super::{current, is_running, targets};
+use crate::cli::{Answer, Context};
+use crate::doc::{Disks, Document, Name, Stats, Vmm};
+use crate::error::{Code, Error, Result};
+use crate::guest::http;
+use crate::store::{MachineDir, id_of};
+use crate::sys::{fs::allocated_bytes, process};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// `bg-vm stats`: sets the section `stats`. An agent that does not answer leaves its fields out.
+pub fn stats(cx: &mut Context<'_>, names: &[Name], file: Option<PathBuf>) -> Result<Answer> {
+    for name in targets(cx, names, file)? {
+        let machine = cx.store().machine(&name)?;
+        let mut doc = current(&machine)?;
+        if !is_running(&doc)? {
+            let error = Error::new(Code::NotRunning, format!("the VM `{name}` does not run"));
+            return Err(error.hint(format!("bg-vm start {name}")));
+        }
+        let stats = measure(&machine, &doc)?;
+        doc.set(&stats);
+        cx.emit_line(&doc.to_line());
+    }
+    Ok(Answer::Done)
+}
+
+fn measure(machine: &MachineDir, doc: &Document) -> Result<Stats> {
+    let (disks, vmm): (Disks, Vmm) = (doc.require()?, doc.require()?);
+    let live = machine.running(&id_of(doc)?)?;
+    let processes: Vec<i32> =
+        live.into_iter().flat_map(|s| [Some(s.shim), s.vmm, s.vsock_device]).flatten().map(|p| p.pid).collect();
+    let ticks: u64 = processes.iter().filter_map(|pid| process::stat(*pid)).map(|s| s.cpu_ticks).sum();
+    let (io_read_bytes, io_write_bytes) = process::io_bytes(vmm.pid);
+    let health = http::get_health(&vmm.vsock, Duration::from_secs(2)).ok();
+    Ok(Stats {
+        cpu_ms: process::ticks_to_ms(ticks),
+        rss_bytes: processes.iter().map(|pid| process::rss_bytes(*pid)).sum(),
+        io_read_bytes,
+        io_write_bytes,
+        root_allocated_bytes: allocated_bytes(&disks.root.path),
+        work_allocated_bytes: allocated_bytes(&disks.work.path),
+        guest_uptime_ms: health.as_ref().map(|h| h.uptime_ms),
+        guest_root_used_bytes: health.as_ref().map(|h| h.root_used_bytes),
+        guest_work_used_bytes: health.as_ref().map(|h| h.work_used_bytes),
+        guest_memory_available_bytes: health.as_ref().map(|h| h.memory_available_bytes),
+    })
+}

@@ -1,0 +1,92 @@
+//! stop, kill: the guest's own shutdown first, by force only when it does not come.
+
+use super::{current, is_running, targets};
+use crate::cli::{Answer, Context};
+use crate::doc::{Document, Name, Vmm};
+use crate::error::Result;
+use crate::guest::http;
+use crate::store::{MachineDir, id_of};
+use crate::sys::process::ProcessId;
+use crate::vmm;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long the agent may take to accept a shutdown.
+const AGENT_WAIT: Duration = Duration::from_secs(5);
+
+/// What `bg-vm stop` takes.
+#[derive(Clone, Debug)]
+pub struct StopArgs {
+    /// The document's file, where no name is given.
+    pub file: Option<PathBuf>,
+    /// How long the guest may take to shut down before it is killed.
+    pub timeout: Duration,
+}
+
+/// `bg-vm stop`: asks the agent, waits, and says when it had to kill. A VM that does not run is no error.
+pub fn stop(cx: &mut Context<'_>, names: &[Name], args: &StopArgs) -> Result<Answer> {
+    for name in targets(cx, names, args.file.clone())? {
+        let doc = stop_one(cx, &name, args)?;
+        cx.emit(doc)?;
+    }
+    Ok(Answer::Done)
+}
+
+/// `bg-vm kill`: ends the VMM now, as if the power failed.
+pub fn kill(cx: &mut Context<'_>, names: &[Name], file: Option<PathBuf>) -> Result<Answer> {
+    for name in targets(cx, names, file)? {
+        cx.stages.begin("lock");
+        let machine = cx.store().machine(&name)?;
+        let _lock = machine.lock()?;
+        kill_locked(cx, &machine)?;
+        let doc = settled(&machine)?;
+        cx.emit(doc)?;
+    }
+    Ok(Answer::Done)
+}
+
+pub(super) fn stop_one(cx: &mut Context<'_>, name: &Name, args: &StopArgs) -> Result<Document> {
+    cx.stages.begin("lock");
+    let machine = cx.store().machine(name)?;
+    let _lock = machine.lock()?;
+    let doc = current(&machine)?;
+    if is_running(&doc)?
+        && let Err(why) = shut_down(cx, &machine, &doc, args.timeout)?
+    {
+        cx.remark(&format!("{name} did not shut down ({why}) and was killed"));
+        kill_locked(cx, &machine)?;
+    }
+    settled(&machine)
+}
+
+/// Asks the agent and waits until the VM has ended. The inner error says why it did not.
+fn shut_down(cx: &mut Context<'_>, machine: &MachineDir, doc: &Document, wait: Duration) -> Result<Result<(), String>> {
+    let (id, vmm): (String, Vmm) = (id_of(doc)?, doc.require()?);
+    let Some(state) = machine.running(&id)? else { return Ok(Ok(())) };
+    let Some(shim) = ProcessId::from(state.shim).open()? else { return Ok(Ok(())) };
+    cx.stages.begin("ask_agent");
+    if let Err(e) = http::post_shutdown(&vmm.vsock, AGENT_WAIT) {
+        crate::sys::signal::check()?;
+        return Ok(Err(e.to_string()));
+    }
+    cx.stages.begin("shutdown");
+    let ended = shim.wait(wait)?;
+    Ok(if ended { Ok(()) } else { Err(format!("it had {} s", wait.as_secs_f64())) })
+}
+
+/// Ends the VM by its shim, whatever state it is in; the caller holds the lock.
+pub(super) fn kill_locked(cx: &mut Context<'_>, machine: &MachineDir) -> Result<()> {
+    cx.stages.begin("kill");
+    let id = id_of(&machine.document()?)?;
+    vmm::end(&machine.runtime_dir(&id)?)
+}
+
+/// The record once the VM does not run: saved without `vmm`, given with its status.
+fn settled(machine: &MachineDir) -> Result<Document> {
+    let mut record = machine.document()?;
+    if record.has("vmm") {
+        record.remove("vmm");
+        machine.save(&record)?;
+    }
+    current(machine)
+}

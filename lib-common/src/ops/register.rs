@@ -1,0 +1,170 @@
+//! bg-register: an `Image` document and its files, verified on the way into the store.
+
+use crate::cli::{Answer, Context, Source};
+use crate::doc::{AbsPath, Digest, Document, Kernel, Kind, Name, Registered, Rootfs, Seed, SeedSize};
+use crate::error::{Code, Error, Result};
+use crate::store::{Staging, Store, now, remove_by_rename, save_record};
+use crate::sys::fs::{clone_file, rename_exchange, sync_dir};
+use crate::{digest, store::read_record};
+use std::path::{Path, PathBuf};
+
+/// What `bg-register` takes.
+#[derive(Clone, Debug, Default)]
+pub struct RegisterArgs {
+    /// The document's file; stdin where there is none.
+    pub file: Option<PathBuf>,
+    /// The image's name; the document's own where there is none.
+    pub name: Option<Name>,
+    /// Take the place of an image of that name.
+    pub replace: bool,
+    /// Make it the default image. The first image becomes it anyway.
+    pub default: bool,
+}
+
+/// Puts an image into the store: a copy of every file, each compared with its digest while it is copied.
+pub fn register(cx: &mut Context<'_>, args: &RegisterArgs) -> Result<Answer> {
+    let mut doc = cx.document(&Source { name: None, file: args.file.clone() }, Kind::Image)?;
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => doc.name().map_err(|e| e.hint("give it one: bg-register --name NAME"))?,
+    };
+    let (mut kernel, mut rootfs): (Kernel, Rootfs) = (doc.require()?, doc.require()?);
+    let mut seed: Option<Seed> = doc.section()?;
+    cx.stages.begin("lock");
+    let store = cx.store();
+    let _lock = store.lock_images()?;
+    refuse_existing(&store, &name, args.replace)?;
+    let staging = store.stage("register")?;
+    let copy = Copy { staging: &staging, home: store.image_dir(&name) };
+    cx.stages.begin("copy_kernel");
+    copy.kernel(&mut kernel)?;
+    cx.stages.begin("copy_rootfs");
+    rootfs.path = copy.file(&rootfs.path, "rootfs.ext4", &rootfs.digest)?;
+    rootfs.manifest = copy.file(&rootfs.manifest, "manifest", &rootfs.manifest_digest)?;
+    cx.stages.begin("copy_seeds");
+    for size in seed.iter_mut().flat_map(|s| &mut s.sizes) {
+        size.path = copy.seed(size)?;
+    }
+    cx.stages.begin("record");
+    doc.set_name(&name);
+    doc.set(&kernel);
+    doc.set(&rootfs);
+    if let Some(seed) = &seed {
+        doc.set(seed);
+    }
+    doc.set(&Registered { at: now() });
+    doc.append_timings(&cx.stages.take_before("publish"))?;
+    save_record(&staging.path().join("image.json"), &doc)?;
+    publish(&store, staging, &name)?;
+    if args.default || store.default_image()?.is_none() {
+        store.set_default_image(&name)?;
+    }
+    cx.emit(doc)?;
+    Ok(Answer::Done)
+}
+
+fn refuse_existing(store: &Store, name: &Name, replace: bool) -> Result<()> {
+    if replace || !store.image_dir(name).exists() {
+        return Ok(());
+    }
+    Err(Error::new(Code::Exists, format!("there is an image `{name}` already"))
+        .hint("--replace puts this one in its place; VMs made from the old one keep what they have"))
+}
+
+/// The image is whole before its name shows it. A replaced one is in staging afterwards, and removed there.
+fn publish(store: &Store, staging: Staging, name: &Name) -> Result<()> {
+    let home = store.image_dir(name);
+    let (staged, _lock) = staging.commit()?;
+    if home.exists() {
+        rename_exchange(&staged, &home)?;
+        sync_dir(&store.images_dir())?;
+        return remove_by_rename(store, &staged);
+    }
+    crate::sys::fs::rename_new(&staged, &home)?;
+    sync_dir(&store.images_dir())
+}
+
+/// Copies into staging; the paths that go into the record are those after the rename.
+struct Copy<'a> {
+    staging: &'a Staging,
+    home: PathBuf,
+}
+
+impl Copy<'_> {
+    fn kernel(&self, kernel: &mut Kernel) -> Result<()> {
+        let digest_of = |key: &str| {
+            let missing = || Error::new(Code::BadDocument, format!("`kernel.digests` has no `{key}`"));
+            kernel.digests.get(key).cloned().ok_or_else(missing)
+        };
+        let (vmlinux, initrd) = (digest_of("vmlinux")?, digest_of("initrd")?);
+        let modules = kernel.modules.clone().map(|m| digest_of("modules").map(|d| (m, d))).transpose()?;
+        kernel.vmlinux = self.file(&kernel.vmlinux, "vmlinux", &vmlinux)?;
+        kernel.initrd = self.file(&kernel.initrd, "initrd", &initrd)?;
+        if let Some((from, digest)) = modules {
+            kernel.modules = Some(self.tree(&from, &digest)?);
+        }
+        Ok(())
+    }
+
+    /// Copies a file and reads the copy once for its digest: what was verified is what is kept.
+    fn file(&self, from: &AbsPath, name: &str, expected: &Digest) -> Result<AbsPath> {
+        self.copied(from, name, |copy| same(from, &digest::of_file(copy)?, expected))
+    }
+
+    /// The same for a seed, whose digest is that of its content: a seed is much larger than its data.
+    fn seed(&self, size: &SeedSize) -> Result<AbsPath> {
+        let name = format!("seed-{}.ext4", size.size_bytes);
+        self.copied(&size.path, &name, |copy| same(&size.path, &digest::of_content(copy)?, &size.digest))
+    }
+
+    fn copied(&self, from: &AbsPath, name: &str, verify: impl FnOnce(&Path) -> Result<()>) -> Result<AbsPath> {
+        if !from.is_file() {
+            return Err(Error::new(Code::MissingFile, format!("{from} is not there"))
+                .hint("build it again; the cache may have been emptied"));
+        }
+        let to = self.staging.path().join(name);
+        clone_file(from, &to)?;
+        verify(&to)?;
+        AbsPath::new(self.home.join(name))
+    }
+
+    fn tree(&self, from: &AbsPath, expected: &Digest) -> Result<AbsPath> {
+        // The last component is the kernel's release, where depmod and the guest look for it.
+        let relative = Path::new("modules/lib/modules").join(from.file_name().unwrap_or("unnamed".as_ref()));
+        let to = self.staging.path().join(&relative);
+        copy_tree(from, &to)?;
+        same(from, &digest::of_tree(&to)?, expected)?;
+        AbsPath::new(self.home.join(relative))
+    }
+}
+
+fn same(what: &AbsPath, found: &Digest, expected: &Digest) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::new(Code::DigestMismatch, format!("{what} is not what the document says"))
+        .also(format!("expected {expected}, found {found}"))
+        .hint("build it again"))
+}
+
+/// Directories and regular files; module trees have nothing else but links to kernel sources, which are left out.
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    for entry in walkdir::WalkDir::new(from).sort_by_file_name() {
+        let entry = entry.map_err(|e| Error::new(Code::Io, format!("cannot read {}", from.display())).because(&e))?;
+        let target = to.join(entry.path().strip_prefix(from).unwrap_or(Path::new("")));
+        if entry.file_type().is_dir() {
+            fs_err::create_dir_all(&target)?;
+        } else if entry.file_type().is_file() {
+            clone_file(entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}
+
+/// The record of a registered image, for those that change it; the caller holds the lock of images.
+pub(super) fn record(store: &Store, name: &Name) -> Result<Document> {
+    match read_record(&store.image_dir(name).join("image.json"), Kind::Image)? {
+        Some(doc) => Ok(doc),
+        None => store.image(name),
+    }
+}

@@ -1,0 +1,120 @@
+//! bg-seed: build, check. (clone is `machine::clone`: it claims a VM's name.)
+
+use crate::cli::{Answer, Context, Source};
+use crate::digest;
+use crate::disk::seed;
+use crate::doc::{Check, Disks, Document, Kind, Name, Report, Rootfs, Seed, SeedSize, to_json};
+use crate::error::{Code, Error, Result};
+use crate::ops::machine::is_running;
+use crate::store::save_record;
+
+/// What `bg-seed build` takes.
+#[derive(Clone, Debug, Default)]
+pub struct BuildArgs {
+    /// Whose seed.
+    pub source: Source,
+    /// Sizes in bytes; [`seed::DEFAULT_SIZES`] where none is given.
+    pub sizes: Vec<u64>,
+}
+
+/// `bg-seed build`: the section `seed`. For an image of the store its record is changed too.
+pub fn build(cx: &mut Context<'_>, args: &BuildArgs) -> Result<Answer> {
+    let doc = cx.document(&args.source, Kind::Image)?;
+    let mut sizes = if args.sizes.is_empty() { seed::DEFAULT_SIZES.to_vec() } else { args.sizes.clone() };
+    sizes.sort_unstable();
+    sizes.dedup();
+    let doc = match &args.source.name {
+        Some(name) => into_store(cx, name, &sizes)?,
+        None => into_cache(cx, doc, &sizes)?,
+    };
+    cx.emit(doc)?;
+    Ok(Answer::Done)
+}
+
+/// In the cache, by the digest of the rootfs: made beside and renamed, so a name there is whole.
+fn into_cache(cx: &mut Context<'_>, mut doc: Document, sizes: &[u64]) -> Result<Document> {
+    let rootfs: Rootfs = doc.require()?;
+    let parent = cx.config.cache_dir.join("seed");
+    fs_err::create_dir_all(&parent)?;
+    let key = sizes.iter().fold(rootfs.digest.hex()[..32].to_owned(), |key, size| format!("{key}-{size}"));
+    let home = parent.join(key);
+    if !home.is_dir() {
+        let temp = tempfile::Builder::new().prefix(".tmp-").tempdir_in(&parent)?;
+        seed::build(&rootfs.path, sizes, temp.path(), &mut cx.stages)?;
+        match std::fs::rename(temp.path(), &home) {
+            // Another builder was quicker: its seeds are as good.
+            Err(_) if home.is_dir() => {}
+            Err(e) => return Err(Error::io("rename to", &home, &e)),
+            Ok(()) => drop(temp.keep()),
+        }
+    }
+    cx.stages.begin("digest");
+    let sizes = sizes.iter().map(|size| described(&home, *size)).collect::<Result<Vec<_>>>()?;
+    doc.set(&Seed { source_digest: rootfs.digest, sizes });
+    Ok(doc)
+}
+
+fn described(dir: &std::path::Path, size_bytes: u64) -> Result<SeedSize> {
+    let path = dir.join(format!("seed-{size_bytes}.ext4"));
+    Ok(SeedSize { size_bytes, digest: digest::of_content(&path)?, path: crate::doc::AbsPath::new(path)? })
+}
+
+fn into_store(cx: &mut Context<'_>, name: &Name, sizes: &[u64]) -> Result<Document> {
+    let store = cx.store();
+    let _lock = store.lock_images()?;
+    let mut doc = super::register::record(&store, name)?;
+    let rootfs: Rootfs = doc.require()?;
+    let staging = store.stage("seed")?;
+    let mut built = seed::build(&rootfs.path, sizes, staging.path(), &mut cx.stages)?;
+    cx.stages.begin("record");
+    let home = store.image_dir(name);
+    for size in &mut built {
+        let file = format!("seed-{}.ext4", size.size_bytes);
+        std::fs::rename(&size.path, home.join(&file)).map_err(|e| Error::io("rename to", &home.join(&file), &e))?;
+        size.path = crate::doc::AbsPath::new(home.join(file))?;
+    }
+    doc.set(&Seed { source_digest: rootfs.digest, sizes: built });
+    doc.append_timings(&cx.stages.take_before("save"))?;
+    save_record(&home.join("image.json"), &doc)?;
+    Ok(doc)
+}
+
+/// `bg-seed check` of an image's seeds: a [`Report`]; exit 1 when a check failed.
+pub fn check_image(cx: &mut Context<'_>, source: &Source) -> Result<Answer> {
+    let doc = cx.document(source, Kind::Image)?;
+    let rootfs: Rootfs = doc.require()?;
+    cx.stages.begin("check");
+    let checks = match doc.section::<Seed>()? {
+        Some(seed) => seed::check_seed(&seed, &rootfs.digest)?,
+        None => vec![Check {
+            name: "seed_present".into(),
+            ok: false,
+            message: "the image has no seed; its work disks are built anew".into(),
+            fix: source.name.as_ref().map(|name| format!("bg-seed build {name}")),
+        }],
+    };
+    let subject = source.name.as_ref().map_or_else(|| "seed".into(), |n| format!("seed of {n}"));
+    report(cx, subject, checks)
+}
+
+/// `bg-seed check --vm`: the work disk of a VM that does not run.
+pub fn check_machine(cx: &mut Context<'_>, name: &Name) -> Result<Answer> {
+    let machine = cx.store().machine(name)?;
+    let _lock = machine.lock()?;
+    let doc = machine.current()?;
+    if is_running(&doc)? {
+        return Err(Error::new(Code::InUse, format!("the VM `{name}` runs, and its disk is in use"))
+            .hint(format!("bg-vm stop {name}")));
+    }
+    cx.stages.begin("check");
+    let disks: Disks = doc.require()?;
+    let checks = crate::disk::check_disk(&disks.work.path)?;
+    report(cx, format!("work disk of {name}"), checks)
+}
+
+fn report(cx: &mut Context<'_>, subject: String, checks: Vec<Check>) -> Result<Answer> {
+    let mut report = Report::new(subject, checks);
+    report.timings = cx.stages.take();
+    cx.emit_line(&to_json(&report));
+    Ok(if report.ok { Answer::Done } else { Answer::No })
+}

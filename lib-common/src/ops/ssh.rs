@@ -1,0 +1,152 @@
+//! `bg-ssh`: a shell or a command in a guest, and the relay that `ssh` speaks through.
+
+use crate::cli::{Answer, Context, Source};
+use crate::doc::{Document, Guest, HealthStatus, Kind, Name};
+use crate::error::{Code, Error, Result};
+use crate::guest::http::get_health;
+use crate::guest::live::Live;
+use crate::guest::ssh::{self, Session, SshTarget, keys};
+use crate::store::{MachineDir, id_of};
+use crate::sys::cmd::Stream;
+use crate::sys::signal;
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+/// How long the reminder after a session waits for the guest.
+const REMINDER: Duration = Duration::from_secs(2);
+
+/// What ssh(1) ends with when it is its own failure, and not the command's.
+const SSH_FAILED: i32 = 255;
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// A VM of the store; else the document in `file` or on stdin says which.
+    pub name: Option<Name>,
+    /// A file with a document.
+    pub file: Option<PathBuf>,
+    /// The command's words; none for a login shell.
+    pub command: Vec<String>,
+    /// Give a command a terminal too.
+    pub tty: bool,
+    /// How long a guest that boots is waited for.
+    pub connect_timeout: Duration,
+}
+
+/// Runs a session and gives the remote command's status.
+///
+/// # Errors
+/// [`Code::NotRunning`]; [`Code::Usage`] without a terminal for a shell; [`Code::Interrupted`] and
+/// [`Code::Terminated`] where a signal ended the session.
+pub fn run(request: &Request, cx: &mut Context<'_>) -> Result<Answer> {
+    let line = ssh::command_line(&request.command)?;
+    let from_stdin = request.name.is_none() && request.file.is_none();
+    let machine = machine(request, cx)?;
+    let (live, doc) = Live::in_store(&machine)?;
+    let (stdin, tty) = input(line.is_some(), from_stdin, cx)?;
+    let target = target(request, &machine, &doc, cx)?;
+    let session = Session { command: line.as_deref(), tty: tty && (line.is_none() || request.tty) };
+    let cmd = ssh::command(&target, session)?;
+    cx.stages.begin("session");
+    cx.stages.hide();
+    let status = cmd.run_foreground(stdin)?;
+    signal::check()?;
+    if status.code() == Some(SSH_FAILED) && live.has_ended()? {
+        cx.remark(&format!("the VM `{0}` has ended; `bg-vm start {0}` starts it", live.name));
+    } else if line.is_none() && tty {
+        remind(&live, cx);
+    }
+    Ok(Answer::Status(exit_status(status)))
+}
+
+/// Relays stdin and stdout to the guest's sshd, once that speaks.
+///
+/// # Errors
+/// [`Code::NotRunning`] as soon as the VM has ended, [`Code::TimedOut`] at the end of `connect_timeout`.
+pub fn stdio(name: &Name, connect_timeout: Duration, cx: &mut Context<'_>) -> Result<Answer> {
+    let (live, _) = Live::in_store(&cx.store().machine(name)?)?;
+    cx.stages.begin("connect");
+    let stream = ssh::wait_for_sshd(&live, Instant::now() + connect_timeout)?;
+    cx.stages.begin("relay");
+    cx.stages.hide();
+    let (stdin, stdout) = cx.standard_streams();
+    ssh::relay(stdin.as_fd(), stdout.as_fd(), stream)?;
+    Ok(Answer::Done)
+}
+
+/// The VM in the store. A document says which one was meant: another VM that has its name by now is not.
+fn machine(request: &Request, cx: &mut Context<'_>) -> Result<MachineDir> {
+    if let Some(name) = &request.name {
+        return cx.store().machine(name);
+    }
+    let source = Source { name: None, file: request.file.clone() };
+    let given = cx.document(&source, Kind::Machine)?;
+    let machine = cx.store().machine(&given.name()?)?;
+    if id_of(&given)? == id_of(&machine.document()?)? {
+        return Ok(machine);
+    }
+    Err(Error::new(Code::NotFound, format!("the VM `{}` is not the one of the document", machine.name()))
+        .hint("it was removed and created again"))
+}
+
+fn target(request: &Request, machine: &MachineDir, doc: &Document, cx: &Context<'_>) -> Result<SshTarget> {
+    let guest: Guest = doc.require()?;
+    let store = cx.store();
+    keys::ensure_user_key(&store)?;
+    Ok(SshTarget {
+        name: machine.name().clone(),
+        known_hosts: ssh::known_hosts(machine, &guest)?,
+        user: guest.user,
+        relay: cx.config.tool("bg-ssh")?,
+        connect_timeout: request.connect_timeout,
+        state_dir: store.state_dir().to_owned(),
+        runtime_dir: store.runtime_dir().to_owned(),
+        identity: keys::private_key(&store),
+    })
+}
+
+/// The session's stdin, and whether that is a terminal. Where the document came in on stdin, a command gets nothing and
+/// a shell the terminal.
+fn input(has_command: bool, from_stdin: bool, cx: &Context<'_>) -> Result<(Stream, bool)> {
+    if !from_stdin {
+        return Ok((Stream::Inherit, cx.stdin_is_terminal));
+    }
+    if has_command {
+        return Ok((Stream::Null, false));
+    }
+    let tty = std::fs::OpenOptions::new().read(true).write(true).open("/dev/tty").map_err(|e| {
+        Error::new(Code::Usage, "there is no terminal for a shell")
+            .because(&e)
+            .hint("give a command: bg-ssh -- COMMAND")
+    })?;
+    Ok((tty.into(), true))
+}
+
+/// Nothing stops a VM when its session ends; who leaves it should know.
+fn remind(live: &Live, cx: &mut Context<'_>) {
+    cx.stages.begin("reminder");
+    let name = &live.name;
+    let stop = format!("`bg-vm stop {name}` stops it");
+    let text = match get_health(&live.vsock, REMINDER).map(|health| health.status) {
+        Ok(HealthStatus::Ok) => format!("{name} still runs (healthy); {stop}"),
+        Ok(HealthStatus::Degraded) => format!("{name} still runs (degraded: `bg-health {name}` says why); {stop}"),
+        Err(_) if live.has_ended().unwrap_or(false) => format!("{name} has ended; `bg-vm start {name}` starts it"),
+        // Whoever typed `poweroff` comes by here.
+        Ok(HealthStatus::Starting) | Err(_) => {
+            format!("{name} still runs, but does not answer: it may be shutting down; {stop}")
+        }
+    };
+    cx.remark(&text);
+}
+
+/// As a shell says it: 128 and the signal's number for an ssh that was killed.
+fn exit_status(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|s| 128 + s));
+    code.and_then(|c| u8::try_from(c).ok()).unwrap_or(u8::MAX)
+}
+
+#[cfg(test)]
+mod tests;

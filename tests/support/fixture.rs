@@ -1,0 +1,107 @@
+//! A small image made of small files, with the digests that they really have; no kernel in it would boot. And the
+//! foreign sections that every filter has to leave alone.
+
+use super::{Done, Sandbox};
+use lib_common::build::digest;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Two sections of somebody else. Each of their bytes is one that a careless reader changes: a number that no f64
+/// holds, one that is infinite there, a minus zero, blanks, and escapes that need not be.
+pub const FOREIGN: &str = r#""x":{"n":12345678901234567890123.4500,"a" : [1e400, -0]},"y":"\u0041\/\ud83d\ude00""#;
+
+/// The size of a work disk in tests, as an option and in bytes.
+pub const WORK: &str = "16M";
+pub const WORK_BYTES: u64 = 16 << 20;
+
+/// The files of an image, outside of any store.
+pub struct Files {
+    dir: PathBuf,
+}
+
+impl Files {
+    /// Makes them in the sandbox. `mark` goes into the kernel, so that two images differ.
+    pub fn new(sandbox: &Sandbox, mark: &str) -> Self {
+        let dir = sandbox.path(&format!("files-{mark}"));
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::write(dir.join("vmlinux"), format!("\x7fELF kernel {mark}")).unwrap();
+        std::fs::write(dir.join("initrd"), format!("070701 initrd {mark}")).unwrap();
+        std::fs::write(dir.join("manifest"), "{\"name\":\"a\",\"version\":\"1\",\"architecture\":\"all\"}\n").unwrap();
+        std::fs::write(dir.join("rootfs.ext4"), rootfs()).unwrap();
+        Files { dir }
+    }
+
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.dir.join(file)
+    }
+
+    /// The `Image` document of the files as they are now, without a name.
+    pub fn document(&self) -> Value {
+        let path = |file: &str| self.path(file).display().to_string();
+        let digest = |file: &str| digest::of_file(&self.path(file)).unwrap().to_string();
+        json!({
+            "api_version": "banger/v1",
+            "kind": "Image",
+            "kernel": {
+                "version": "6.1.0-test", "arch": std::env::consts::ARCH,
+                "vmlinux": path("vmlinux"), "initrd": path("initrd"),
+                "digests": {"vmlinux": digest("vmlinux"), "initrd": digest("initrd")},
+            },
+            "rootfs": {
+                "distro": "debian", "release": "bookworm", "path": path("rootfs.ext4"),
+                "size_bytes": self.path("rootfs.ext4").metadata().unwrap().len(), "digest": digest("rootfs.ext4"),
+                "manifest": path("manifest"), "manifest_digest": digest("manifest"),
+            },
+        })
+    }
+}
+
+/// With a section of somebody else at its end, as text.
+pub fn with_foreign(doc: &str) -> String {
+    format!("{},{FOREIGN}}}", doc.trim_end().strip_suffix('}').unwrap())
+}
+
+/// An image in the sandbox's store, without a seed.
+pub fn register(sandbox: &Sandbox, name: &str) -> Done {
+    let files = Files::new(sandbox, &format!("of-{name}"));
+    let done = sandbox.run("bg-register", &["--name", name], files.document().to_string());
+    done.ok();
+    done
+}
+
+/// The `Machine` document of a VM that does not exist yet, with a small work disk. The image has to be there.
+pub fn plan(sandbox: &Sandbox, name: &str) -> String {
+    sandbox.run("bg-vm", &["plan", name, "--work-size", WORK], "").ok()
+}
+
+/// A VM that was made and not started. The image has to be there.
+pub fn create(sandbox: &Sandbox, name: &str) -> Done {
+    let done = sandbox.run("bg-vm", &["create", name, "--no-start", "--work-size", WORK], "");
+    done.ok();
+    done
+}
+
+/// A whole ext4 of 8 MiB with a home directory for root, made once.
+fn rootfs() -> &'static [u8] {
+    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
+    BYTES.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let (tree, file) = (dir.path().join("tree"), dir.path().join("ext4"));
+        for below in ["root", "etc"] {
+            std::fs::create_dir_all(tree.join(below)).unwrap();
+        }
+        std::fs::write(tree.join("root/.bashrc"), "# for tests\n").unwrap();
+        std::fs::write(tree.join("etc/os-release"), "ID=debian\n").unwrap();
+        make_ext4(&tree, &file);
+        std::fs::read(file).unwrap()
+    })
+}
+
+fn make_ext4(tree: &Path, file: &Path) {
+    let mut command = Command::new("mke2fs");
+    command.args(["-q", "-t", "ext4", "-E", "root_owner=0:0", "-d"]).arg(tree).arg(file).arg("8M");
+    let output = command.output().expect("mke2fs is installed by `make setup`");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -1,0 +1,14 @@
+//! Every test of the suite in one program, which links once. `tests/support` has what they share.
+
+mod contract;
+mod golden;
+mod invariants;
+mod killed;
+mod machines;
+mod manual;
+mod pipelines;
+mod register;
+mod schemas;
+mod shim;
+mod size;
+mod support;

@@ -1,0 +1,67 @@
+//! What the guest is: an ordinary Debian with the identity that the host gave it.
+
+use super::world::World;
+
+#[test]
+fn the_guest_is_an_ordinary_debian_with_its_own_identity() {
+    let world = World::new();
+    world.ok("bg-vm", &["create", "dev", "--memory", "512M", "--work-size", "2G"]);
+    // The agent answers before sshd does: the first answer says so.
+    let mut first = None;
+    world.until("the agent's first answer", || {
+        let output = world.run("bg-health", &["dev"]);
+        first = serde_json::from_slice::<serde_json::Value>(&output.stdout).ok();
+        first.is_some()
+    });
+    let first = &first.unwrap()["health"];
+    assert_eq!((&first["status"], &first["sshd_answers"]), (&"starting".into(), &false.into()), "{first}");
+    let doc = world.healthy("dev");
+    let health = &doc["health"];
+    for (field, value) in [("status", "ok"), ("hostname", "dev"), ("distro", "debian"), ("init", "systemd")] {
+        assert_eq!(health[field], value, "{health}");
+    }
+    for field in ["root_mounted", "work_mounted", "sshd_answers"] {
+        assert_eq!(health[field], true, "{health}");
+    }
+    assert_eq!(health["agent_version"], env!("CARGO_PKG_VERSION"));
+    let id = doc["id"].as_str().unwrap();
+    let running = world.guest("dev", "systemctl is-system-running --wait");
+    let failed = world.guest("dev", "systemctl --failed --no-legend --plain");
+    assert_eq!((running.as_str(), failed.as_str()), ("running", ""));
+    for (line, expected) in [
+        ("cat /etc/machine-id", id),
+        ("hostname", "dev"),
+        ("cat /proc/sys/kernel/random/boot_id", health["boot_id"].as_str().unwrap()),
+        ("echo $SHELL", "/bin/bash"),
+        ("locale 2>/dev/null | grep LC_CTYPE", "LC_CTYPE=\"C.UTF-8\""),
+        ("echo $PATH | tr : '\\n' | grep -cx -e /usr/sbin -e /usr/bin", "2"),
+        ("stat -c '%a %U:%G' /root", "700 root:root"),
+        ("test -f /root/.bashrc && test -f /root/.profile && echo both", "both"),
+        ("passwd -S root | cut -d' ' -f2", "L"),
+        ("sshd -T | grep -cix -e 'passwordauthentication no' -e 'strictmodes yes' -e 'kbdinteractiveauthentication no'", "3"),
+        ("ls /etc/ssh/ssh_host_*_key", "/etc/ssh/ssh_host_ed25519_key"),
+        ("findmnt -no SOURCE,FSTYPE /root", "/dev/vdb ext4"),
+        ("findmnt -no SOURCE,FSTYPE /", "/dev/vda ext4"),
+        ("find /banger /newroot 2>/dev/null | wc -l", "0"),
+        ("ls /sys/class/net", "lo"),
+    ] {
+        let said = world.guest("dev", line);
+        assert_eq!(said, expected, "{line}");
+    }
+}
+
+#[test]
+fn an_agent_that_is_killed_comes_back_and_stats_and_logs_tell() {
+    let world = World::new();
+    world.boot("dev");
+    // The relay of this very session dies with the agent, so its status is of no interest.
+    world.run("bg-ssh", &["dev", "--", "echo before > /root/mark; sync; pkill -9 -f guest-agent"]);
+    world.healthy("dev");
+    assert_eq!(world.guest("dev", "cat /root/mark"), "before");
+    let stats = world.json("bg-vm", &["stats", "dev"])["stats"].take();
+    for field in ["cpu_ms", "rss_bytes", "io_read_bytes", "root_allocated_bytes", "work_allocated_bytes", "guest_uptime_ms"] {
+        assert!(stats[field].as_u64().is_some_and(|n| n > 0), "{field}: {stats}");
+    }
+    world.guest("dev", "echo hello from the guest > /dev/ttyS0");
+    assert!(world.ok("bg-vm", &["logs", "dev"]).contains("hello from the guest"));
+}

@@ -1,0 +1,65 @@
+//! Stop, start, reboot, poweroff: what is on the disks stays.
+
+use super::world::{World, show};
+
+#[test]
+fn disks_outlive_stop_start_reboot_and_poweroff() {
+    let world = World::new();
+    let first = world.boot("dev");
+    world.guest("dev", "echo one > /root/work; echo one > /srv/root");
+    world.ok("bg-vm", &["stop", "dev"]);
+    let status = world.status("dev");
+    assert_eq!((&status["state"], &status["exit"]["reason"]), (&"stopped".into(), &"poweroff".into()), "{status}");
+    assert_eq!(world.processes(), Vec::<String>::new());
+    let report = world.json("bg-seed", &["check", "--vm", "dev"]);
+    assert_eq!(report["ok"], true, "{report}");
+
+    world.ok("bg-vm", &["start", "dev"]);
+    let second = world.healthy("dev");
+    assert_ne!(first["health"]["boot_id"], second["health"]["boot_id"]);
+    assert_eq!(first["guest"]["host_key"], second["guest"]["host_key"], "a VM keeps its host key");
+    assert_eq!(world.guest("dev", "cat /root/work /srv/root"), "one\none");
+
+    let before = world.json("bg-vm", &["show", "dev"]);
+    world.run("bg-ssh", &["dev", "--", "systemctl reboot"]);
+    world.until("the reboot", || {
+        let health = world.run("bg-health", &["dev"]);
+        let doc: serde_json::Value = serde_json::from_slice(&health.stdout).unwrap_or_default();
+        doc["health"]["boot_id"].is_string() && doc["health"]["boot_id"] != second["health"]["boot_id"]
+    });
+    world.healthy("dev");
+    let after = world.json("bg-vm", &["show", "dev"]);
+    assert_eq!(after["status"]["state"], "running");
+    assert_eq!(before["vmm"]["shim_pid"], after["vmm"]["shim_pid"], "the shim stays over a reboot");
+    assert_ne!(before["vmm"]["pid"], after["vmm"]["pid"], "a reboot is a new VMM");
+    assert_eq!(world.guest("dev", "cat /root/work /srv/root"), "one\none");
+
+    world.run("bg-ssh", &["dev", "--", "systemctl poweroff"]);
+    world.until("the poweroff", || world.status("dev")["state"] == "stopped");
+    let exit = world.status("dev")["exit"].take();
+    assert_eq!((&exit["reason"], &exit["reboots"]), (&"poweroff".into(), &1.into()), "{exit}");
+    let stopped = world.run("bg-ssh", &["dev", "--", "true"]);
+    assert_eq!(stopped.status.code(), Some(69), "{}", show(&stopped));
+    world.ok("bg-vm", &["rm", "dev"]);
+    world.ok("bg-vm", &["rm", "dev"]);
+}
+
+#[test]
+fn two_vms_run_beside_each_other_and_a_stop_that_cannot_wait_says_that_it_killed() {
+    let world = World::new();
+    for name in ["one", "two"] {
+        world.ok("bg-vm", &["create", name, "--memory", "384M", "--work-size", "2G"]);
+    }
+    let docs = ["one", "two"].map(|name| world.healthy(name));
+    for field in ["/id", "/guest/host_key", "/health/boot_id", "/vmm/vsock", "/vmm/pid"] {
+        assert_ne!(docs[0].pointer(field), docs[1].pointer(field), "{field}");
+    }
+    assert_eq!(world.guest("one", "hostname"), "one");
+    assert_eq!(world.guest("two", "hostname"), "two");
+    let refused = world.run("bg-vm", &["rm", "one"]);
+    assert_eq!(refused.status.code(), Some(75), "a running VM is not removed: {}", show(&refused));
+    let output = world.run("bg-vm", &["stop", "one", "--timeout", "0"]);
+    assert!(output.status.success() && show(&output).contains("was killed"), "{}", show(&output));
+    assert_eq!(world.status("one")["exit"]["reason"], "killed");
+    assert_eq!(world.guest("two", "hostname"), "two", "the other one is untouched");
+}

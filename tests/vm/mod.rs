@@ -1,0 +1,10 @@
+//! Tests with real VMs: a real kernel and a real Debian under QEMU. Each has a state directory of its own and ends with an
+//! audit that finds nothing. At most two run at a time, because each keeps a processor busy.
+
+mod crash;
+mod guest;
+mod interrupted;
+mod life;
+mod ssh;
+mod user;
+mod world;
