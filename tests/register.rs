@@ -73,7 +73,7 @@ fn a_module_tree_comes_along() {
     write(tree.join("modules.dep"), "").unwrap();
     let mut doc = files.document();
     doc["kernel"]["modules"] = tree.to_str().unwrap().into();
-    doc["kernel"]["digests"]["modules"] = lib_common::build::digest::of_tree(&tree).unwrap().as_str().into();
+    doc["kernel"]["digests"]["modules"] = lib_common::digest::of_tree(&tree).unwrap().as_str().into();
     let out = sandbox.run("bg-register", &["--name", "a"], doc.to_string()).json();
     let copy = PathBuf::from(out["kernel"]["modules"].as_str().unwrap());
     assert_eq!(read(copy.join("kernel/fs/ext4.ko")).unwrap(), b"module");

@@ -12,3 +12,4 @@ mod schemas;
 mod shim;
 mod size;
 mod support;
+mod vm;

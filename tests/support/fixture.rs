@@ -2,7 +2,7 @@
 //! foreign sections that every filter has to leave alone.
 
 use super::{Done, Sandbox};
-use lib_common::build::digest;
+use lib_common::digest;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
