@@ -9,6 +9,7 @@ mod manual;
 mod pipelines;
 mod register;
 mod schemas;
+mod shim;
 mod size;
 mod support;
 mod vm;

@@ -87,12 +87,16 @@ pub fn main<A: Parser>(tool: &'static str, run: fn(A, &mut Context<'_>) -> Resul
 }
 
 /// Runs an internal tool: it reads no configuration and no stdin, prints nothing but its error, and takes what it has
-/// to know from its arguments.
-pub fn internal<A: Parser>(tool: &'static str, run: fn(A) -> Result<()>) -> ExitCode {
-    let result = match A::try_parse() {
-        Ok(args) => signal::install().and_then(|()| run(args)),
-        Err(e) if e.use_stderr() => Err(usage(&e)),
-        Err(help) => help.print().map_err(|e| closed(&e)),
+/// to know as `OPTION VALUE`, which `run` gets. Without clap, whose code is a seventh of such a tool's memory.
+pub fn internal(tool: &'static str, help: &str, option: &str, run: fn(&Path) -> Result<()>) -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let print = |text: &str| writeln!(std::io::stdout(), "{text}").map_err(|e| closed(&e));
+    let result = match &args[..] {
+        [given, value] if given == option => signal::install().and_then(|()| run(Path::new(value))),
+        [only] if only == "--help" || only == "-h" => print(help),
+        [only] if only == "--version" || only == "-V" => print(&format!("{tool} {}", env!("CARGO_PKG_VERSION"))),
+        _ => Err(Error::new(Code::Usage, format!("{tool} takes {option} and its value, and nothing else"))
+            .hint("it is started by `bg-vm start`, not by hand")),
     };
     let report = |e: &Error| output::report(tool, e, &mut std::io::stderr(), std::io::stderr().is_terminal());
     ExitCode::from(result.map_or_else(|e| report(&e), |()| 0))

@@ -56,7 +56,7 @@ pub struct LaunchDisk {
     pub read_only: bool,
 }
 
-/// The one line that `bg-shim` sends to its starter.
+/// What `bg-shim` says to its starter, a line each: `ready` and, after the starter's `keep`, `kept`; or `failed`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ShimReply {
@@ -67,6 +67,8 @@ pub enum ShimReply {
         /// How long the parts of the start took.
         timings: Vec<Timing>,
     },
+    /// The VM lives on, and however it ends, `exit.json` will say so.
+    Kept,
     /// The VM could not be started, and nothing of it is left.
     Failed(ErrorDoc),
 }

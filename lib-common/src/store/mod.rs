@@ -3,7 +3,8 @@
 //! ```text
 //! STATE/images/NAME/{image.json,vmlinux,initrd,modules/,rootfs.ext4,manifest,seed-BYTES.ext4,journal,lock}
 //! STATE/default-image
-//! STATE/machines/NAME/{machine.json,journal,lock,root.ext4,work.ext4,console.log,exit.json,ssh_host_ed25519_key,known_hosts}
+//! STATE/machines/NAME/{machine.json,journal,lock,root.ext4,work.ext4,console.log,console.log.1,exit.json,shim.log,
+//!                      ssh_host_ed25519_key,known_hosts}
 //! STATE/staging/ID/{journal,lock,…}       what is being made or removed
 //! STATE/ssh/{id_ed25519,id_ed25519.pub}   the key that logs in everywhere
 //! RUNTIME/ID12/{shim.json,vm.vsock,…}     a running VM, by the first twelve digits of its id

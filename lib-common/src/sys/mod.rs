@@ -22,5 +22,3 @@ pub mod signal;
 pub mod socket;
 #[cfg(feature = "host")]
 pub mod tsc;
-#[cfg(feature = "host")]
-pub mod wait;

@@ -26,6 +26,13 @@ pub fn wait(asked: &[(BorrowedFd<'_>, PollFlags)], deadline: Option<Instant>) ->
     }
 }
 
+/// The indices of the descriptors that can be read or were hung up; none at the deadline. A signal to us is an error.
+pub fn readable(fds: &[BorrowedFd<'_>], deadline: Instant) -> Result<Vec<usize>> {
+    let asked: Vec<_> = fds.iter().map(|fd| (*fd, PollFlags::POLLIN)).collect();
+    let ready = wait(&asked, Some(deadline))?;
+    Ok((0..ready.len()).filter(|i| !ready[*i].is_empty()).collect())
+}
+
 /// Whole milliseconds, rounded up: rounded down, the last one would be spent spinning.
 fn timeout(left: Duration) -> PollTimeout {
     let up = left.min(Duration::from_secs(3600)) + Duration::from_nanos(if left.is_zero() { 0 } else { 999_999 });
@@ -49,5 +56,14 @@ mod tests {
         a.write_all(b"x").unwrap();
         let asked = [(a.as_fd(), PollFlags::POLLIN), (b.as_fd(), PollFlags::POLLIN)];
         assert_eq!(wait(&asked, None).unwrap(), [PollFlags::empty(), PollFlags::POLLIN]);
+        assert_eq!(readable(&[a.as_fd(), b.as_fd()], soon).unwrap(), [1]);
+    }
+
+    #[test]
+    fn a_hung_up_descriptor_can_be_read() {
+        let (a, b) = UnixStream::pair().unwrap();
+        assert!(readable(&[a.as_fd()], Instant::now()).unwrap().is_empty());
+        drop(b);
+        assert_eq!(readable(&[a.as_fd()], Instant::now()).unwrap(), [0]);
     }
 }

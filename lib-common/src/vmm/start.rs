@@ -6,16 +6,20 @@ use super::capped::append_to;
 use super::files;
 use super::lines::Lines;
 use crate::config::Config;
-use crate::doc::{AbsPath, Identity, Launch, MAX_BYTES, ProcessDoc, ShimReply, ShimState, Vmm, strict, to_json};
+use crate::doc::{
+    AbsPath, Identity, Launch, MAX_BYTES, ProcessDoc, ShimReply, ShimState, Timing, Vmm, strict, to_json,
+};
 use crate::error::{Code, Context, Error, Result};
 use crate::store::end_shim;
 use crate::sys::cmd::{Cmd, Stream, Streams};
 use crate::sys::fs::{private_dir, save};
+use crate::sys::poll::readable;
 use crate::sys::process::{PidFd, ProcessId};
-use crate::sys::wait::readable;
 use crate::sys::{program, signal};
 use crate::timing::Stages;
 use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -24,6 +28,9 @@ use std::time::{Duration, Instant};
 
 /// How long a start may take until the guest's processors run: what the shim allows its parts, and some.
 const READY_WITHIN: Duration = Duration::from_secs(50);
+
+/// How long it may take to answer `keep`.
+const KEPT_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long the shim may take to end a VM: two seconds of grace for each of its processes, and some.
 const END_WITHIN: Duration = Duration::from_secs(8);
@@ -70,13 +77,21 @@ impl Started {
         &self.state
     }
 
-    /// Lets it live on. An error says that it has ended meanwhile.
+    /// Lets it live on. An error says that it has ended meanwhile; after success its end will be in `exit.json`.
     pub fn keep(mut self) -> Result<()> {
-        let ended =
-            |e: std::io::Error| Error::new(Code::VmmFailed, "the VM ended as soon as it was started").because(&e);
-        self.shim.link.as_mut().map_or(Ok(()), |link| link.write_all(b"keep\n")).map_err(ended)?;
-        self.shim.kept = true;
-        Ok(())
+        let ended = || Error::new(Code::VmmFailed, "the VM ended as soon as it was started");
+        let _shield = signal::shield();
+        let link = &mut self.shim.link;
+        link.socket.write_all(b"keep\n").map_err(|e| ended().because(&e))?;
+        match link.reply(Instant::now() + KEPT_WITHIN) {
+            Ok(Some(ShimReply::Kept)) => {
+                self.shim.kept = true;
+                Ok(())
+            }
+            Ok(Some(ShimReply::Failed(doc))) => Err(Error::from(doc).within(ended().message())),
+            Ok(_) => Err(ended()),
+            Err(e) => Err(e.within(ended().message())),
+        }
     }
 }
 
@@ -162,11 +177,12 @@ fn remove(dir: &Path) -> Result<()> {
 /// A shim that was started. Dropped before it was told to keep the VM, it and all of its own end.
 #[derive(Debug)]
 struct Shim {
-    runtime_dir: AbsPath,
-    link: Option<UnixStream>,
-    process: Option<PidFd>,
+    // In this order: the end of the stream is what the shim undoes everything for, and then it is waited for.
+    link: Link,
+    process: PidFd,
     pid: i32,
     kept: bool,
+    run_dir: RunDir,
 }
 
 impl Shim {
@@ -180,44 +196,26 @@ impl Shim {
         }
         // What a killed shim left: its sockets, and secrets of an earlier run.
         remove(dir)?;
+        let run_dir = RunDir { path: Some(dir.clone()) };
         private_dir(dir)?;
-        let mut shim = Shim { runtime_dir: dir.clone(), link: None, process: None, pid: 0, kept: false };
         save(&dir.join(files::IDENTITY), to_json(identity).as_bytes(), 0o600)?;
         save(&dir.join(files::LAUNCH), format!("{}\n", to_json(launch)).as_bytes(), 0o600)?;
         let log = append_to(&launch.log)?;
-        let (ours, theirs) = UnixStream::pair()?;
+        let (socket, theirs) = UnixStream::pair()?;
         let streams = Streams { stdin: Stream::Null, stdout: Stream::Null, stderr: log.into() };
-        shim.pid = command(program, launch).spawn_detached(streams, theirs.into())?;
-        shim.link = Some(ours);
-        shim.process = Some(PidFd::of_child(shim.pid)?);
-        Ok(shim)
+        let pid = command(program, launch).spawn_detached(streams, theirs.into())?;
+        let link = Link { socket, lines: Lines::new(MAX_BYTES) };
+        Ok(Shim { link, process: PidFd::of_child(pid)?, pid, kept: false, run_dir })
     }
 
-    fn wait_until_ready(&mut self, launch: &Launch) -> Result<(ShimState, Vec<crate::doc::Timing>)> {
-        let deadline = Instant::now() + READY_WITHIN;
-        let mut lines = Lines::new(MAX_BYTES);
-        let line = loop {
-            if let Some(line) = lines.next() {
-                break line;
-            }
-            let link = self.link.as_mut().expect("set where it was started");
-            let fds: Vec<_> = std::iter::once(link.as_fd()).chain(signal::fd()).collect();
-            if readable(&fds, deadline)?.is_empty() {
-                let message = format!("bg-shim was not ready within {} s", READY_WITHIN.as_secs());
-                return Err(last_words(Error::new(Code::TimedOut, message), &launch.log));
-            }
-            signal::check()?;
-            if readable(&[link.as_fd()], Instant::now())?.is_empty() {
-                continue;
-            }
-            if !lines.read(link)? {
-                return Err(last_words(Error::new(Code::VmmFailed, "bg-shim ended without a word"), &launch.log));
-            }
-        };
-        let line = String::from_utf8_lossy(&line);
-        match strict(&line).context("bg-shim said something else than it should")? {
-            ShimReply::Ready { state, timings } => Ok((state, timings)),
-            ShimReply::Failed(doc) => Err(doc.into()),
+    fn wait_until_ready(&mut self, launch: &Launch) -> Result<(ShimState, Vec<Timing>)> {
+        match self.link.reply(Instant::now() + READY_WITHIN) {
+            Ok(Some(ShimReply::Ready { state, timings })) => Ok((state, timings)),
+            Ok(Some(ShimReply::Failed(doc))) => Err(doc.into()),
+            Ok(Some(ShimReply::Kept)) => Err(Error::new(Code::VmmFailed, "bg-shim answered what nobody asked")),
+            Ok(None) => Err(last_words(Error::new(Code::VmmFailed, "bg-shim ended without a word"), &launch.log)),
+            Err(e) if e.code() == Code::TimedOut => Err(last_words(e, &launch.log)),
+            Err(e) => Err(e),
         }
     }
 }
@@ -225,21 +223,62 @@ impl Shim {
 impl Drop for Shim {
     fn drop(&mut self) {
         if self.kept {
+            self.run_dir.keep();
             return;
         }
-        // The end of this stream is what the shim undoes everything for.
-        self.link = None;
+        let _ = self.link.socket.shutdown(std::net::Shutdown::Both);
         let _shield = signal::shield();
-        if let Some(process) = &self.process {
-            if !process.wait(END_WITHIN).unwrap_or(false) {
-                // Its children die with it.
-                let _ = process.signal(Signal::SIGKILL);
-                let _ = process.wait(Duration::from_secs(2));
-            }
-            let pid = nix::unistd::Pid::from_raw(self.pid);
-            let _ = nix::sys::wait::waitpid(pid, Some(nix::sys::wait::WaitPidFlag::WNOHANG));
+        if !self.process.wait(END_WITHIN).unwrap_or(false) {
+            // Its children die with it.
+            let _ = self.process.signal(Signal::SIGKILL);
+            let _ = self.process.wait(Duration::from_secs(2));
         }
-        let _ = remove(&self.runtime_dir);
+        let _ = waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG));
+    }
+}
+
+/// The VM's runtime directory, removed when nobody wants it.
+#[derive(Debug)]
+struct RunDir {
+    path: Option<AbsPath>,
+}
+
+impl RunDir {
+    fn keep(&mut self) {
+        self.path = None;
+    }
+}
+
+impl Drop for RunDir {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            let _ = remove(path);
+        }
+    }
+}
+
+/// The starter's end of the talk with the shim.
+#[derive(Debug)]
+struct Link {
+    socket: UnixStream,
+    lines: Lines,
+}
+
+impl Link {
+    /// The shim's next line, or `None` where it has ended; a signal ends the wait, too.
+    fn reply(&mut self, deadline: Instant) -> Result<Option<ShimReply>> {
+        loop {
+            if let Some(line) = self.lines.next() {
+                let reply = strict(&String::from_utf8_lossy(&line));
+                return reply.map(Some).context("bg-shim said something else than it should");
+            }
+            if readable(&[self.socket.as_fd()], deadline)?.is_empty() {
+                return Err(Error::new(Code::TimedOut, "bg-shim did not answer in time"));
+            }
+            if !self.lines.read(&mut self.socket)? {
+                return Ok(None);
+            }
+        }
     }
 }
 

@@ -5,16 +5,20 @@ use super::Shim;
 use super::link::Said;
 use crate::error::{ChildFailure, Code, Error, Result};
 use crate::sys::cmd::{Child, describe};
-use crate::sys::wait::readable;
+use crate::sys::poll::readable;
 use crate::vmm::qemu_qmp::{Message, Qmp};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitStatus;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How much is read at once, in bytes.
 const CHUNK: usize = 16 << 10;
+
+/// For how long the console rests after it was read: a guest that prints without end has its bytes come one by one, and
+/// each would wake us. A socket holds far more than comes in this time.
+const REST: Duration = Duration::from_millis(5);
 
 /// How many chunks a process that has ended may have left: more than a pipe or socket holds.
 const LAST_CHUNKS: usize = 64;
@@ -33,6 +37,8 @@ pub(super) enum Event {
     Abandoned,
     /// The VMM's monitor.
     Qmp(Message),
+    /// The monitor said what cannot be understood, and was closed.
+    Confused(Error),
     /// The VMM has ended and was reaped.
     VmmEnded(Ended),
     /// vhost-device-vsock has ended and was reaped.
@@ -148,20 +154,20 @@ impl Shim {
     pub(super) fn next(&mut self, deadline: Instant) -> Result<Event> {
         loop {
             let ready: Vec<Source> = {
-                let sources = self.sources();
+                let rest = self.console_rests_until.filter(|until| *until > Instant::now());
+                let mut sources = self.sources();
+                sources.retain(|(source, _)| rest.is_none() || *source != Source::Console);
                 let fds: Vec<BorrowedFd<'_>> = sources.iter().map(|(_, fd)| *fd).collect();
-                readable(&fds, deadline)?.into_iter().map(|i| sources[i].0).collect()
+                let until = rest.map_or(deadline, |rest| rest.min(deadline));
+                readable(&fds, until)?.into_iter().map(|i| sources[i].0).collect()
             };
-            if ready.is_empty() {
-                return Ok(Event::Deadline);
-            }
             // What is not taken this time is still readable the next.
             for source in ready {
                 if let Some(event) = self.take(source)? {
                     return Ok(event);
                 }
             }
-            // A guest that prints without end keeps its console readable: time passes all the same.
+            // Also where something was read: a guest that prints without end must not keep us here.
             if Instant::now() >= deadline {
                 return Ok(Event::Deadline);
             }
@@ -188,7 +194,10 @@ impl Shim {
             Source::Console | Source::VmmStderr => {
                 if let Some(vmm) = &mut self.vmm {
                     match source {
-                        Source::Console => vmm.console.pump(|bytes| self.console.write(bytes)),
+                        Source::Console => {
+                            vmm.console.pump(|bytes| self.console.write(bytes));
+                            self.console_rests_until = Some(Instant::now() + REST);
+                        }
                         _ => vmm.stderr.pump(|bytes| self.log.write(bytes)),
                     }
                 }
@@ -201,6 +210,8 @@ impl Shim {
                 Ok(None)
             }
             Source::Qmp => Ok(self.take_qmp()),
+            // Whoever ends a VM may do so right after `keep`: that came first, though poll looked there too early.
+            Source::Signal if self.starter_speaks() => Ok(self.take_said()),
             Source::Signal => {
                 self.signal = None;
                 self.stopping = true;
@@ -217,10 +228,7 @@ impl Shim {
         let vmm = self.vmm.as_mut()?;
         let messages = match vmm.qmp.read() {
             Ok(messages) => messages,
-            Err(e) => {
-                self.say(&super::with_causes(&e));
-                return None;
-            }
+            Err(e) => return Some(Event::Confused(e)),
         };
         let mut event = None;
         for message in messages {
@@ -234,15 +242,16 @@ impl Shim {
     }
 
     fn take_said(&mut self) -> Option<Event> {
-        let event = match self.link.as_mut()?.read() {
-            Said::Nothing => return None,
-            Said::Keep => Event::Keep,
-            Said::Gone => Event::Abandoned,
-        };
-        if matches!(event, Event::Keep) {
-            self.link = None;
+        match self.link.as_mut()?.read() {
+            Said::Nothing => None,
+            Said::Keep => Some(Event::Keep),
+            Said::Gone => Some(Event::Abandoned),
         }
-        Some(event)
+    }
+
+    fn starter_speaks(&self) -> bool {
+        let now = Instant::now();
+        self.link.as_ref().is_some_and(|link| readable(&[link.fd()], now).is_ok_and(|r| !r.is_empty()))
     }
 
     fn take_vmm_end(&mut self) -> Result<Option<Ended>> {

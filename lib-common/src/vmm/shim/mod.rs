@@ -13,6 +13,7 @@ use crate::error::{Code, Context, Error, Result};
 use crate::store::now;
 use crate::sys::fs::save;
 use crate::sys::process::ProcessId;
+use crate::sys::tsc::TscMeter;
 use crate::sys::{cmd, signal, socket};
 use crate::vmm::capped::Capped;
 use crate::vmm::files;
@@ -47,9 +48,12 @@ struct Shim {
     /// Readable when this process is told to end; `None` once that was seen.
     signal: Option<BorrowedFd<'static>>,
     stopping: bool,
+    /// Runs for as long as the shim, so each reboot's answer is more exact.
+    tsc: Option<TscMeter>,
     vmm: Option<Vmm>,
     device: Option<Device>,
     console: Capped,
+    console_rests_until: Option<Instant>,
     log: Capped,
 }
 
@@ -93,6 +97,7 @@ fn settle() -> Result<()> {
 
 impl Shim {
     fn new(launch_file: &Path) -> Result<Self> {
+        let tsc = TscMeter::begin();
         let launch: Launch = read_strict(launch_file)?;
         check(&launch)?;
         let identity = read_strict(&launch.runtime_dir.join(files::IDENTITY))?;
@@ -102,7 +107,20 @@ impl Shim {
         let console = Capped::open(&launch.console, launch.console_bytes)?;
         let log = Capped::open(&launch.log, LOG_BYTES)?;
         let (link, signal, stopping, vmm, device) = (None, None, false, None, None);
-        let shim = Shim { launch, identity, state, link, signal, stopping, vmm, device, console, log };
+        let shim = Shim {
+            launch,
+            identity,
+            state,
+            link,
+            signal,
+            stopping,
+            tsc,
+            vmm,
+            device,
+            console,
+            console_rests_until: None,
+            log,
+        };
         shim.save_state()?;
         Ok(shim)
     }
@@ -140,6 +158,10 @@ impl Shim {
                 self.say(&format!("cannot remove {}: {e}", self.launch.exit_file));
             }
             _ => {}
+        }
+        // Answered, so that `keep` is not lost in the moment in which the VM ends by itself.
+        if let Some(mut link) = self.link.take() {
+            link.send(&ShimReply::Kept);
         }
         Ok(())
     }
@@ -182,6 +204,8 @@ impl Shim {
                     self.end_vmm();
                     return (End::Crashed, format!("vhost-device-vsock ended ({})", cmd::describe(status)));
                 }
+                // It runs on; how it ends will be seen all the same.
+                Ok(Event::Confused(e)) => self.say(&with_causes(&e)),
                 Ok(Event::Deadline | Event::Keep | Event::Abandoned | Event::Qmp(_)) => {}
                 Err(e) => {
                     self.end_vmm();
@@ -250,6 +274,7 @@ impl Shim {
                     format!("vhost-device-vsock ended as the VM was being started ({})", cmd::describe(status));
                 Error::new(Code::VmmFailed, message).hint(format!("its last words are in {}", self.launch.log))
             }
+            Event::Confused(e) => e.within("the VMM is not what it should be").with_code(Code::VmmFailed),
             Event::Deadline => Error::new(Code::TimedOut, "the VMM did not answer in time")
                 .hint(format!("what it said is in {}", self.launch.log)),
             Event::Keep | Event::Qmp(_) => Error::new(Code::VmmFailed, "an answer came that nobody asked for"),
