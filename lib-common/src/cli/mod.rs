@@ -139,7 +139,7 @@ pub fn run_with<A: Parser>(tool: &'static str, run: fn(A, &mut Context<'_>) -> R
         Ok(Answer::Status(status)) => status,
         Err(e) => {
             cx.stages.hide();
-            output::report(tool, &e, &mut cx.stderr, stderr.1)
+            output::report(tool, &interrupted_or(e), &mut cx.stderr, stderr.1)
         }
     };
     cx.stages.finish(exit);
@@ -149,6 +149,17 @@ pub fn run_with<A: Parser>(tool: &'static str, run: fn(A, &mut Context<'_>) -> R
 thread_local! {
     /// Where this thread panicked, while [`guarded`] runs in it.
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// What fails once a signal has come (a system call that was cut short, a program that got the signal too) fails
+/// because of it.
+fn interrupted_or(e: Error) -> Error {
+    match signal::check() {
+        Err(interrupted) if interrupted.code() != e.code() => {
+            e.causes().iter().fold(interrupted.also(e.message()), |error, cause| error.also(cause.clone()))
+        }
+        _ => e,
+    }
 }
 
 /// A panic is a bug, and still ends as an `Error` document.

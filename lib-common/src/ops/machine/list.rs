@@ -1,6 +1,5 @@
 //! ls, show: what is there, with what is computed.
 
-use super::current;
 use crate::cli::table::{render, size};
 use crate::cli::{Answer, Context};
 use crate::doc::{Document, Kind, Name, Spec, State, Status};
@@ -36,14 +35,14 @@ pub fn ls(cx: &mut Context<'_>, args: ListArgs) -> Result<Answer> {
 
 /// `bg-vm show`.
 pub fn show(cx: &mut Context<'_>, name: &Name) -> Result<Answer> {
-    let doc = current(&cx.store().machine(name)?)?;
+    let doc = cx.store().machine(name)?.current()?;
     cx.emit_line(&doc.to_line());
     Ok(Answer::Done)
 }
 
 fn listed(machine: &MachineDir) -> Result<Document> {
     if machine.record_file().exists() {
-        return current(machine);
+        return machine.current();
     }
     let mut doc = Document::new(Kind::Machine, machine.name());
     doc.set(&Status { state: State::Incomplete, exit: None });

@@ -1,6 +1,6 @@
 //! logs: the serial console, as the guest wrote it. It is no document, and it is not to be trusted.
 
-use super::{current, is_running};
+use super::is_running;
 use crate::cli::{Answer, Context};
 use crate::doc::Name;
 use crate::error::{Code, Error, Result};
@@ -29,7 +29,7 @@ pub fn logs(cx: &mut Context<'_>, args: &LogsArgs) -> Result<Answer> {
     };
     let mut buffer = vec![0; 64 << 10];
     loop {
-        let running = args.follow && is_running(&current(&machine)?)?;
+        let running = args.follow && is_running(&machine.current()?)?;
         loop {
             // The console is capped by emptying it from its start: then the place where we were is past its end.
             if file.stream_position()? > file.metadata()?.len() {

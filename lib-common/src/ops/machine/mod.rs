@@ -19,7 +19,6 @@ pub use stop::{StopArgs, kill, stop};
 use crate::cli::{Context, Source};
 use crate::doc::{Document, Kind, Name, State, Status};
 use crate::error::Result;
-use crate::store::MachineDir;
 
 /// The VMs that a verb works on: the names given, or the one of the document at `file` or on stdin.
 fn targets(cx: &mut Context<'_>, names: &[Name], file: Option<std::path::PathBuf>) -> Result<Vec<Name>> {
@@ -32,9 +31,4 @@ fn targets(cx: &mut Context<'_>, names: &[Name], file: Option<std::path::PathBuf
 /// Whether the document that [`MachineDir::current`] gave is of a running VM.
 pub(super) fn is_running(doc: &Document) -> Result<bool> {
     Ok(doc.section::<Status>()?.is_some_and(|s| s.state == State::Running))
-}
-
-/// The saved record of the VM, computed anew.
-fn current(machine: &MachineDir) -> Result<Document> {
-    machine.current()
 }

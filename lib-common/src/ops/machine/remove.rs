@@ -1,6 +1,6 @@
 //! rm: idempotent, and going on past errors.
 
-use super::{current, is_running, stop::kill_locked, targets};
+use super::{is_running, stop::kill_locked, targets};
 use crate::cli::{Answer, Context};
 use crate::doc::Name;
 use crate::error::{Code, Error, Result};
@@ -43,7 +43,7 @@ fn rm_one(cx: &mut Context<'_>, name: &Name, force: bool) -> Result<()> {
         other => other?,
     };
     // A damaged or missing record hides no processes from `undo_open`, and must not stop the removal.
-    if let Ok(doc) = current(&machine) {
+    if let Ok(doc) = machine.current() {
         if is_running(&doc)? && !force {
             return Err(Error::new(Code::InUse, format!("the VM `{name}` runs"))
                 .hint(format!("bg-vm stop {name} && bg-vm rm {name}, or bg-vm rm --force {name}")));

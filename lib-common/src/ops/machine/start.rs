@@ -1,7 +1,7 @@
 //! start, restart: identity, VMM, record.
 
 use super::create::own_disks;
-use super::{current, is_running, targets};
+use super::{is_running, targets};
 use crate::cli::{Answer, Context, Source};
 use crate::doc::{AbsPath, Accel, Document, Guest, Identity, Kind, Launch, LaunchDisk, Name, Spec, Undo, Vmm};
 use crate::error::{Code, Error, Result};
@@ -70,7 +70,7 @@ fn start_name(cx: &mut Context<'_>, name: &Name) -> Result<Document> {
     cx.stages.begin("lock");
     let machine = cx.store().machine(name)?;
     let lock = machine.lock()?;
-    let doc = current(&machine)?;
+    let doc = machine.current()?;
     if is_running(&doc)? {
         cx.remark(&format!("{name} runs already"));
         return Ok(doc);

@@ -1,6 +1,6 @@
 //! stats: what a VM uses, from /proc and from its agent.
 
-use super::{current, is_running, targets};
+use super::{is_running, targets};
 use crate::cli::{Answer, Context};
 use crate::doc::{Disks, Document, Name, Stats, Vmm};
 use crate::error::{Code, Error, Result};
@@ -14,7 +14,7 @@ use std::time::Duration;
 pub fn stats(cx: &mut Context<'_>, names: &[Name], file: Option<PathBuf>) -> Result<Answer> {
     for name in targets(cx, names, file)? {
         let machine = cx.store().machine(&name)?;
-        let mut doc = current(&machine)?;
+        let mut doc = machine.current()?;
         if !is_running(&doc)? {
             let error = Error::new(Code::NotRunning, format!("the VM `{name}` does not run"));
             return Err(error.hint(format!("bg-vm start {name}")));

@@ -1,6 +1,6 @@
 //! stop, kill: the guest's own shutdown first, by force only when it does not come.
 
-use super::{current, is_running, targets};
+use super::{is_running, targets};
 use crate::cli::{Answer, Context};
 use crate::doc::{Document, Name, Vmm};
 use crate::error::Result;
@@ -49,7 +49,7 @@ pub(super) fn stop_one(cx: &mut Context<'_>, name: &Name, args: &StopArgs) -> Re
     cx.stages.begin("lock");
     let machine = cx.store().machine(name)?;
     let _lock = machine.lock()?;
-    let doc = current(&machine)?;
+    let doc = machine.current()?;
     if is_running(&doc)?
         && let Err(why) = shut_down(cx, &machine, &doc, args.timeout)?
     {
@@ -88,5 +88,5 @@ fn settled(machine: &MachineDir) -> Result<Document> {
         record.remove("vmm");
         machine.save(&record)?;
     }
-    current(machine)
+    machine.current()
 }
