@@ -228,3 +228,59 @@ fn a_seed_of_a_registered_image_is_kept_with_it() {
     assert_eq!((bad.exit, &bad.documents()[0]["ok"]), (1, &false.into()), "{bad:?}");
     assert_eq!(sandbox.findings(&["--now"]), Vec::<Value>::new());
 }
+
+#[test]
+fn an_image_that_a_vm_is_being_made_from_stays_and_a_half_made_vm_names_itself() {
+    let sandbox = Sandbox::new();
+    fixture::register(&sandbox, "a");
+    sandbox.run("bg-seed", &["clone"], fixture::plan(&sandbox, "dev")).ok();
+    let doc = sandbox.run("bg-image", &["rm", "a"], "").failed_with(Code::InUse);
+    assert!(doc.message.contains("`dev`"), "{doc:?}");
+    sandbox.run("bg-vm", &["rm", "dev"], "").ok();
+    sandbox.run("bg-image", &["rm", "a"], "").ok();
+}
+
+#[test]
+fn a_vm_is_made_of_the_image_that_it_was_planned_with_or_not_at_all() {
+    let sandbox = Sandbox::new();
+    fixture::register(&sandbox, "a");
+    let plan = fixture::plan(&sandbox, "dev");
+    let other = Files::new(&sandbox, "other").document().to_string();
+    sandbox.run("bg-register", &["--name", "a", "--replace"], other).ok();
+    let doc = sandbox.run("bg-seed", &["clone"], plan).failed_with(Code::BadDocument);
+    assert!(doc.message.contains("was replaced") && doc.hint.is_some(), "{doc:?}");
+    assert_eq!((children(&sandbox.state("machines")), sandbox.staged()), (NO_FILES, NO_FILES));
+}
+
+#[test]
+fn seeds_built_for_the_store_take_the_place_of_those_before() {
+    let sandbox = Sandbox::new();
+    fixture::register(&sandbox, "a");
+    let seeds = || -> Vec<String> {
+        let names = children(&sandbox.state("images/a")).into_iter().map(|p| p.file_name().unwrap().to_owned());
+        names.map(|n| n.into_string().unwrap()).filter(|n| n.starts_with("seed-")).collect()
+    };
+    sandbox.run("bg-seed", &["build", "a", "--size", "16M", "--size", "24M"], "").ok();
+    assert_eq!(seeds(), ["seed-16777216.ext4", "seed-25165824.ext4"]);
+    sandbox.run("bg-seed", &["build", "a", "--size", "16M"], "").ok();
+    assert_eq!(seeds(), ["seed-16777216.ext4"]);
+    assert_eq!(sandbox.run("bg-seed", &["check", "a"], "").json()["ok"], true);
+    // What is left where the build is killed before or after the record is saved.
+    write(sandbox.state("images/a/seed-1.ext4"), "").unwrap();
+    let found = sandbox.findings(&["--now"]);
+    assert_eq!((found.len(), &found[0]["kind"]), (1, &"file".into()), "{found:?}");
+    sandbox.collect();
+    assert_eq!(seeds(), ["seed-16777216.ext4"]);
+}
+
+#[test]
+fn who_copies_an_image_keeps_nobody_from_the_others() {
+    let sandbox = Sandbox::new();
+    fixture::register(&sandbox, "a");
+    let lock = lib_common::sys::lock::Lock::take(&sandbox.state("images/.lock"), std::time::Duration::ZERO).unwrap();
+    let mut bad = Files::new(&sandbox, "b").document();
+    bad["rootfs"]["digest"] = bad["kernel"]["digests"]["vmlinux"].clone();
+    let child = sandbox.command("bg-register", &["--name", "b"]).env("BG_LOCK_WAIT", "0.01").spawn().unwrap();
+    finish(child, bad.to_string().as_bytes()).failed_with(Code::DigestMismatch);
+    drop(lock);
+}

@@ -3,7 +3,7 @@
 
 use crate::doc::Digest;
 use crate::error::{Code, Error, Result};
-use crate::sys::fs::{remove_dir, remove_file, rename_exchange, rename_new, sync_dir};
+use crate::sys::fs::{remove_dir, remove_file, rename_exchange, rename_new, sync_all, sync_dir};
 use crate::sys::lock::{Lock, is_held};
 use fs_err as fs;
 use std::path::{Path, PathBuf};
@@ -66,8 +66,7 @@ impl Slot {
     /// in it; or, where somebody else was faster and `there` says that theirs may stay, theirs.
     pub fn publish<T>(&self, building: Building, made: T, there: impl FnOnce(&Path) -> Option<T>) -> Result<T> {
         let temp = building.path();
-        // One call, for there may be a thousand modules.
-        nix::unistd::syncfs(fs::File::open(temp)?)?;
+        sync_all(temp)?;
         match rename_new(temp, &self.dir) {
             Ok(()) => {
                 // The name is gone, and with it what dropping the guard would remove.

@@ -14,8 +14,8 @@ pub const ROOT_FILE: &str = "root.ext4";
 /// The work disk's file.
 pub const WORK_FILE: &str = "work.ext4";
 
-/// Makes both disks in `dir`. The caller holds the lock of the images, so that none vanishes meanwhile, and removes `dir`
-/// if this fails. Nothing is fsync'ed: until the VM's record is saved there is no VM to lose.
+/// Makes both disks in `dir`. The caller asks afterwards whether the image is still the same, and removes `dir` if it is
+/// not or if this fails. Nothing is fsync'ed: until the VM's record is saved there is no VM to lose.
 ///
 /// Stages: `clone_root`, `grow_root`, `clone_work`, `grow_work` or `make_work`, as needed.
 ///

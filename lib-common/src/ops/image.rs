@@ -3,7 +3,7 @@
 use crate::cli::table::{render, size};
 use crate::cli::{Answer, Context};
 use crate::doc::{Document, Name, Registered, Rootfs, Spec};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Failures, Result};
 use crate::ops::machine::ListArgs;
 use crate::store::{Store, remove_by_rename};
 
@@ -64,17 +64,15 @@ pub fn default(cx: &mut Context<'_>, name: Option<&Name>) -> Result<Answer> {
 pub fn rm(cx: &mut Context<'_>, names: &[Name]) -> Result<Answer> {
     let store = cx.store();
     let _lock = store.lock_images()?;
-    let mut failed: Option<Error> = None;
+    let mut failed = Failures::default();
     for name in names {
         cx.stages.begin("remove");
         if let Err(e) = rm_one(&store, name) {
-            failed = Some(match failed {
-                Some(first) => first.also(e.to_string()),
-                None => e,
-            });
+            failed.add(e);
         }
+        crate::sys::signal::check()?;
     }
-    failed.map_or(Ok(Answer::Done), Err)
+    failed.result().map(|()| Answer::Done)
 }
 
 fn rm_one(store: &Store, name: &Name) -> Result<()> {
@@ -93,14 +91,16 @@ fn rm_one(store: &Store, name: &Name) -> Result<()> {
     remove_by_rename(store, &store.image_dir(name))
 }
 
-/// The VMs made from an image. A record that cannot be read counts as one that uses it: nothing is lost that way.
+/// The VMs made from an image. A VM that is being made, and one whose record cannot be read, count as such: nothing is lost
+/// that way.
 fn users_of(store: &Store, image: &Name) -> Result<Vec<Name>> {
     let mut users = vec![];
     for name in store.machine_names()? {
         let machine = store.machine_dir(&name);
         let uses = match machine.document().and_then(|doc| doc.require::<Spec>()) {
             Ok(spec) => spec.image == *image,
-            Err(e) => e.code() != Code::NotFound,
+            Err(e) if e.code() == Code::NotFound => !matches!(machine.journal().open_operation(), Ok(None)),
+            Err(_) => true,
         };
         if uses {
             users.push(name);

@@ -1,11 +1,11 @@
 //! bg-register: an `Image` document and its files, verified on the way into the store.
 
 use crate::cli::{Answer, Context, Source};
-use crate::doc::{AbsPath, Digest, Document, Kernel, Kind, Name, Registered, Rootfs, Seed, SeedSize};
+use crate::digest;
+use crate::doc::{AbsPath, Digest, Kernel, Kind, Name, Registered, Rootfs, Seed, SeedSize};
 use crate::error::{Code, Error, Result};
-use crate::store::{Staging, Store, now, remove_by_rename, save_record};
-use crate::sys::fs::{clone_file, rename_exchange, sync_dir};
-use crate::{digest, store::read_record};
+use crate::store::{Staging, Store, now, save_record};
+use crate::sys::fs::{clone_file, remove_dir, rename_exchange, rename_new, sync_all, sync_dir};
 use std::path::{Path, PathBuf};
 
 /// What `bg-register` takes.
@@ -30,9 +30,9 @@ pub fn register(cx: &mut Context<'_>, args: &RegisterArgs) -> Result<Answer> {
     };
     let (mut kernel, mut rootfs): (Kernel, Rootfs) = (doc.require()?, doc.require()?);
     let mut seed: Option<Seed> = doc.section()?;
-    cx.stages.begin("lock");
+    cx.stages.begin("stage");
     let store = cx.store();
-    let _lock = store.lock_images()?;
+    // Asked before the work, and again when nobody else can answer it.
     refuse_existing(&store, &name, args.replace)?;
     let staging = store.stage("register")?;
     let copy = Copy { staging: &staging, home: store.image_dir(&name) };
@@ -55,6 +55,9 @@ pub fn register(cx: &mut Context<'_>, args: &RegisterArgs) -> Result<Answer> {
     doc.set(&Registered { at: now() });
     doc.append_timings(&cx.stages.take_before("publish"))?;
     save_record(&staging.path().join("image.json"), &doc)?;
+    sync_all(staging.path())?;
+    let _lock = store.lock_images()?;
+    refuse_existing(&store, &name, args.replace)?;
     publish(&store, staging, &name)?;
     if args.default || store.default_image()?.is_none() {
         store.set_default_image(&name)?;
@@ -78,9 +81,9 @@ fn publish(store: &Store, staging: Staging, name: &Name) -> Result<()> {
     if home.exists() {
         rename_exchange(&staged, &home)?;
         sync_dir(&store.images_dir())?;
-        return remove_by_rename(store, &staged);
+        return remove_dir(&staged);
     }
-    crate::sys::fs::rename_new(&staged, &home)?;
+    rename_new(&staged, &home)?;
     sync_dir(&store.images_dir())
 }
 
@@ -119,8 +122,7 @@ impl Copy<'_> {
 
     fn copied(&self, from: &AbsPath, name: &str, verify: impl FnOnce(&Path) -> Result<()>) -> Result<AbsPath> {
         if !from.is_file() {
-            return Err(Error::new(Code::MissingFile, format!("{from} is not there"))
-                .hint("build it again; the cache may have been emptied"));
+            return Err(missing(from));
         }
         let to = self.staging.path().join(name);
         clone_file(from, &to)?;
@@ -132,10 +134,18 @@ impl Copy<'_> {
         // The last component is the kernel's release, where depmod and the guest look for it.
         let relative = Path::new("modules/lib/modules").join(from.file_name().unwrap_or("unnamed".as_ref()));
         let to = self.staging.path().join(&relative);
+        if !from.is_dir() {
+            return Err(missing(from));
+        }
         copy_tree(from, &to)?;
         same(from, &digest::of_tree(&to)?, expected)?;
         AbsPath::new(self.home.join(relative))
     }
+}
+
+fn missing(path: &AbsPath) -> Error {
+    Error::new(Code::MissingFile, format!("{path} is not there"))
+        .hint("build it again; the cache may have been emptied")
 }
 
 fn same(what: &AbsPath, found: &Digest, expected: &Digest) -> Result<()> {
@@ -159,12 +169,4 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The record of a registered image, for those that change it; the caller holds the lock of images.
-pub(super) fn record(store: &Store, name: &Name) -> Result<Document> {
-    match read_record(&store.image_dir(name).join("image.json"), Kind::Image)? {
-        Some(doc) => Ok(doc),
-        None => store.image(name),
-    }
 }

@@ -4,10 +4,11 @@ use crate::build::slot::Slot;
 use crate::cli::{Answer, Context, Source};
 use crate::digest;
 use crate::disk::seed;
-use crate::doc::{Check, Disks, Document, Kind, Name, Report, Rootfs, Seed, SeedSize, to_json};
+use crate::doc::{AbsPath, Check, Disks, Document, Kind, Name, Report, Rootfs, Seed, SeedSize, to_json};
 use crate::error::{Code, Error, Result};
 use crate::ops::machine::is_running;
 use crate::store::save_record;
+use crate::sys::fs::{remove_file, sync_all};
 use std::path::Path;
 
 /// Changes whenever the same root would give other seeds.
@@ -61,26 +62,39 @@ fn is_whole(dir: &Path, sizes: &[u64]) -> bool {
 
 fn described(dir: &Path, size_bytes: u64) -> Result<SeedSize> {
     let path = dir.join(seed::file_name(size_bytes));
-    Ok(SeedSize { size_bytes, digest: digest::of_content(&path)?, path: crate::doc::AbsPath::new(path)? })
+    Ok(SeedSize { size_bytes, digest: digest::of_content(&path)?, path: AbsPath::new(path)? })
 }
 
+/// In the image's directory. Built beside it; then record and files change while nobody else changes the image. A file that
+/// the record does not name, such as one that a kill left, is found by the audit.
 fn into_store(cx: &mut Context<'_>, name: &Name, sizes: &[u64]) -> Result<Document> {
     let store = cx.store();
-    let _lock = store.lock_images()?;
-    let mut doc = super::register::record(&store, name)?;
-    let rootfs: Rootfs = doc.require()?;
+    let rootfs: Rootfs = store.image(name)?.require()?;
     let staging = store.stage("seed")?;
     let mut built = seed::build(&rootfs.path, sizes, staging.path(), &mut cx.stages)?;
     cx.stages.begin("record");
+    sync_all(staging.path())?;
+    let _lock = store.lock_images()?;
+    let mut doc = store.image(name)?;
+    if doc.require::<Rootfs>()? != rootfs {
+        return Err(Error::new(Code::InUse, format!("the image `{name}` was replaced while its seeds were made"))
+            .hint(format!("bg-seed build {name}")));
+    }
+    let old: Option<Seed> = doc.section()?;
     let home = store.image_dir(name);
     for size in &mut built {
-        let file = format!("seed-{}.ext4", size.size_bytes);
-        std::fs::rename(&size.path, home.join(&file)).map_err(|e| Error::io("rename to", &home.join(&file), &e))?;
-        size.path = crate::doc::AbsPath::new(home.join(file))?;
+        let to = home.join(seed::file_name(size.size_bytes));
+        std::fs::rename(&size.path, &to).map_err(|e| Error::io("rename to", &to, &e))?;
+        size.path = AbsPath::new(to)?;
     }
-    doc.set(&Seed { source_digest: rootfs.digest, sizes: built });
+    let seed = Seed { source_digest: rootfs.digest, sizes: built };
+    doc.set(&seed);
     doc.append_timings(&cx.stages.take_before("save"))?;
     save_record(&home.join("image.json"), &doc)?;
+    let replaced = old.into_iter().flat_map(|old| old.sizes).map(|size| size.path);
+    for path in replaced.filter(|path| seed.sizes.iter().all(|size| size.path != *path)) {
+        remove_file(&path)?;
+    }
     Ok(doc)
 }
 

@@ -73,6 +73,30 @@ pub fn images(store: &Store) -> Result<Vec<Found>> {
     Ok(found)
 }
 
+/// Seeds that no record names: they were being put into an image, or replaced there.
+pub fn seeds(store: &Store) -> Result<Vec<Found>> {
+    // Whoever does that holds this lock.
+    let Some(_look) = glance(&store.images_dir().join(".lock")) else { return Ok(vec![]) };
+    let mut found = vec![];
+    for image in children(&store.images_dir())?.into_iter().filter(|p| p.join("image.json").exists()) {
+        let is_seed = |p: &PathBuf| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("seed-"));
+        for path in children(&image)?.into_iter().filter(is_seed).filter(|p| !is_named(p)) {
+            let mut f = finding("file", path.display().to_string(), "a seed that its image does not name");
+            f.owner = image.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            f.age_ms = age_ms(&path);
+            found.push(Found { finding: f, remedy: Remedy::Seed(path) });
+        }
+    }
+    Ok(found)
+}
+
+/// Whether the record of the image in whose directory a file lies names it; a record that cannot be read may.
+pub(super) fn is_named(file: &Path) -> bool {
+    let record = file.with_file_name("image.json");
+    read_record(&record, Kind::Image)
+        .map_or(true, |doc| doc.is_none_or(|doc| image_files(&doc).iter().any(|f| f == file)))
+}
+
 fn same_record(path: &Path, doc: &Document) -> bool {
     let now = read_record(&path.join("image.json"), Kind::Image);
     matches!(now, Ok(Some(now)) if now.to_line() == doc.to_line())

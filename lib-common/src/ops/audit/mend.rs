@@ -26,6 +26,10 @@ pub fn mend(store: &Store, found: &Found) -> Result<bool> {
             if dir.join("image.json").exists() { Ok(false) } else { remove_by_rename(store, dir).map(|()| true) }
         }
         // One that is being removed may have lost its lock; another one in it would be in the way.
+        Remedy::Seed(file) => {
+            let _lock = store.lock_images()?;
+            if super::files::is_named(file) { Ok(false) } else { remove_file(file).map(|()| true) }
+        }
         Remedy::Staged(dir) if !dir.join("lock").exists() => remove_dir(dir).map(|()| true),
         Remedy::Staged(dir) => locked(dir, || remove_dir(dir).map(|()| true)),
         Remedy::Temporary(path) => temporary(path),

@@ -46,6 +46,8 @@ enum Remedy {
     Image(PathBuf),
     /// Remove a directory in staging.
     Staged(PathBuf),
+    /// Remove a seed that the record of its image does not name.
+    Seed(PathBuf),
     /// Remove a temporary file or directory.
     Temporary(PathBuf),
     /// End the shim and what belongs to it, and remove its runtime directory; it is that of a VM of the store, or not.
@@ -68,6 +70,7 @@ pub fn verify(cx: &mut Context<'_>, now: bool) -> Result<Answer> {
 pub fn audit(store: &Store, cache: &Path, now: bool) -> Result<Vec<Found>> {
     let mut found = files::machines(store)?;
     found.extend(files::images(store)?);
+    found.extend(files::seeds(store)?);
     found.extend(files::staging(store)?);
     found.extend(files::runtime(store)?);
     found.extend(files::temporary(store, cache)?);

@@ -123,26 +123,38 @@ fn claim(cx: &mut Context<'_>, doc: &mut Document) -> Result<Claimed> {
     })?;
     let disks: Disks = crate::disk::clone_disks(&image, &spec, machine.path(), &mut cx.stages)?;
     cx.stages.begin("kernel_link");
-    link_kernel(&machine, &image.kernel)?;
+    link_kernel(&machine, &image)?;
+    is_as_planned(&store, &image)?;
     doc.set(&disks);
     Ok(Claimed { machine, operation, lock })
 }
 
 /// Links kernel and initrd into the VM's directory, so that replacing or removing the image does not change the VM.
-fn link_kernel(machine: &MachineDir, kernel: &Kernel) -> Result<()> {
-    for (from, to) in [(&kernel.vmlinux, "vmlinux"), (&kernel.initrd, "initrd")] {
+fn link_kernel(machine: &MachineDir, image: &ImageRef) -> Result<()> {
+    for (from, to) in [(&image.kernel.vmlinux, "vmlinux"), (&image.kernel.initrd, "initrd")] {
         let to = machine.file(to);
         match std::fs::hard_link(from, &to) {
             Ok(()) => {}
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 return Err(Error::new(Code::MissingFile, format!("{from} is not there"))
-                    .hint(format!("build and register the image `{}` again", machine.name())));
+                    .hint(format!("build and register the image `{}` again", image.name)));
             }
             // Another file system, or one without hard links.
             Err(_) => drop(crate::sys::fs::clone_file(from, &to)?),
         }
     }
     Ok(())
+}
+
+/// What was copied is of one image, the one that was planned with: it was neither removed nor replaced meanwhile. Asked
+/// after the copying, so that nobody has to wait for that.
+fn is_as_planned(store: &Store, image: &ImageRef) -> Result<()> {
+    let now = store.image(&image.name)?;
+    if now.require::<Rootfs>()? == image.rootfs && now.require::<Kernel>()? == image.kernel {
+        return Ok(());
+    }
+    let message = format!("the image `{}` was replaced since the VM was planned", image.name);
+    Err(Error::new(Code::BadDocument, message).hint("plan it again"))
 }
 
 fn finish_without_start(cx: &mut Context<'_>, mut doc: Document, claimed: Claimed) -> Result<Document> {
