@@ -3,7 +3,7 @@
 #![allow(clippy::disallowed_types, reason = "a test may start programs itself")]
 
 use lib_common::doc::{
-    AbsPath, Accel, ExitInfo, Identity, Launch, LaunchDisk, Name, ProcessDoc, ShimState, VmmKind, strict,
+    AbsPath, Accel, ExitInfo, Identity, Launch, LaunchDisk, Name, ProcessDoc, SecondDisk, ShimState, VmmKind, strict,
 };
 use lib_common::sys::process::{ProcessId, all_pids, cmdline};
 use lib_common::timing::Stages;
@@ -128,6 +128,8 @@ fn identity() -> Identity {
         authorized_keys: vec![],
         host_key: "a secret".into(),
         host_key_public: "ssh-ed25519 AAAA".into(),
+        second_disk: SecondDisk::Work,
+        proxy_port: None,
     }
 }
 

@@ -3,7 +3,9 @@
 use super::create::own_disks;
 use super::{is_running, targets};
 use crate::cli::{Answer, Context, Source};
-use crate::doc::{AbsPath, Accel, Document, Guest, Identity, Kind, Launch, LaunchDisk, Name, Spec, Undo, Vmm};
+use crate::doc::{
+    AbsPath, Accel, Document, Guest, Identity, Kind, Launch, LaunchDisk, Name, SecondDisk, Spec, Undo, Vmm,
+};
 use crate::error::{Code, Error, Result};
 use crate::guest::ssh::keys;
 use crate::store::{MachineDir, Operation, id_of};
@@ -163,5 +165,7 @@ fn identity(cx: &Context<'_>, doc: &mut Document, machine: &MachineDir) -> Resul
         authorized_keys: vec![keys::ensure_user_key(&cx.store())?],
         host_key,
         host_key_public: guest.host_key,
+        second_disk: SecondDisk::Work,
+        proxy_port: None,
     })
 }
