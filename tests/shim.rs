@@ -193,6 +193,24 @@ fn a_start_that_is_not_kept_never_was() {
 }
 
 #[test]
+fn a_vm_that_is_held_ends_with_its_starter_unless_it_is_kept_then() {
+    let machine = Machine::new("runs");
+    let mut started = machine.start().unwrap();
+    started.hold().unwrap();
+    let state = started.state().clone();
+    drop(started);
+    machine.assert_nothing_is_left();
+    assert_eq!(machine.exit(&state).reason, "killed");
+    let mut started = machine.start().unwrap();
+    started.hold().unwrap();
+    let state = started.state().clone();
+    started.keep().unwrap();
+    assert!(!vmm::wait_end(&state, Duration::from_millis(100)).unwrap(), "it lives on");
+    vmm::end(&machine.file("0123456789ab")).unwrap();
+    assert_eq!(machine.exit(&state).reason, "killed");
+}
+
+#[test]
 fn programs_that_fail_are_quoted() {
     for (mode, message, cause) in [
         ("refuses", "the VMM ended at once (exit 1)", Some("could not load kernel")),
