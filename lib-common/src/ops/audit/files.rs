@@ -113,7 +113,7 @@ pub fn runtime(store: &Store) -> Result<Vec<Found>> {
 pub fn temporary(store: &Store, cache: &Path) -> Result<Vec<Found>> {
     let mut places = vec![store.state_dir().to_owned(), store.state_dir().join("ssh")];
     places.extend(children(&store.machines_dir())?);
-    places.extend(["kernel", "rootfs", "seed"].map(|d| cache.join(d)));
+    places.extend(["image", "kernel", "rootfs", "seed"].map(|d| cache.join(d)));
     let mut found = vec![];
     for place in places {
         let names = children(&place)?.into_iter();
@@ -121,8 +121,10 @@ pub fn temporary(store: &Store, cache: &Path) -> Result<Vec<Found>> {
             let mut f =
                 finding("file", path.display().to_string(), "a temporary file, left by a process that was killed");
             f.age_ms = age_ms(&path);
-            // A build that runs has its temporary directory for minutes: its lock, or its age, tells.
-            let held = is_held(&path.join("lock")) || is_held(&place.join("lock"));
+            // A build that runs has its temporary directory for minutes: its lock (in it, beside it, or itself), or its
+            // age, tells.
+            let locks = [path.join("lock"), path.with_extension("lock"), path.clone(), place.join("lock")];
+            let held = locks.iter().any(|lock| lock.is_file() && is_held(lock));
             if !held {
                 let remedy = if path.is_dir() { Remedy::RemoveDir(path) } else { Remedy::RemoveFile(path) };
                 found.push(Found { finding: f, remedy });

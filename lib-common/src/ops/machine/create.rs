@@ -92,7 +92,8 @@ fn planned(cx: &Context<'_>, args: &PlanArgs) -> Result<Document> {
     Ok(doc)
 }
 
-fn image_name(store: &Store, config: &Config, asked: Option<&Name>) -> Result<Name> {
+/// The image that was asked for, else the configured one, else the default.
+pub(in crate::ops) fn image_name(store: &Store, config: &Config, asked: Option<&Name>) -> Result<Name> {
     if let Some(name) = asked.or(config.image.as_ref()) {
         return Ok(name.clone());
     }
@@ -129,7 +130,7 @@ fn claim(cx: &mut Context<'_>, doc: &mut Document) -> Result<Claimed> {
 }
 
 /// Links kernel and initrd into the VM's directory, so that replacing or removing the image does not change the VM.
-fn link_kernel(machine: &MachineDir, kernel: &Kernel) -> Result<()> {
+pub(in crate::ops) fn link_kernel(machine: &MachineDir, kernel: &Kernel) -> Result<()> {
     for (from, to) in [(&kernel.vmlinux, "vmlinux"), (&kernel.initrd, "initrd")] {
         let to = machine.file(to);
         match std::fs::hard_link(from, &to) {
