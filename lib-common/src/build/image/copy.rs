@@ -110,7 +110,8 @@ impl Writer<'_> {
         header.set_mode(0o755);
         header.set_uid(0);
         header.set_gid(0);
-        header.set_mtime(0);
+        // Also where the directory is there already: it is about to get something new.
+        header.set_mtime(now());
         header.set_size(0);
         self.say(&header, path, b"")?;
         self.tar.append_data(&mut header, path, io::empty()).map_err(of_output)
@@ -204,6 +205,10 @@ fn header(meta: &Metadata, kind: EntryType) -> Header {
     header.set_mtime(u64::try_from(meta.mtime()).unwrap_or(0));
     header.set_size(0);
     header
+}
+
+fn now() -> u64 {
+    std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs())
 }
 
 fn of_output(e: io::Error) -> Error {

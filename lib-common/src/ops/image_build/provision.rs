@@ -42,7 +42,7 @@ pub(super) fn run(cx: &mut Context<'_>, vm: &mut BuildVm, plan: &Plan) -> Result
         log.begin(&title);
         let outcome = one_step(cx, vm, (plan, step), &mut log);
         log.end(cx);
-        let outcome = outcome.map_err(|e| vm.explain(e).within(format!("the step `{title}` failed")).detail("step", &*title))?;
+        let outcome = outcome.map_err(|e| broken(vm, e, &title))?;
         if !outcome.is_success() {
             return Err(step_failed(&title, &outcome, &log));
         }
@@ -58,11 +58,19 @@ pub(super) fn run(cx: &mut Context<'_>, vm: &mut BuildVm, plan: &Plan) -> Result
     let cleaned = script_in(cx, vm, script.as_bytes(), &mut log);
     log.end(cx);
     // Its status is that of `sync`; what is not there to be removed is no failure.
-    let cleaned = cleaned.map_err(|e| vm.explain(e).within("the guest could not be cleaned up"))?;
+    let cleaned = cleaned.map_err(|e| broken(vm, e, "clean"))?;
     if !cleaned.is_success() {
         return Err(step_failed("clean", &cleaned, &log));
     }
     Ok(Done { build: Build { packages: plan.packages(), steps, vmm: vm.kind() }, manifest })
+}
+
+/// The error of a step whose end nobody knows. A signal to us is no failure of the step.
+fn broken(vm: &BuildVm, e: Error, step: &str) -> Error {
+    match e.code() {
+        Code::Interrupted | Code::Terminated => e,
+        _ => vm.explain(e).within(format!("the step `{step}` failed")).detail("step", step),
+    }
 }
 
 fn one_step(

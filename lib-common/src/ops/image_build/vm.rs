@@ -6,7 +6,7 @@ use crate::build::image::{Plan, modules};
 use crate::cli::Context;
 use crate::disk::{ext4, seed::Home};
 use crate::doc::{
-    AbsPath, CloneMethod, Disk, Disks, Document, Guest, Identity, ImageRef, Kind, LaunchDisk, Name, SecondDisk, Spec,
+    AbsPath, Accel, CloneMethod, Disk, Disks, Document, Guest, Identity, ImageRef, Kind, LaunchDisk, Name, SecondDisk, Spec,
     Undo, Vmm, VmmKind,
 };
 use crate::error::{Code, Context as _, Error, Result};
@@ -217,6 +217,9 @@ fn boot(
     cx.stages.begin("vmm_choice");
     let spec: Spec = doc.require()?;
     let choice = vmm::choose(spec.vmm)?;
+    if choice.accel == Accel::Tcg {
+        cx.remark(&format!("slow: {}", choice.chosen_because));
+    }
     let programs = vmm::Programs::find(&cx.config)?;
     let shim = programs.shim.clone();
     let mut launch = launch_plan(cx, doc, machine, (choice, programs))?;
