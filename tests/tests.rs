@@ -7,6 +7,7 @@ mod killed;
 mod machines;
 mod manual;
 mod pipelines;
+mod reflink;
 mod register;
 mod schemas;
 mod shim;

@@ -6,8 +6,9 @@
 
 use crate::doc::{JournalLine, ShimState, Undo, to_json};
 use crate::error::{Error, Result};
+use crate::sys::fs::{preallocate, remove_dir, remove_file};
 use crate::sys::process::ProcessId;
-use crate::sys::{fs::preallocate, signal};
+use crate::sys::signal;
 use nix::sys::signal::Signal;
 use std::fs::File;
 use std::io::Write;
@@ -176,14 +177,14 @@ fn take_back(undo: &Undo, object: &Path) -> Result<()> {
         Undo::RemoveObject => {
             // Without its record it can no longer be taken for whole, wherever the removal is interrupted.
             for record in ["machine.json", "image.json"] {
-                gone(std::fs::remove_file(object.join(record)), object)?;
+                remove_file(&object.join(record))?;
             }
-            gone(std::fs::remove_dir_all(object), object)
+            remove_dir(object)
         }
-        Undo::RemoveFile { path } => gone(std::fs::remove_file(path), path),
+        Undo::RemoveFile { path } => remove_file(path),
         Undo::StopVm { runtime_dir } => {
             end_shim(runtime_dir)?;
-            gone(std::fs::remove_dir_all(runtime_dir), runtime_dir)
+            remove_dir(runtime_dir)
         }
     }
 }
@@ -199,11 +200,4 @@ pub fn end_shim(runtime_dir: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn gone(result: std::io::Result<()>, path: &Path) -> Result<()> {
-    match result {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, &e)),
-        _ => Ok(()),
-    }
 }

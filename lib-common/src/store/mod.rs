@@ -138,12 +138,7 @@ impl Store {
 
     /// Leaves no image the default.
     pub fn clear_default_image(&self) -> Result<()> {
-        match std::fs::remove_file(self.default_image_file()) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io("remove", &self.default_image_file(), &e))
-            }
-            _ => Ok(()),
-        }
+        crate::sys::fs::remove_file(&self.default_image_file())
     }
 
     fn default_image_file(&self) -> PathBuf {

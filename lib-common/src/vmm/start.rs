@@ -12,7 +12,7 @@ use crate::doc::{
 use crate::error::{Code, Context, Error, Result};
 use crate::store::end_shim;
 use crate::sys::cmd::{Cmd, Stream, Streams};
-use crate::sys::fs::{private_dir, save};
+use crate::sys::fs::{private_dir, remove_dir, save};
 use crate::sys::poll::readable;
 use crate::sys::process::{PidFd, ProcessId};
 use crate::sys::{program, signal};
@@ -155,7 +155,7 @@ pub fn end(runtime_dir: &Path) -> Result<()> {
         }
     }
     end_shim(runtime_dir)?;
-    remove(runtime_dir)
+    remove_dir(runtime_dir)
 }
 
 /// Waits, at most `timeout`, until a VM has ended by itself and its shim with it; says whether it has. For a guest that
@@ -173,13 +173,6 @@ fn read_state(runtime_dir: &Path) -> Result<Option<ShimState>> {
         Ok(text) => strict(&text).map(Some).context(format!("{} is not as it should be", file.display())),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::io("read", &file, &e)),
-    }
-}
-
-fn remove(dir: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", dir, &e)),
-        _ => Ok(()),
     }
 }
 
@@ -204,7 +197,7 @@ impl Shim {
             return Err(Error::new(Code::InUse, "it runs already").detail("pid", state.shim.pid.to_string()));
         }
         // What a killed shim left: its sockets, and secrets of an earlier run.
-        remove(dir)?;
+        remove_dir(dir)?;
         let run_dir = RunDir { path: Some(dir.clone()) };
         private_dir(dir)?;
         save(&dir.join(files::IDENTITY), to_json(identity).as_bytes(), 0o600)?;
@@ -261,7 +254,7 @@ impl RunDir {
 impl Drop for RunDir {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
-            let _ = remove(path);
+            let _ = remove_dir(path);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Directories and files: VMs, images, staging, runtime directories, temporary files.
 
 use super::{Found, Remedy, age_ms, finding};
+use crate::build::slot::{TEMP_PREFIX, lock_of};
 use crate::doc::{Disks, Document, ImageRef, Kernel, Kind, Rootfs, Seed, ShimState, Undo, strict};
 use crate::error::{Error, Result};
 use crate::store::{Journal, MachineDir, Store, id_of, read_record};
@@ -113,22 +114,21 @@ pub fn runtime(store: &Store) -> Result<Vec<Found>> {
 pub fn temporary(store: &Store, cache: &Path) -> Result<Vec<Found>> {
     let mut places = vec![store.state_dir().to_owned(), store.state_dir().join("ssh")];
     places.extend(children(&store.machines_dir())?);
+    places.extend(children(&store.images_dir())?.into_iter().filter(|p| p.is_dir()));
     places.extend(["image", "kernel", "rootfs", "seed"].map(|d| cache.join(d)));
     let mut found = vec![];
     for place in places {
         let names = children(&place)?.into_iter();
-        for path in names.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(".tmp-"))) {
+        for path in names.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(TEMP_PREFIX))) {
+            // A build that runs has its temporary directory for minutes: its lock beside it tells.
+            if is_held(&lock_of(&path)) || is_held(&place.join("lock")) {
+                continue;
+            }
             let mut f =
                 finding("file", path.display().to_string(), "a temporary file, left by a process that was killed");
             f.age_ms = age_ms(&path);
-            // A build that runs has its temporary directory for minutes: its lock (in it, beside it, or itself), or its
-            // age, tells.
-            let locks = [path.join("lock"), path.with_extension("lock"), path.clone(), place.join("lock")];
-            let held = locks.iter().any(|lock| lock.is_file() && is_held(lock));
-            if !held {
-                let remedy = if path.is_dir() { Remedy::RemoveDir(path) } else { Remedy::RemoveFile(path) };
-                found.push(Found { finding: f, remedy });
-            }
+            let remedy = if path.is_dir() { Remedy::RemoveDir(path) } else { Remedy::RemoveFile(path) };
+            found.push(Found { finding: f, remedy });
         }
     }
     Ok(found)
@@ -215,6 +215,6 @@ fn children(dir: &Path) -> Result<Vec<PathBuf>> {
 fn is_ours(path: &Path) -> bool {
     path.file_name().is_some_and(|n| {
         let n = n.to_string_lossy();
-        !n.starts_with('.') || n.starts_with(".tmp-")
+        !n.starts_with('.') || n.starts_with(TEMP_PREFIX)
     })
 }

@@ -10,6 +10,7 @@ use crate::cli::{Answer, Context};
 use crate::doc::{API_VERSION, Finding, to_json};
 use crate::error::Result;
 use crate::store::{Journal, Store, remove_by_rename};
+use crate::sys::fs::{remove_dir, remove_file};
 use crate::sys::lock::Lock;
 use crate::sys::process::ProcessId;
 use std::path::{Path, PathBuf};
@@ -77,11 +78,11 @@ pub fn mend(store: &Store, found: &Found) -> Result<()> {
             let whole = dir.join("machine.json").exists() || dir.join("image.json").exists();
             if whole { Ok(()) } else { remove_by_rename(store, dir) }
         }
-        Remedy::RemoveDir(dir) => gone(std::fs::remove_dir_all(dir), dir),
-        Remedy::RemoveFile(file) => gone(std::fs::remove_file(file), file),
+        Remedy::RemoveDir(dir) => remove_dir(dir),
+        Remedy::RemoveFile(file) => remove_file(file),
         Remedy::EndRuntime(dir) => {
             crate::store::end_shim(dir)?;
-            gone(std::fs::remove_dir_all(dir), dir)
+            remove_dir(dir)
         }
         Remedy::EndProcess(process) => {
             if let Some(handle) = process.open()? {
@@ -90,13 +91,6 @@ pub fn mend(store: &Store, found: &Found) -> Result<()> {
             }
             Ok(())
         }
-    }
-}
-
-fn gone(result: std::io::Result<()>, path: &Path) -> Result<()> {
-    match result {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(crate::Error::io("remove", path, &e)),
-        _ => Ok(()),
     }
 }
 

@@ -6,12 +6,12 @@ use super::vm::BuildVm;
 use super::{Base, Made};
 use crate::build::image::Plan;
 use crate::build::manifest;
-use crate::build::slot::{Published, Slot};
+use crate::build::slot::Slot;
 use crate::cli::Context;
 use crate::digest;
 use crate::disk::ext4::{self, CheckOutcome};
 use crate::disk::seed;
-use crate::doc::{AbsPath, Digest, Document, Kind, Rootfs, Seed};
+use crate::doc::{AbsPath, Document, Kind, Rootfs, Seed};
 use crate::error::{Code, Error, Result};
 use crate::store::read_record;
 use crate::sys::fs::clone_file;
@@ -39,7 +39,7 @@ pub(super) fn finish(
     move_file(&ended.file(LOG), &dir.join(LOG))?;
     ended.remove()?;
     cx.stages.begin("digest");
-    let digest = digest_and_sync(&image)?;
+    let digest = digest::of_file(&image)?;
     let mut sizes = seed::build(&image, seed::DEFAULT_SIZES, dir, &mut cx.stages)?;
     for size in &mut sizes {
         size.path = AbsPath::new(becomes.join(seed::file_name(size.size_bytes)))?;
@@ -60,15 +60,7 @@ pub(super) fn finish(
     };
     fs_err::write(dir.join(MANIFEST), &done.manifest)?;
     crate::store::save_record(&dir.join(RECORD), &record(&made))?;
-    // A cache hit believes what it finds, so everything is on the disk before it has its name.
-    nix::unistd::syncfs(fs_err::File::open(dir)?)?;
-    match slot.publish(building, replace)? {
-        Published::Ours => Ok(made),
-        Published::Theirs => load(slot).ok_or_else(|| {
-            let message = format!("the cached image in {} is damaged", slot.dir().display());
-            Error::new(Code::BadInput, message).hint("build with --force")
-        }),
-    }
+    slot.publish(building, made, |_| load(slot).filter(|_| !replace))
 }
 
 /// The image in the cache. One that was damaged since (a file is gone or of another size) is none. Digests are not
@@ -112,15 +104,4 @@ fn move_file(from: &Path, to: &Path) -> Result<()> {
         Err(e) if e.kind() == std::io::ErrorKind::CrossesDevices => clone_file(from, to).map(drop),
         Err(e) => Err(Error::io("move to", to, &e)),
     }
-}
-
-/// The image's digest, while another thread waits until it is on the disk.
-fn digest_and_sync(image: &Path) -> Result<Digest> {
-    let file = fs_err::File::open(image)?;
-    std::thread::scope(|scope| {
-        let synced = scope.spawn(|| file.sync_all());
-        let digest = digest::of_file(image);
-        synced.join().unwrap_or_else(|_| Err(std::io::Error::other("a sync panicked")))?;
-        digest
-    })
 }

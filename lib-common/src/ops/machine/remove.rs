@@ -5,6 +5,7 @@ use crate::cli::{Answer, Context};
 use crate::doc::Name;
 use crate::error::{Code, Error, Result};
 use crate::store::{id_of, remove_by_rename};
+use crate::sys::fs::remove_dir;
 use std::path::PathBuf;
 
 /// What `bg-vm rm` takes.
@@ -50,10 +51,7 @@ fn rm_one(cx: &mut Context<'_>, name: &Name, force: bool) -> Result<()> {
         }
         kill_locked(cx, &machine)?;
         let runtime = machine.runtime_dir(&id_of(&doc)?)?;
-        match std::fs::remove_dir_all(&runtime) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &runtime, &e)),
-            _ => {}
-        }
+        remove_dir(&runtime)?;
     } else {
         machine.journal().undo_open()?;
     }
