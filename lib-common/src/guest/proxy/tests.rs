@@ -143,7 +143,12 @@ fn dropping_it_ends_every_wait() {
     let begun = Instant::now();
     fixture.proxy = None;
     assert!(begun.elapsed() < ENDS_WITHIN, "{:?}", begun.elapsed());
-    assert_eq!((*shared.active(), Arc::strong_count(&shared)), (0, 1), "no thread holds it any more");
+    assert_eq!(*shared.active(), 0);
+    // The last thread says that it is done a moment before it lets go.
+    while Arc::strong_count(&shared) > 1 {
+        assert!(begun.elapsed() < ENDS_WITHIN, "a thread still holds it");
+        std::thread::yield_now();
+    }
     for stream in [&mut idle, &mut half, &mut waiting] {
         assert_eq!(stream.read(&mut [0]).unwrap_or_default(), 0);
     }

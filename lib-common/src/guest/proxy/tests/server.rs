@@ -94,7 +94,7 @@ impl Server {
     pub fn until_connected(&self, count: usize) {
         let connections = self.seen.connections.lock().unwrap();
         let few = |connections: &mut usize| *connections < count;
-        let (_, waited) = self.seen.changed.wait_timeout_while(connections, PATIENCE, few).unwrap();
-        assert!(!waited.timed_out());
+        let waited = self.seen.changed.wait_timeout_while(connections, PATIENCE, few).unwrap();
+        assert!(!waited.1.timed_out());
     }
 }
