@@ -29,6 +29,9 @@ struct Cli {
     /// Install the kernel's modules, before the first step
     #[arg(long)]
     modules: bool,
+    /// Let the package manager reach this host, too, beside those of the guest's own package sources
+    #[arg(long, value_name = "HOST[:PORT]")]
+    allow_host: Vec<String>,
     /// The temporary VM's memory
     #[arg(long, value_name = "SIZE", value_parser = parse_memory_mib)]
     memory: Option<u64>,
@@ -98,6 +101,7 @@ fn run(args: Cli, cx: &mut Context<'_>) -> lib_common::Result<Answer> {
         base: args.base,
         file: args.file,
         recipe,
+        allowed_hosts: args.allow_host,
         memory_mib: args.memory,
         vcpu: args.vcpu,
         keep_failed: args.keep_failed,

@@ -119,6 +119,11 @@ impl Plan {
         names.flatten().collect::<std::collections::BTreeSet<_>>().into_iter().collect()
     }
 
+    /// Whether the guest needs the package proxy.
+    pub fn has_packages(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.work, Work::Packages(_)))
+    }
+
     /// Whether the guest needs the disk of modules.
     pub fn has_modules(&self) -> bool {
         self.steps.iter().any(|step| matches!(step.work, Work::Modules))

@@ -11,7 +11,9 @@ use crate::build::slot::Slot;
 use crate::cli::{Answer, Context, Source};
 use crate::doc::{Build, Document, Kernel, Kind, Name, Rootfs, Seed};
 use crate::error::{Code, Error, Result};
+use crate::guest::proxy::Admitted;
 use crate::ops::machine::image_name;
+use provision::Job;
 use std::path::PathBuf;
 use std::time::Duration;
 use vm::BuildVm;
@@ -25,6 +27,8 @@ pub struct BuildArgs {
     pub file: Option<PathBuf>,
     /// What to do.
     pub recipe: Recipe,
+    /// Hosts that the package manager may reach beside those of its own sources: `HOST[:PORT]`.
+    pub allowed_hosts: Vec<String>,
     /// The temporary VM's memory; the configuration's where there is none.
     pub memory_mib: Option<u64>,
     /// Its processors.
@@ -61,12 +65,14 @@ pub(super) struct Made {
 pub fn build(cx: &mut Context<'_>, args: &BuildArgs) -> Result<Answer> {
     let mut base = base(cx, args)?;
     cx.stages.begin("plan");
+    let mut admitted = Admitted::default();
+    args.allowed_hosts.iter().try_for_each(|host| admitted.add_host(host))?;
     let plan = Plan::of(&args.recipe, &base.rootfs, &base.kernel)?;
     let slot = Slot::new(&cx.config.cache_dir, "image", &plan.key);
     let found = if args.force { None } else { finish::load(&slot) };
     let made = match found {
         Some(made) => made,
-        None => make(cx, args, (&base, &plan, &slot))?,
+        None => make(cx, args, (&base, Job { plan: &plan, admitted: &admitted }, &slot))?,
     };
     base.doc.set(&made.rootfs);
     base.doc.set(&made.build);
@@ -94,10 +100,10 @@ fn base(cx: &mut Context<'_>, args: &BuildArgs) -> Result<Base> {
     Ok(Base { doc, image, rootfs, kernel })
 }
 
-fn make(cx: &mut Context<'_>, args: &BuildArgs, (base, plan, slot): (&Base, &Plan, &Slot)) -> Result<Made> {
-    let mut vm = BuildVm::start(cx, args, (base, plan))?;
-    match provision::run(cx, &mut vm, plan) {
-        Ok(done) => finish::finish(cx, vm, (plan, done), (slot, base, args.force)),
+fn make(cx: &mut Context<'_>, args: &BuildArgs, (base, job, slot): (&Base, Job<'_>, &Slot)) -> Result<Made> {
+    let vm = BuildVm::start(cx, args, (base, job.plan))?;
+    match provision::run(cx, &vm, job) {
+        Ok(done) => finish::finish(cx, vm, (job.plan, done), (slot, base, args.force)),
         // Whoever interrupts a build wants nothing of it.
         Err(e) if args.keep_failed && !matches!(e.code(), Code::Interrupted | Code::Terminated) => {
             Err(kept(cx, vm, base, e))

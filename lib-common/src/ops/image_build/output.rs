@@ -1,7 +1,7 @@
 //! What a build's guest prints: shown line by line on stderr, kept in a log, and its end for the error.
 
 use crate::cli::Context;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::guest::ssh::session::{Outcome, Stream};
 use crate::sys::cmd::quote;
 use std::collections::VecDeque;
@@ -46,6 +46,11 @@ impl Log {
         }
     }
 
+    /// A line of our own, in the log alone.
+    pub(super) fn note(&mut self, text: &str) {
+        self.write(format!("--- {text}\n").as_bytes());
+    }
+
     /// Takes what the guest printed.
     pub(super) fn take(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
         self.write(bytes);
@@ -86,7 +91,6 @@ impl Log {
 
 /// The error of a step that did not end well.
 pub(super) fn step_failed(step: &str, outcome: &Outcome, log: &Log) -> Error {
-    use crate::error::Code;
     let how = outcome.in_words();
     let mut error = Error::new(Code::CommandFailed, format!("the step `{step}` failed ({how})"));
     if let Some(line) = log.last_lines().rev().find(|l| !l.trim().is_empty()) {

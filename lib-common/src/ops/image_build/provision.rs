@@ -1,14 +1,18 @@
 //! The steps of a build in the running guest, then what makes an image of it: the manifest, and the clean-up.
+//!
+//! Packages are the only step that reaches a network: the proxy runs for as long as the package manager does, and admits
+//! the hosts of the guest's own sources and those that the user has listed.
 
 use super::output::{Log, collect, step_failed};
 use super::vm::BuildVm;
-use crate::build::distro::install_modules;
+use crate::build::distro::{Packages, install_modules};
 use crate::build::image::copy::{self, Copy};
 use crate::build::image::{Plan, Planned, Work};
 use crate::build::manifest;
 use crate::cli::Context;
 use crate::doc::{Build, BuildStep};
 use crate::error::{Code, Error, Result};
+use crate::guest::proxy::{Admitted, Proxy};
 use crate::guest::ssh::session::{Outcome, Stream};
 use std::time::Instant;
 
@@ -20,6 +24,9 @@ pub(super) const LOG: &str = "build.log";
 const RUN: &str = "f=$(mktemp -p /run build.XXXXXXXX) && cat >\"$f\" && chmod 700 \"$f\" || exit 125; \
     cd / && \"$f\" </dev/null; s=$?; rm -f \"$f\"; exit $s";
 
+/// The port of the guest's loopback interface that leads to the proxy.
+pub(super) const PROXY: u16 = 3128;
+
 /// A list of every package is larger than it should ever be, in bytes.
 const MAX_PRINTED: usize = 16 << 20;
 
@@ -30,8 +37,30 @@ pub(super) struct Done {
     pub manifest: String,
 }
 
+/// What is to be done, and whom it may reach.
+#[derive(Clone, Copy)]
+pub(super) struct Job<'a> {
+    pub plan: &'a Plan,
+    /// What the user has listed.
+    pub admitted: &'a Admitted,
+}
+
+/// How a step ended, and the error that says more than its status.
+struct Ended {
+    outcome: Outcome,
+    because: Vec<String>,
+    hint: Option<String>,
+}
+
+impl From<Outcome> for Ended {
+    fn from(outcome: Outcome) -> Self {
+        Ended { outcome, because: vec![], hint: None }
+    }
+}
+
 /// Does every step, and leaves the guest ready to be shut down.
-pub(super) fn run(cx: &mut Context<'_>, vm: &mut BuildVm, plan: &Plan) -> Result<Done> {
+pub(super) fn run(cx: &mut Context<'_>, vm: &BuildVm, job: Job<'_>) -> Result<Done> {
+    let plan = job.plan;
     let mut log = Log::create(&vm.file(LOG))?;
     let mut steps = vec![];
     for (n, step) in plan.steps.iter().enumerate() {
@@ -40,11 +69,12 @@ pub(super) fn run(cx: &mut Context<'_>, vm: &mut BuildVm, plan: &Plan) -> Result
         let begun = Instant::now();
         let title = format!("{} {}", kind.as_str(), step.what);
         log.begin(&title);
-        let outcome = one_step(cx, vm, (plan, step), &mut log);
+        let ended = one_step(cx, vm, (job, step), &mut log);
         log.end(cx);
-        let outcome = outcome.map_err(|e| broken(vm, e, &title))?;
+        let Ended { outcome, because, hint } = ended.map_err(|e| broken(vm, e, &title))?;
         if !outcome.is_success() {
-            return Err(step_failed(&title, &outcome, &log));
+            let error = because.into_iter().fold(step_failed(&title, &outcome, &log), Error::also);
+            return Err(hint.into_iter().fold(error, Error::hint));
         }
         let ms = (begun.elapsed().as_secs_f64() * 1e6).round() / 1e3;
         steps.push(BuildStep { kind, what: step.what.clone(), ms });
@@ -73,18 +103,43 @@ fn broken(vm: &BuildVm, e: Error, step: &str) -> Error {
     }
 }
 
-fn one_step(
-    cx: &mut Context<'_>,
-    vm: &mut BuildVm,
-    (plan, step): (&Plan, &Planned),
-    log: &mut Log,
-) -> Result<Outcome> {
+fn one_step(cx: &mut Context<'_>, vm: &BuildVm, (job, step): (Job<'_>, &Planned), log: &mut Log) -> Result<Ended> {
     match &step.work {
-        Work::Modules => script_in(cx, vm, install_modules().as_bytes(), log),
-        Work::Packages(packages) => script_in(cx, vm, plan.distro.install(packages, None).as_bytes(), log),
-        Work::Copy(copy) => copy_in(cx, vm, copy, log),
-        Work::Run(bytes) => script_in(cx, vm, bytes, log),
+        Work::Modules => script_in(cx, vm, install_modules().as_bytes(), log).map(Ended::from),
+        Work::Packages(packages) => install(cx, vm, (job, packages), log),
+        Work::Copy(copy) => copy_in(cx, vm, copy, log).map(Ended::from),
+        Work::Run(bytes) => script_in(cx, vm, bytes, log).map(Ended::from),
     }
+}
+
+/// Installs packages. The sources are read each time: an earlier step may have added one.
+fn install(
+    cx: &mut Context<'_>,
+    vm: &BuildVm,
+    (job, packages): (Job<'_>, &Packages),
+    log: &mut Log,
+) -> Result<Ended> {
+    let distro = job.plan.distro;
+    let mut admitted = job.admitted.clone();
+    for source in distro.sources(&printed(vm, "package sources", distro.print_sources())?) {
+        admitted.add_source(&source).map_err(|e| e.within("the guest has a package source that cannot be used"))?;
+    }
+    let proxy = Proxy::start(vm.vsock(), admitted.clone(), Some(&cx.config.cache_dir))?;
+    let outcome = script_in(cx, vm, distro.install(packages, Some(PROXY)).as_bytes(), log)?;
+    let (stats, refused, failed) = (proxy.stats(), proxy.refused(), proxy.failed());
+    log.note(&format!(
+        "fetched {} files ({} bytes), {} from the cache ({} bytes)",
+        stats.fetched, stats.fetched_bytes, stats.from_cache, stats.from_cache_bytes
+    ));
+    let mut because: Vec<String> =
+        refused.iter().map(|host| format!("the guest was refused the host {host}, which is none of its sources")).collect();
+    if outcome.is_success() {
+        because.iter().for_each(|line| cx.remark(line));
+    }
+    because.extend(failed);
+    let list = || format!("admitted are {}; --allow-host admits another", admitted.list().join(", "));
+    let hint = (!refused.is_empty()).then(list);
+    Ok(Ended { outcome, because, hint })
 }
 
 /// Runs a program in the guest; what it prints is shown and logged.

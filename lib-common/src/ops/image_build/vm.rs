@@ -1,6 +1,7 @@
 //! The temporary VM of a build: journaled and locked like any other, without a network card, and ended with the build
 //! however that ends.
 
+use super::provision::PROXY;
 use super::{Base, BuildArgs};
 use crate::build::image::{Plan, modules};
 use crate::cli::Context;
@@ -19,7 +20,7 @@ use crate::store::{MachineDir, Operation, id_of, random_id};
 use crate::sys::fs::{Copied, clone_file};
 use crate::sys::lock::Lock;
 use crate::vmm::{self, Started};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The root disk's file, as in any VM.
@@ -65,6 +66,7 @@ impl BuildVm {
         cx.stages.begin("identity");
         let mut identity = identity(cx, &mut doc, &machine)?;
         identity.second_disk = if plan.has_modules() { SecondDisk::Modules } else { SecondDisk::None };
+        identity.proxy_port = plan.has_packages().then_some(PROXY);
         let authorized_key = identity.authorized_keys.concat();
         let started = boot(cx, &doc, (&machine, &identity, &mut operation))?;
         doc.set::<Vmm>(started.vmm());
@@ -87,6 +89,11 @@ impl BuildVm {
     /// The way in.
     pub(super) fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// The socket behind which it is.
+    pub(super) fn vsock(&self) -> &Path {
+        &self.started.vmm().vsock
     }
 
     /// A file in its directory.
