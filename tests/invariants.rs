@@ -57,7 +57,8 @@ fn programs_are_started_in_one_place() {
 
 #[test]
 fn unsafe_code_is_in_one_place() {
-    let unsafe_word = |line: &str| line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == "unsafe");
+    // An option of dpkg has the word in it.
+    let unsafe_word = |line: &str| line.replace("--force-unsafe-io", "").split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == "unsafe");
     assert_eq!(offenders(SYS, unsafe_word), NONE);
     assert_eq!(offenders(SYS, |line| line.contains("allow(unsafe_code")), NONE);
     for (path, text) in sources() {

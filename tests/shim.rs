@@ -3,7 +3,7 @@
 #![allow(clippy::disallowed_types, reason = "a test may start programs itself")]
 
 use lib_common::doc::{
-    AbsPath, Accel, ExitInfo, Identity, Launch, LaunchDisk, Name, ProcessDoc, ShimState, VmmKind, strict,
+    AbsPath, Accel, ExitInfo, Identity, Launch, LaunchDisk, Name, ProcessDoc, SecondDisk, ShimState, VmmKind, strict,
 };
 use lib_common::sys::process::{ProcessId, all_pids, cmdline};
 use lib_common::timing::Stages;
@@ -128,6 +128,8 @@ fn identity() -> Identity {
         authorized_keys: vec![],
         host_key: "a secret".into(),
         host_key_public: "ssh-ed25519 AAAA".into(),
+        second_disk: SecondDisk::Work,
+        proxy_port: None,
     }
 }
 
@@ -188,6 +190,24 @@ fn a_start_that_is_not_kept_never_was() {
         machine.assert_nothing_is_left();
         assert_eq!(machine.read("exit.json"), "of the run before");
     }
+}
+
+#[test]
+fn a_vm_that_is_held_ends_with_its_starter_unless_it_is_kept_then() {
+    let machine = Machine::new("runs");
+    let mut started = machine.start().unwrap();
+    started.hold().unwrap();
+    let state = started.state().clone();
+    drop(started);
+    machine.assert_nothing_is_left();
+    assert_eq!(machine.exit(&state).reason, "killed");
+    let mut started = machine.start().unwrap();
+    started.hold().unwrap();
+    let state = started.state().clone();
+    started.keep().unwrap();
+    assert!(!vmm::wait_end(&state, Duration::from_millis(100)).unwrap(), "it lives on");
+    vmm::end(&machine.file("0123456789ab")).unwrap();
+    assert_eq!(machine.exit(&state).reason, "killed");
 }
 
 #[test]

@@ -10,6 +10,12 @@ use std::process::ExitCode;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// In the agent's directory: what the second disk is, by its word in the identity.
+const SECOND_DISK_FILE: &str = "second-disk";
+
+/// In the agent's directory: the loopback port to offer the package proxy on, in decimal. No file, no proxy.
+const PROXY_PORT_FILE: &str = "proxy-port";
+
 fn main() -> ExitCode {
     let mut args = std::env::args_os();
     let name = args.next().unwrap_or_default();

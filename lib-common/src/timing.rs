@@ -91,6 +91,14 @@ impl Stages {
         }
     }
 
+    /// Calls `print`, which writes to stderr, while progress is off the terminal.
+    pub fn aside(&self, print: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
     /// The last event, with the exit status; progress disappears.
     pub fn finish(&mut self, exit: u8) {
         let now = Instant::now();

@@ -35,6 +35,7 @@ pub const FILTERS: &[Filter] = &[
     filter("bg-vm", &["stats"], Kind::Machine),
     filter("bg-health", &[], Kind::Machine),
     filter("bg-ssh", &["--", "true"], Kind::Machine),
+    filter("bg-image-build", &[], Kind::Image),
     // Extends the document on stdin; its option for a file is another.
     Filter { tool: "bg-rootfs", args: &["build", "--distro", "debian"], kind: Kind::Image, file: false },
 ];

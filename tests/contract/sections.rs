@@ -11,6 +11,7 @@ const READERS: &[(&str, &[&str], &[&str])] = &[
     ("bg-seed", &["build", "--size", WORK], &["rootfs"]),
     ("bg-seed", &["check"], &["rootfs", "seed"]),
     ("bg-seed", &["clone"], &["spec", "image"]),
+    ("bg-image-build", &[], &["kernel", "rootfs"]),
 ];
 
 /// A store with the image `a`, the `Image` document of files outside of it with a seed, and a plan of the VM `dev`.

@@ -21,6 +21,7 @@ pub const TOOLS: &[(&str, &str)] = &[
     ("bg-gc", env!("CARGO_BIN_EXE_bg-gc")),
     ("bg-health", env!("CARGO_BIN_EXE_bg-health")),
     ("bg-image", env!("CARGO_BIN_EXE_bg-image")),
+    ("bg-image-build", env!("CARGO_BIN_EXE_bg-image-build")),
     ("bg-kernel", env!("CARGO_BIN_EXE_bg-kernel")),
     ("bg-register", env!("CARGO_BIN_EXE_bg-register")),
     ("bg-rootfs", env!("CARGO_BIN_EXE_bg-rootfs")),

@@ -19,6 +19,7 @@ const BINS: &[(&str, &str)] = &[
     ("bg-seed", env!("CARGO_BIN_EXE_bg-seed")),
     ("bg-register", env!("CARGO_BIN_EXE_bg-register")),
     ("bg-image", env!("CARGO_BIN_EXE_bg-image")),
+    ("bg-image-build", env!("CARGO_BIN_EXE_bg-image-build")),
     ("bg-vm", env!("CARGO_BIN_EXE_bg-vm")),
     ("bg-shim", env!("CARGO_BIN_EXE_bg-shim")),
     ("bg-health", env!("CARGO_BIN_EXE_bg-health")),

@@ -39,6 +39,9 @@ fn parse(bytes: &[u8]) -> Result<Identity> {
     if identity.authorized_keys.iter().any(|key| key.contains('\n')) {
         return bad("an authorized key has more than one line");
     }
+    if identity.proxy_port == Some(0) {
+        return bad("proxy_port is not a port");
+    }
     Ok(identity)
 }
 
@@ -78,6 +81,7 @@ mod tests {
         serde_json::json!({
             "machine_id": "0123456789abcdef0123456789abcdef", "hostname": "dev", "authorized_keys": ["ssh-ed25519 AAAA me"],
             "host_key": "-----BEGIN", "host_key_public": "ssh-ed25519 BBBB",
+            "second_disk": "work",
         })
     }
 
@@ -90,6 +94,9 @@ mod tests {
             ("machine_id", serde_json::json!("0123"), "machine_id"),
             ("authorized_keys", serde_json::json!(["a\nb"]), "authorized key"),
             ("unknown", serde_json::json!(1), "not an identity"),
+            ("second_disk", serde_json::json!("other"), "not an identity"),
+            ("proxy_port", serde_json::json!(65536), "not an identity"),
+            ("proxy_port", serde_json::json!(0), "proxy_port"),
         ];
         parse(identity().to_string().as_bytes()).unwrap();
         for (field, value, complaint) in cases {

@@ -2,6 +2,7 @@
 
 mod console;
 mod files;
+mod handover;
 mod identity;
 mod keys;
 mod mounts;
@@ -59,13 +60,14 @@ fn boot() -> Result<Infallible> {
     stages.done("modules");
     mounts::root()?;
     stages.done("root");
-    mounts::work().unwrap_or_else(|e| problems.push(one_line(&e)));
+    mounts::second(identity.second_disk).unwrap_or_else(|e| problems.push(one_line(&e)));
     stages.done("work");
     identity::lay_down(&identity)?;
     keys::authorize(&identity.authorized_keys).unwrap_or_else(|e| problems.push(one_line(&e)));
     stages.done("identity");
     service::install()?;
     files::write_lines(&format!("{AGENT_DIR}/problems"), &problems)?;
+    handover::write(&identity)?;
     switch::free_initrd()?;
     stages.done("agent");
     stages.save(&format!("{AGENT_DIR}/init-stages.json"))?;

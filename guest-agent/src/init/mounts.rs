@@ -1,7 +1,7 @@
 //! Kernel modules, and the file systems that `/init` mounts.
 
 use super::NEW_ROOT;
-use lib_common::doc::{MODULES_DIR, MODULES_LIST};
+use lib_common::doc::{MODULES_AT, MODULES_DIR, MODULES_LIST, SecondDisk};
 use lib_common::error::{Code, Context, Error, Result};
 use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
@@ -13,13 +13,16 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 const ROOT_DISK: &str = "/dev/vda";
-const WORK_DISK: &str = "/dev/vdb";
+const SECOND_DISK: &str = "/dev/vdb";
 
 /// A disk is there as soon as its driver is loaded; this is for a driver that probes in the background.
 const ROOT_DISK_WITHIN: Duration = Duration::from_secs(30);
 
-/// Once the root disk is there, all of the VMM's disks are. A machine without a work disk boots on after this.
-const WORK_DISK_WITHIN: Duration = Duration::from_secs(1);
+/// Once the root disk is there, all of the VMM's disks are. A machine whose second disk is missing boots on after this.
+const SECOND_DISK_WITHIN: Duration = Duration::from_secs(1);
+
+/// Nothing on a disk of modules is a program or a device.
+const READ_ONLY: MsFlags = MsFlags::MS_RDONLY.union(MsFlags::MS_NOSUID).union(MsFlags::MS_NODEV);
 
 /// `/dev`, `/proc` and `/sys`, with systemd's flags.
 pub fn kernel_file_systems() -> Result<()> {
@@ -57,24 +60,29 @@ fn module_names(list: &str) -> impl Iterator<Item = &str> {
 /// The root disk at `/newroot`, and a tmpfs on its `/run`.
 pub fn root() -> Result<()> {
     wait_for(Path::new(ROOT_DISK), ROOT_DISK_WITHIN).context("cannot find the root disk")?;
-    mount_disk(ROOT_DISK, NEW_ROOT).context("cannot mount the root disk")?;
+    mount_disk(ROOT_DISK, NEW_ROOT, MsFlags::empty()).context("cannot mount the root disk")?;
     // systemd keeps a /run that is mounted already; these are its own limits for it.
     let run = format!("{NEW_ROOT}/run");
     mount_at("tmpfs", &run, MsFlags::MS_NOSUID | MsFlags::MS_NODEV, "mode=755,size=20%,nr_inodes=800k")
 }
 
-/// The work disk at the guest's `/root`.
+/// The second disk: the work disk at the guest's `/root`, or modules at [`MODULES_AT`], read-only.
 ///
 /// # Errors
 /// It is not there, or not to be mounted. The guest is of use without it.
-pub fn work() -> Result<()> {
-    wait_for(Path::new(WORK_DISK), WORK_DISK_WITHIN).context("cannot find the work disk")?;
-    mount_disk(WORK_DISK, &format!("{NEW_ROOT}/root")).context("cannot mount the work disk")
+pub fn second(kind: SecondDisk) -> Result<()> {
+    let (what, at, flags) = match kind {
+        SecondDisk::None => return Ok(()),
+        SecondDisk::Work => ("work disk", format!("{NEW_ROOT}/root"), MsFlags::empty()),
+        SecondDisk::Modules => ("modules disk", format!("{NEW_ROOT}{MODULES_AT}"), READ_ONLY),
+    };
+    wait_for(Path::new(SECOND_DISK), SECOND_DISK_WITHIN).context(format!("cannot find the {what}"))?;
+    mount_disk(SECOND_DISK, &at, flags).context(format!("cannot mount the {what}"))
 }
 
-fn mount_disk(device: &str, at: &str) -> Result<()> {
+fn mount_disk(device: &str, at: &str, flags: MsFlags) -> Result<()> {
     fs_err::create_dir_all(at)?;
-    mount(Some(device), at, Some("ext4"), MsFlags::empty(), None::<&str>).context(format!("{device} at {at}"))
+    mount(Some(device), at, Some("ext4"), flags, None::<&str>).context(format!("{device} at {at}"))
 }
 
 fn mount_at(fs_type: &str, at: &str, flags: MsFlags, data: &str) -> Result<()> {

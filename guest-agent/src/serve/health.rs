@@ -1,7 +1,7 @@
 //! Looking at the guest: what `/healthz` says. Whatever cannot be read is empty or 0, never an error.
 
 use crate::VERSION;
-use lib_common::doc::{Health, HealthStatus};
+use lib_common::doc::{Health, HealthStatus, SecondDisk};
 use std::io::Read;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,7 +20,8 @@ pub fn gather(sshd_answers: bool) -> Health {
     let mounts = read("/proc/self/mountinfo");
     let (root_mounted, work_mounted) = (is_mounted(&mounts, "/", "vda"), is_mounted(&mounts, "/root", "vdb"));
     let known = problem_lines(&read(PROBLEMS));
-    let disks_fine = root_mounted && work_mounted && known.is_empty();
+    let work_fine = work_mounted || second_disk(&line(&own_file(crate::SECOND_DISK_FILE))) != SecondDisk::Work;
+    let disks_fine = root_mounted && work_fine && known.is_empty();
     let mut problems = known;
     let mut note = |fine: bool, text: &str| {
         if !fine {
@@ -28,7 +29,7 @@ pub fn gather(sshd_answers: bool) -> Health {
         }
     };
     note(root_mounted, "/ is not the root disk /dev/vda");
-    note(work_mounted, "/root is not the work disk /dev/vdb");
+    note(work_fine, "/root is not the work disk /dev/vdb");
     note(sshd_answers, "sshd does not answer on 127.0.0.1 port 22");
     Health {
         status: status(disks_fine, sshd_answers),
@@ -49,12 +50,22 @@ pub fn gather(sshd_answers: bool) -> Health {
     }
 }
 
+/// What the second disk is meant to be. A machine of which nothing is known is one with a work disk.
+fn second_disk(word: &str) -> SecondDisk {
+    SecondDisk::ALL.into_iter().find(|kind| kind.as_str() == word).unwrap_or(SecondDisk::Work)
+}
+
 fn status(disks_fine: bool, sshd_answers: bool) -> HealthStatus {
     match (disks_fine, sshd_answers) {
         (true, true) => HealthStatus::Ok,
         (true, false) => HealthStatus::Starting,
         (false, _) => HealthStatus::Degraded,
     }
+}
+
+/// Where `/init` left a file for the agent.
+pub fn own_file(name: &str) -> String {
+    format!("/run/banger/{name}")
 }
 
 fn read(path: &str) -> String {
@@ -66,7 +77,8 @@ fn read(path: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn line(path: &str) -> String {
+/// The text of a file of one line; empty where there is none.
+pub fn line(path: &str) -> String {
     read(path).trim_end().to_owned()
 }
 
@@ -153,6 +165,14 @@ mod tests {
         let text = format!("one\n\n{}\n{}", "x".repeat(1000), "more\n".repeat(100));
         let lines = problem_lines(&text);
         assert_eq!((lines.len(), lines[0].as_str(), lines[1].len()), (MAX_PROBLEMS, "one", MAX_PROBLEM_CHARS));
+    }
+
+    #[test]
+    fn a_work_disk_is_missed_unless_init_said_that_there_is_none() {
+        for kind in SecondDisk::ALL {
+            assert_eq!(second_disk(kind.as_str()), kind);
+        }
+        assert_eq!(second_disk(""), SecondDisk::Work);
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! `guest-agent serve`: health and shutdown over HTTP on one vsock port, a relay to sshd on another.
+//! `guest-agent serve`: health and shutdown over HTTP on one vsock port, a relay to sshd on another, and for a guest that
+//! is built a relay from its loopback interface to the package proxy on the host.
 
 mod accept;
 mod health;
 mod http;
 mod io;
+mod proxy;
 mod relay;
 mod request;
 mod sshd;
@@ -11,29 +13,34 @@ mod sshd;
 use crate::power;
 use accept::{Accept, Slots};
 use lib_common::doc::{HEALTH_PORT, Health, SSH_PORT};
+use std::convert::Infallible;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use vsock::{VMADDR_CID_ANY, VsockListener};
 
-/// Connections held at once, on both ports together: what a client can make the agent hold has an end.
+/// Connections held at once, on all ports together: what a client can make the agent hold has an end.
 const CONNECTIONS: usize = 64;
 
 /// Serves until it is killed.
 pub fn main() -> ExitCode {
     let slots = Arc::new(Slots::new(CONNECTIONS));
-    let relay_slots = Arc::clone(&slots);
-    let relay = std::thread::Builder::new()
-        .name("relay".to_owned())
-        .stack_size(accept::STACK_BYTES)
-        .spawn(move || relay::serve(&listen(SSH_PORT), &relay_slots, sshd::ADDRESS));
-    if let Err(e) = relay {
+    let ssh_slots = Arc::clone(&slots);
+    let ssh =
+        start("ssh relay", move || relay::serve(&listen(SSH_PORT), (&ssh_slots, sshd::RESERVED_SLOTS), sshd::connect));
+    let proxy_slots = Arc::clone(&slots);
+    let proxy = proxy::port().map_or(Ok(()), |port| start("proxy relay", move || proxy::serve(port, &proxy_slots)));
+    if let Err(e) = ssh.and(proxy) {
         // The service manager tries again.
         eprintln!("guest-agent: cannot start a thread: {e}");
         return ExitCode::FAILURE;
     }
     let guest = Arc::new(Guest { sshd: sshd::Probe::new(sshd::ADDRESS) });
     http::serve(&listen(HEALTH_PORT), &slots, http::Limits::default(), guest)
+}
+
+fn start(name: &str, serve: impl FnOnce() -> Infallible + Send + 'static) -> std::io::Result<()> {
+    std::thread::Builder::new().name(name.to_owned()).stack_size(accept::STACK_BYTES).spawn(serve).map(drop)
 }
 
 /// The real guest behind the HTTP server.

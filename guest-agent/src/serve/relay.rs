@@ -1,11 +1,11 @@
-//! Connects a vsock connection with the guest's sshd, byte for byte, so that SSH needs no network card.
+//! Connects a connection with a server, byte for byte: the guest's sshd, so that SSH needs no network card, or the
+//! builder's package proxy on the host.
 
 use super::accept::{self, Accept, Slots};
 use super::io;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{Shutdown, shutdown};
-use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,24 +13,20 @@ use std::time::{Duration, Instant};
 /// What is read and not yet written, per direction.
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// sshd is on this machine: it is there at once or not at all.
-const CONNECTS_WITHIN: Duration = Duration::from_secs(5);
-
-/// How long a client may still write after sshd has ended. sshd ends both ways at once, and the vsock devices of
-/// Firecracker and of vhost-device-vsock do not pass the end of one way on: the client learns of it by the close alone.
+/// How long a client may still write after its server has ended. sshd ends both ways at once, and the vsock devices of
+/// Firecracker and of vhost-device-vsock do not pass the end of one way on: whoever is behind one learns of it by the
+/// close alone.
 const LINGER: Duration = Duration::from_millis(250);
 
-/// Slots that are left to the HTTP server. A client that vanishes can leave its relay behind (vhost-device-vsock 0.3.0
-/// does not report a reset on the host's socket), and health and shutdown must stay within reach all the same.
-const RESERVED_SLOTS: usize = 8;
-
-/// Serves for ever. One connection too many is closed.
-pub fn serve<L: Accept>(listener: &L, slots: &Arc<Slots>, sshd: SocketAddr) -> ! {
-    accept::serve(listener, (slots, RESERVED_SLOTS), drop, move |conn| {
-        // Without an sshd the connection is just closed; the client sees the end of the stream.
-        if let Ok(server) = TcpStream::connect_timeout(&sshd, CONNECTS_WITHIN) {
-            // Keystrokes must not wait for each other; without it they are slower, no more.
-            let _ = server.set_nodelay(true);
+/// Serves for ever, while more than `reserve` slots are free; one connection too many is closed. So is one whose server
+/// `connect` cannot reach: the client sees the end of the stream.
+pub fn serve<L: Accept, S: AsFd>(
+    listener: &L,
+    (slots, reserve): (&Arc<Slots>, usize),
+    connect: impl Fn() -> std::io::Result<S> + Send + Sync + 'static,
+) -> ! {
+    accept::serve(listener, (slots, reserve), drop, move |conn| {
+        if let Ok(server) = connect() {
             // Whatever broke, both ends are closed now, which is all that either side needs to know.
             let _ = relay(conn.as_fd(), server.as_fd(), LINGER);
         }

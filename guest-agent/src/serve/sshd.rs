@@ -1,6 +1,6 @@
 //! Whether the guest's sshd answers.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -16,6 +16,21 @@ const GOOD_FOR: Duration = Duration::from_secs(2);
 
 /// What every SSH server sends first (RFC 4253, section 4.2).
 const BANNER: &[u8] = b"SSH-";
+
+/// sshd is on this machine: it is there at once or not at all.
+const CONNECTS_WITHIN: Duration = Duration::from_secs(5);
+
+/// Slots that its relay leaves to the HTTP server. A client that vanishes can leave its relay behind (vhost-device-vsock
+/// 0.3.0 does not report a reset on the host's socket), and health and shutdown must stay within reach all the same.
+pub const RESERVED_SLOTS: usize = 8;
+
+/// A connection to it.
+pub fn connect() -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&ADDRESS, CONNECTS_WITHIN)?;
+    // Keystrokes must not wait for each other; without it they are slower, no more.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
 
 /// A check of sshd that runs at most once at a time and keeps a good result for a while.
 pub struct Probe {

@@ -3,6 +3,9 @@
 //! Nothing here starts a program but through `sys::cmd`, and nothing here prints.
 
 pub mod debian;
+pub mod distro;
+pub mod image;
 pub mod kernel;
 pub mod manifest;
+pub mod sets;
 pub mod slot;

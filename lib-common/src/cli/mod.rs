@@ -5,10 +5,12 @@
 //! stdout has documents or nothing; a failure's last line on stderr is the `Error` document.
 
 mod input;
+mod order;
 mod output;
 pub mod table;
 
 pub use input::Source;
+pub use order::in_order;
 
 use crate::config::{Config, Env, process_env};
 use crate::error::{Code, Error, Result};

@@ -45,6 +45,19 @@ impl Context<'_> {
     pub fn remark(&mut self, text: &str) {
         let _ = writeln!(self.stderr, "{}: {}", self.tool, printable(text));
     }
+
+    /// A line that a guest has printed, on stderr. Progress makes way for it.
+    pub fn guest_line(&mut self, line: &str) {
+        let stderr = &mut self.stderr;
+        self.stages.aside(|| {
+            let _ = writeln!(stderr, "{}", shown(line));
+        });
+    }
+}
+
+/// A line of somebody else's output, safe on a terminal, where a tab is one.
+fn shown(line: &str) -> String {
+    line.split('\t').map(printable).collect::<Vec<_>>().join("\t")
 }
 
 /// Prints an error and gives its exit status. Silent for an empty stdin: the tool upstream has said why.

@@ -17,6 +17,13 @@ pub const HEALTH_PORT: u32 = 52;
 /// The vsock port that the agent relays to the guest's sshd.
 pub const SSH_PORT: u32 = 22;
 
+/// The vsock port of CID 2, the host, that the agent relays the package proxy's connections to: the VMM hands them to
+/// whoever listens on the Unix socket `<vsock>_3128`.
+pub const PROXY_PORT: u32 = 3128;
+
+/// Where `/init` mounts the disk of [`SecondDisk::Modules`], read-only. It holds `lib/modules/VERSION`.
+pub const MODULES_AT: &str = "/run/banger/modules";
+
 /// Who this guest is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
@@ -32,4 +39,37 @@ pub struct Identity {
     pub host_key: String,
     /// Its public half, `ssh-ed25519 …`.
     pub host_key_public: String,
+    /// What the second disk is.
+    pub second_disk: SecondDisk,
+    /// The TCP port of the guest's loopback interface that the agent relays to [`PROXY_PORT`]; without it there is no
+    /// proxy. A guest that is built has one, any other has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_port: Option<u16>,
+}
+
+/// What a guest finds at `/dev/vdb`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum SecondDisk {
+    /// There is no second disk, and nobody waits for one.
+    None,
+    /// The work disk, mounted at `/root`.
+    Work,
+    /// Kernel modules, mounted read-only at [`MODULES_AT`].
+    Modules,
+}
+
+impl SecondDisk {
+    /// Every kind there is.
+    pub const ALL: [SecondDisk; 3] = [SecondDisk::None, SecondDisk::Work, SecondDisk::Modules];
+
+    /// Its word in the document.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            SecondDisk::None => "none",
+            SecondDisk::Work => "work",
+            SecondDisk::Modules => "modules",
+        }
+    }
 }

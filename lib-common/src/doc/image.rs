@@ -21,6 +21,9 @@ pub struct Image {
     /// By `bg-rootfs`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rootfs: Option<Rootfs>,
+    /// By `bg-image-build`, which replaces `rootfs` and `seed` too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build: Option<Build>,
     /// By `bg-seed build`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<Seed>,
@@ -87,6 +90,59 @@ pub struct ManifestEntry {
     pub architecture: String,
 }
 
+/// How a root file system was provisioned.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Build {
+    /// The packages that were asked for, sorted. What is installed is in the manifest.
+    pub packages: Vec<String>,
+    /// What was done, in order.
+    pub steps: Vec<BuildStep>,
+    /// Which VMM the temporary VM ran on.
+    pub vmm: super::VmmKind,
+}
+
+/// One thing that a build did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct BuildStep {
+    /// What kind of step.
+    pub kind: BuildStepKind,
+    /// As it was asked for on the command line.
+    pub what: String,
+    /// How long it took, in milliseconds.
+    pub ms: f64,
+}
+
+/// A kind of step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum BuildStepKind {
+    /// The kernel's modules were installed.
+    Modules,
+    /// Packages were installed.
+    Packages,
+    /// Files were copied.
+    Copy,
+    /// A script was run.
+    Run,
+}
+
+impl BuildStepKind {
+    /// Its word in the document.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            BuildStepKind::Modules => "modules",
+            BuildStepKind::Packages => "packages",
+            BuildStepKind::Copy => "copy",
+            BuildStepKind::Run => "run",
+        }
+    }
+}
+
 /// Prepared work disks, one a size: an ext4 whose root directory is the image's `/root`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
@@ -141,6 +197,10 @@ impl Section for Kernel {
 impl Section for Rootfs {
     const NAME: &'static str = "rootfs";
     const OWNER: &'static str = "bg-rootfs";
+}
+impl Section for Build {
+    const NAME: &'static str = "build";
+    const OWNER: &'static str = "bg-image-build";
 }
 impl Section for Seed {
     const NAME: &'static str = "seed";

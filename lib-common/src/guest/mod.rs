@@ -1,11 +1,12 @@
-//! Clients of a running guest: its vsock, the agent's HTTP, its sshd. Asks and relays; keeps no state but the keys,
-//! and starts no process.
+//! Clients of a running guest: its vsock, the agent's HTTP, its sshd; and the one server that it has, the package proxy.
+//! Asks and relays; keeps no state but the keys and the proxy's downloads, and starts no process.
 //!
 //! The guest is hostile: whatever it sends is bounded in size and time and parsed strictly, and its text carries no
 //! control characters from here on.
 
 pub mod http;
 pub mod live;
+pub mod proxy;
 pub mod ssh;
 mod timed;
 pub mod vsock;

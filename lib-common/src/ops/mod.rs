@@ -5,6 +5,7 @@ pub mod audit;
 pub mod gc;
 pub mod health;
 pub mod image;
+pub mod image_build;
 pub mod machine;
 pub mod register;
 pub mod rootfs;

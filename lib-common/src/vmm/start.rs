@@ -79,15 +79,24 @@ impl Started {
 
     /// Lets it live on. An error says that it has ended meanwhile; after success its end will be in `exit.json`.
     pub fn keep(mut self) -> Result<()> {
+        self.say(b"keep\n")?;
+        self.shim.kept = true;
+        Ok(())
+    }
+
+    /// Lets it live for as long as this value and this process do; without this, [`Started::keep`] has to come within a
+    /// minute of the start. Errors: as those of [`Started::keep`].
+    pub fn hold(&mut self) -> Result<()> {
+        self.say(b"hold\n")
+    }
+
+    fn say(&mut self, word: &[u8]) -> Result<()> {
         let ended = || Error::new(Code::VmmFailed, "the VM ended as soon as it was started");
         let _shield = signal::shield();
         let link = &mut self.shim.link;
-        link.socket.write_all(b"keep\n").map_err(|e| ended().because(&e))?;
+        link.socket.write_all(word).map_err(|e| ended().because(&e))?;
         match link.reply(Instant::now() + KEPT_WITHIN) {
-            Ok(Some(ShimReply::Kept)) => {
-                self.shim.kept = true;
-                Ok(())
-            }
+            Ok(Some(ShimReply::Kept)) => Ok(()),
             Ok(Some(ShimReply::Failed(doc))) => Err(Error::from(doc).within(ended().message())),
             Ok(_) => Err(ended()),
             Err(e) => Err(e.within(ended().message())),

@@ -2,7 +2,7 @@
 
 use super::*;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 
@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn relay_to(server: SocketAddr, slots: usize) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let listener = UnixListener::bind(dir.path().join("ssh")).unwrap();
-    thread::spawn(move || serve(&listener, &Arc::new(Slots::new(RESERVED_SLOTS + slots)), server));
+    thread::spawn(move || serve(&listener, (&Arc::new(Slots::new(8 + slots)), 8), move || TcpStream::connect(server)));
     dir
 }
 
@@ -67,6 +67,30 @@ fn a_server_that_is_done_first_is_heard_to_the_end() {
     server.read_to_string(&mut text).unwrap();
     assert_eq!(text, "still here");
     running.join().unwrap();
+}
+
+#[test]
+fn a_tcp_client_reaches_a_server_on_a_unix_socket() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("host");
+    let host = UnixListener::bind(&path).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || serve(&listener, (&Arc::new(Slots::new(2)), 1), move || UnixStream::connect(&path)));
+    let mut client = TcpStream::connect(address).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(b"GET").unwrap();
+    let (mut server, _) = host.accept().unwrap();
+    let mut request = [0; 3];
+    server.read_exact(&mut request).unwrap();
+    assert_eq!(&request, b"GET");
+    let mut second = TcpStream::connect(address).unwrap();
+    assert_eq!(second.read(&mut [0]).unwrap(), 0, "the other slot is reserved");
+    server.write_all(b"200").unwrap();
+    drop(server);
+    let mut reply = String::new();
+    client.read_to_string(&mut reply).unwrap();
+    assert_eq!(reply, "200");
 }
 
 #[test]

@@ -26,12 +26,20 @@ pub const BASE: &[&str] = &[
     "udev",
 ];
 
-/// The packages to install: [`BASE`] and those that `--packages` gave, each value a FILE (it has a `/`) or names with
-/// commas between; sorted, each once.
+/// The packages to install: [`BASE`] and those that `--packages` gave, as [`listed`] reads them; sorted, each once.
+///
+/// Errors: those of [`listed`].
+pub fn normalised(values: &[String]) -> Result<Vec<String>> {
+    let mut all = listed(values)?;
+    all.extend(BASE.iter().map(|p| (*p).to_owned()));
+    Ok(all.into_iter().collect())
+}
+
+/// What values of `--packages` name, each a FILE (it has a `/`) or names with commas between.
 ///
 /// Errors: [`Code::BadValue`] for what is not a package's name, [`Code::MissingFile`] for a file that is not there.
-pub fn normalised(values: &[String]) -> Result<Vec<String>> {
-    let mut all: BTreeSet<String> = BASE.iter().map(|p| (*p).to_owned()).collect();
+pub fn listed(values: &[String]) -> Result<BTreeSet<String>> {
+    let mut all = BTreeSet::new();
     for value in values {
         if value.contains('/') {
             all.extend(from_file(Path::new(value))?);
@@ -39,7 +47,7 @@ pub fn normalised(values: &[String]) -> Result<Vec<String>> {
             all.extend(from_lines(&value.replace(',', "\n"))?);
         }
     }
-    Ok(all.into_iter().collect())
+    Ok(all)
 }
 
 fn from_file(path: &Path) -> Result<Vec<String>> {

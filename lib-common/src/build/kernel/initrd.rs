@@ -156,6 +156,8 @@ mod tests {
             authorized_keys: vec![],
             host_key: String::new(),
             host_key_public: String::new(),
+            second_disk: crate::doc::SecondDisk::Work,
+            proxy_port: None,
         }
     }
 

@@ -91,6 +91,12 @@ pub fn checked(line: &str) -> Result<String> {
     key.to_openssh().map_err(|e| bad().because(&e))
 }
 
+/// A public key as it goes over the wire (RFC 4253, section 6.6).
+pub fn blob(line: &str) -> Result<Vec<u8>> {
+    let key = PublicKey::from_openssh(line).map_err(internal)?;
+    key.to_bytes().map_err(internal)
+}
+
 fn generate(comment: &str) -> Result<PrivateKey> {
     let mut key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519).map_err(internal)?;
     key.set_comment(comment);

@@ -6,10 +6,12 @@
 
 pub mod keys;
 mod relay;
+pub mod session;
 
 pub use relay::{relay, wait_for_sshd};
 
 use crate::doc::{Guest, Name};
+use super::unreachable;
 use crate::error::{Code, Error, Result};
 use crate::store::MachineDir;
 use crate::sys::cmd::{Cmd, quote};

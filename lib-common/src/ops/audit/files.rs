@@ -170,7 +170,7 @@ pub fn temporary(store: &Store, cache: &Path) -> Result<Vec<Found>> {
     let mut places = vec![store.state_dir().to_owned(), store.state_dir().join("ssh")];
     places.extend(children(&store.machines_dir())?);
     places.extend(children(&store.images_dir())?.into_iter().filter(|p| p.is_dir()));
-    places.extend(["kernel", "rootfs", "seed"].map(|d| cache.join(d)));
+    places.extend(["image", "kernel", "rootfs", "seed"].map(|d| cache.join(d)));
     let mut found = vec![];
     for place in places {
         let names = children(&place)?.into_iter();

@@ -92,7 +92,8 @@ fn planned(cx: &Context<'_>, args: &PlanArgs) -> Result<Document> {
     Ok(doc)
 }
 
-fn image_name(store: &Store, config: &Config, asked: Option<&Name>) -> Result<Name> {
+/// The image that was asked for, else the configured one, else the default.
+pub(in crate::ops) fn image_name(store: &Store, config: &Config, asked: Option<&Name>) -> Result<Name> {
     if let Some(name) = asked.or(config.image.as_ref()) {
         return Ok(name.clone());
     }
@@ -123,21 +124,21 @@ fn claim(cx: &mut Context<'_>, doc: &mut Document) -> Result<Claimed> {
     })?;
     let disks: Disks = crate::disk::clone_disks(&image, &spec, machine.path(), &mut cx.stages)?;
     cx.stages.begin("kernel_link");
-    link_kernel(&machine, &image)?;
+    link_kernel(&machine, &image.kernel)?;
     is_as_planned(&store, &image)?;
     doc.set(&disks);
     Ok(Claimed { machine, operation, lock })
 }
 
 /// Links kernel and initrd into the VM's directory, so that replacing or removing the image does not change the VM.
-fn link_kernel(machine: &MachineDir, image: &ImageRef) -> Result<()> {
-    for (from, to) in [(&image.kernel.vmlinux, "vmlinux"), (&image.kernel.initrd, "initrd")] {
+pub(in crate::ops) fn link_kernel(machine: &MachineDir, kernel: &Kernel) -> Result<()> {
+    for (from, to) in [(&kernel.vmlinux, "vmlinux"), (&kernel.initrd, "initrd")] {
         let to = machine.file(to);
         match std::fs::hard_link(from, &to) {
             Ok(()) => {}
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 return Err(Error::new(Code::MissingFile, format!("{from} is not there"))
-                    .hint(format!("build and register the image `{}` again", image.name)));
+                    .hint("build and register the image again"));
             }
             // Another file system, or one without hard links.
             Err(_) => drop(crate::sys::fs::clone_file(from, &to)?),

@@ -3,7 +3,7 @@
 use super::create::own_disks;
 use super::{Target, for_each, is_running, targets};
 use crate::cli::{Answer, Context};
-use crate::doc::{AbsPath, Accel, Document, Guest, Identity, Launch, LaunchDisk, Name, Spec, Undo, Vmm};
+use crate::doc::{AbsPath, Accel, Document, Guest, Identity, Launch, LaunchDisk, Name, SecondDisk, Spec, Undo, Vmm};
 use crate::error::{Code, Error, Result};
 use crate::guest::ssh::keys;
 use crate::store::{MachineDir, Operation, id_of};
@@ -93,7 +93,10 @@ pub(super) fn launch(cx: &mut Context<'_>, mut doc: Document, claimed: Claimed) 
     }
     let programs = vmm::Programs::find(&cx.config)?;
     let shim = programs.shim.clone();
-    let launch = launch_plan(cx, &doc, &machine, (choice, programs))?;
+    let mut launch = launch_plan(cx, &doc, &machine, (choice, programs))?;
+    let disks = own_disks(&doc, &machine)?;
+    let disk = |path| LaunchDisk { path, read_only: false };
+    launch.disks = vec![disk(disks.root.path), disk(disks.work.path)];
     cx.stages.begin("journal");
     operation.intend(Undo::StopVm { runtime_dir: launch.runtime_dir.clone() })?;
     let started = vmm::start(&launch, &identity, &shim, &mut cx.stages)?;
@@ -107,17 +110,16 @@ pub(super) fn launch(cx: &mut Context<'_>, mut doc: Document, claimed: Claimed) 
     Ok(doc)
 }
 
-fn launch_plan(
+/// How the VM of that document is started; its disks are the caller's to add.
+pub(in crate::ops) fn launch_plan(
     cx: &Context<'_>,
     doc: &Document,
     machine: &MachineDir,
     (choice, programs): (vmm::Choice, vmm::Programs),
 ) -> Result<Launch> {
     let spec: Spec = doc.require()?;
-    let disks = own_disks(doc, machine)?;
     let machine_id = id_of(doc)?;
     let own = |name: &str| AbsPath::new(machine.file(name));
-    let disk = |path| LaunchDisk { path, read_only: false };
     Ok(Launch {
         runtime_dir: machine.runtime_dir(&machine_id)?,
         machine_id,
@@ -129,7 +131,7 @@ fn launch_plan(
         memory_mib: spec.memory_mib,
         kernel: own("vmlinux")?,
         initrd: own("initrd")?,
-        disks: vec![disk(disks.root.path), disk(disks.work.path)],
+        disks: vec![],
         cid: vmm::CID,
         console: AbsPath::new(machine.console())?,
         console_bytes: cx.config.console_bytes,
@@ -153,7 +155,8 @@ pub(super) fn prepare_guest(doc: &mut Document, machine: &MachineDir) -> Result<
     Ok((key.private_pem().to_owned(), guest))
 }
 
-fn identity(cx: &Context<'_>, doc: &mut Document, machine: &MachineDir) -> Result<Identity> {
+/// Who the guest is, with a work disk; its host key is made with the VM, and goes into the document.
+pub(in crate::ops) fn identity(cx: &Context<'_>, doc: &mut Document, machine: &MachineDir) -> Result<Identity> {
     let (host_key, guest) = prepare_guest(doc, machine)?;
     Ok(Identity {
         machine_id: id_of(doc)?,
@@ -161,5 +164,7 @@ fn identity(cx: &Context<'_>, doc: &mut Document, machine: &MachineDir) -> Resul
         authorized_keys: vec![keys::ensure_user_key(&cx.store())?],
         host_key,
         host_key_public: guest.host_key,
+        second_disk: SecondDisk::Work,
+        proxy_port: None,
     })
 }

@@ -33,6 +33,8 @@ pub(super) enum Event {
     Stop,
     /// The starter wants the VM to live on.
     Keep,
+    /// The starter wants the VM to end with itself.
+    Hold,
     /// The starter went without a word.
     Abandoned,
     /// The VMM's monitor.
@@ -245,6 +247,7 @@ impl Shim {
         match self.link.as_mut()?.read() {
             Said::Nothing => None,
             Said::Keep => Some(Event::Keep),
+            Said::Hold => Some(Event::Hold),
             Said::Gone => Some(Event::Abandoned),
         }
     }

@@ -1,4 +1,4 @@
-//! The shim's end of its talk with the starter: one line there, `keep` back, or the end of the stream.
+//! The shim's end of its talk with the starter: one line there, `keep` or `hold` back, or the end of the stream.
 
 use crate::doc::{ShimReply, to_json};
 use crate::error::Result;
@@ -21,6 +21,8 @@ pub(super) enum Said {
     Nothing,
     /// The VM is to live on.
     Keep,
+    /// The VM is to live for as long as the starter does.
+    Hold,
     /// The starter has gone, or is not one.
     Gone,
 }
@@ -46,6 +48,7 @@ impl Link {
         let read: Result<bool> = self.lines.read(&mut self.socket);
         match (self.lines.next().as_deref(), read) {
             (Some(b"keep"), _) => Said::Keep,
+            (Some(b"hold"), _) => Said::Hold,
             (None, Ok(true)) => Said::Nothing,
             _ => Said::Gone,
         }
@@ -57,9 +60,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_whole_word_keeps_a_vm() {
+    fn only_a_whole_word_keeps_or_holds_a_vm() {
         for (sent, said) in [
             (&b"keep\n"[..], Said::Keep),
+            (b"hold\n", Said::Hold),
             (b"keep", Said::Gone),
             (b"kee\n", Said::Gone),
             (b"", Said::Gone),

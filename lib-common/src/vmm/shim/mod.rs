@@ -147,20 +147,28 @@ impl Shim {
         if let Some(link) = &mut self.link {
             link.send(&ready);
         }
-        match self.next(Instant::now() + KEEP_WITHIN)? {
-            Event::Keep => {}
+        let held = match self.next(Instant::now() + KEEP_WITHIN)? {
+            Event::Keep => false,
+            Event::Hold => true,
             Event::Deadline => return Err(Error::new(Code::TimedOut, "the starter did not say `keep` in time")),
             other => return Err(self.not_expected(other)),
-        }
+        };
         // How the run before this one ended is no longer how the last one did.
         if let Err(e) = remove_file(&self.launch.exit_file) {
             self.say(&with_causes(&e));
         }
-        // Answered, so that `keep` is not lost in the moment in which the VM ends by itself.
-        if let Some(mut link) = self.link.take() {
-            link.send(&ShimReply::Kept);
-        }
+        self.answer_kept(held);
         Ok(())
+    }
+
+    /// Answered, so that `keep` is not lost in the moment in which the VM ends by itself. The link to a starter that
+    /// holds the VM stays: its end is the VM's.
+    fn answer_kept(&mut self, held: bool) {
+        let Some(mut link) = self.link.take() else { return };
+        link.send(&ShimReply::Kept);
+        if held {
+            self.link = Some(link);
+        }
     }
 
     /// Until the VM ends for good; with its last status in words.
@@ -196,6 +204,13 @@ impl Shim {
                     let status = self.end_vmm();
                     return (End::Killed, status);
                 }
+                Ok(Event::Abandoned) => {
+                    self.link = None;
+                    self.stopping = true;
+                    let status = self.end_vmm();
+                    return (End::Killed, status);
+                }
+                Ok(Event::Keep) => self.answer_kept(false),
                 Ok(Event::DeviceEnded(status)) => {
                     // The guest would live on without a way to reach it.
                     self.end_vmm();
@@ -203,7 +218,7 @@ impl Shim {
                 }
                 // It runs on; how it ends will be seen all the same.
                 Ok(Event::Confused(e)) => self.say(&with_causes(&e)),
-                Ok(Event::Deadline | Event::Keep | Event::Abandoned | Event::Qmp(_)) => {}
+                Ok(Event::Deadline | Event::Hold | Event::Qmp(_)) => {}
                 Err(e) => {
                     self.end_vmm();
                     return (End::Crashed, format!("bg-shim cannot go on: {}", with_causes(&e)));
@@ -274,7 +289,7 @@ impl Shim {
             Event::Confused(e) => e.within("the VMM is not what it should be").with_code(Code::VmmFailed),
             Event::Deadline => Error::new(Code::TimedOut, "the VMM did not answer in time")
                 .hint(format!("what it said is in {}", self.launch.log)),
-            Event::Keep | Event::Qmp(_) => Error::new(Code::VmmFailed, "an answer came that nobody asked for"),
+            Event::Keep | Event::Hold | Event::Qmp(_) => Error::new(Code::VmmFailed, "an answer came that nobody asked for"),
         }
     }
 }

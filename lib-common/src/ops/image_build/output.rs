@@ -1,0 +1,112 @@
+//! What a build's guest prints: shown line by line on stderr, kept in a log, and its end for the error.
+
+use crate::cli::Context;
+use crate::error::{Code, Error, Result};
+use crate::guest::ssh::session::{Outcome, Stream};
+use crate::sys::cmd::quote;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+/// So many of a step's last lines are in its error.
+const LAST_LINES: usize = 20;
+
+/// The longest line that is shown as one, in bytes.
+const MAX_LINE: usize = 4 << 10;
+
+/// At most so much of a build's output is kept, in bytes: a guest may print without end.
+const MAX_LOG: u64 = 16 << 20;
+
+/// The log of a build.
+pub(super) struct Log {
+    file: File,
+    left: u64,
+    last: VecDeque<String>,
+    line: Vec<u8>,
+}
+
+impl Log {
+    /// In the new file `path`.
+    pub(super) fn create(path: &Path) -> Result<Self> {
+        let file = File::create_new(path).map_err(|e| Error::io("make", path, &e))?;
+        Ok(Log { file, left: MAX_LOG, last: VecDeque::new(), line: vec![] })
+    }
+
+    /// A step begins.
+    pub(super) fn begin(&mut self, title: &str) {
+        self.last.clear();
+        self.write(format!("--- {}\n", quote(title)).as_bytes());
+    }
+
+    /// A step has ended: what it printed last may lack its line feed.
+    pub(super) fn end(&mut self, cx: &mut Context<'_>) {
+        if !self.line.is_empty() {
+            self.take(cx, b"\n");
+        }
+    }
+
+    /// A line of our own, in the log alone.
+    pub(super) fn note(&mut self, text: &str) {
+        self.write(format!("--- {text}\n").as_bytes());
+    }
+
+    /// Takes what the guest printed.
+    pub(super) fn take(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
+        self.write(bytes);
+        for byte in bytes {
+            match byte {
+                b'\n' => self.show(cx),
+                _ => self.line.push(*byte),
+            }
+            if self.line.len() >= MAX_LINE {
+                self.show(cx);
+            }
+        }
+    }
+
+    /// The last lines, oldest first.
+    pub(super) fn last_lines(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.last.iter().map(String::as_str)
+    }
+
+    fn show(&mut self, cx: &mut Context<'_>) {
+        let text = String::from_utf8_lossy(&self.line);
+        let text = text.trim_end_matches('\r').to_owned();
+        self.line.clear();
+        cx.guest_line(&text);
+        if self.last.len() == LAST_LINES {
+            self.last.pop_front();
+        }
+        self.last.push_back(text);
+    }
+
+    /// A log that cannot be written, on a full disk, does not end a build that still can go on.
+    fn write(&mut self, bytes: &[u8]) {
+        let fits = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
+        let _ = self.file.write_all(&bytes[..fits]);
+        self.left -= fits as u64;
+    }
+}
+
+/// The error of a step that did not end well.
+pub(super) fn step_failed(step: &str, outcome: &Outcome, log: &Log) -> Error {
+    let how = outcome.in_words();
+    let mut error = Error::new(Code::CommandFailed, format!("the step `{step}` failed ({how})"));
+    if let Some(line) = log.last_lines().rev().find(|l| !l.trim().is_empty()) {
+        error = error.also(line.trim().to_owned());
+    }
+    let output: Vec<&str> = log.last_lines().collect();
+    if output.iter().any(|line| line.contains("No space left on device")) {
+        error = error.hint("--size makes the image larger");
+    }
+    error.detail("step", step).detail("status", how).detail("output", output.join("\n"))
+}
+
+/// Standard output as text, for what is read and not shown; at most `limit` bytes.
+pub(super) fn collect(stream: Stream, bytes: &[u8], into: &mut Vec<u8>, limit: usize) {
+    if stream == Stream::Stdout {
+        let fits = limit.saturating_sub(into.len()).min(bytes.len());
+        into.extend_from_slice(&bytes[..fits]);
+    }
+}
