@@ -6,7 +6,6 @@ use crate::doc::{Document, Name, Vmm};
 use crate::error::Result;
 use crate::guest::http;
 use crate::store::{MachineDir, id_of};
-use crate::sys::process::ProcessId;
 use crate::vmm;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -59,16 +58,15 @@ pub(super) fn stop_one(cx: &mut Context<'_>, target: &Target, args: &StopArgs) -
 
 /// Asks the agent and waits until the VM has ended. The inner error says why it did not.
 fn shut_down(cx: &mut Context<'_>, machine: &MachineDir, doc: &Document, wait: Duration) -> Result<Result<(), String>> {
-    let (id, vmm): (String, Vmm) = (id_of(doc)?, doc.require()?);
+    let (id, section): (String, Vmm) = (id_of(doc)?, doc.require()?);
     let Some(state) = machine.running(&id)? else { return Ok(Ok(())) };
-    let Some(shim) = ProcessId::from(state.shim).open()? else { return Ok(Ok(())) };
     cx.stages.begin("ask_agent");
-    if let Err(e) = http::post_shutdown(&vmm.vsock, AGENT_WAIT) {
+    if let Err(e) = http::post_shutdown(&section.vsock, AGENT_WAIT) {
         crate::sys::signal::check()?;
         return Ok(Err(e.to_string()));
     }
     cx.stages.begin("shutdown");
-    let ended = shim.wait(wait)?;
+    let ended = vmm::wait_end(&state, wait)?;
     Ok(if ended { Ok(()) } else { Err(format!("it had {} s", wait.as_secs_f64())) })
 }
 
