@@ -78,7 +78,8 @@ fn package(dir: &Path) -> Vec<u8> {
     let program = tree.join("usr/bin").join(PACKAGE);
     std::fs::write(&program, "#!/bin/sh\necho bgtest works\n").unwrap();
     std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let status = Command::new("dpkg-deb").args(["--root-owner-group", "--build"]).arg(&tree).arg(&deb).output().unwrap();
+    let status =
+        Command::new("dpkg-deb").args(["--root-owner-group", "--build"]).arg(&tree).arg(&deb).output().unwrap();
     assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
     std::fs::read(deb).unwrap()
 }
