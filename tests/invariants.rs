@@ -58,7 +58,9 @@ fn programs_are_started_in_one_place() {
 #[test]
 fn unsafe_code_is_in_one_place() {
     // An option of dpkg has the word in it.
-    let unsafe_word = |line: &str| line.replace("--force-unsafe-io", "").split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == "unsafe");
+    let unsafe_word = |line: &str| {
+        line.replace("--force-unsafe-io", "").split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == "unsafe")
+    };
     assert_eq!(offenders(SYS, unsafe_word), NONE);
     assert_eq!(offenders(SYS, |line| line.contains("allow(unsafe_code")), NONE);
     for (path, text) in sources() {
@@ -153,8 +155,9 @@ fn nothing_is_left_for_later() {
 fn the_tests_know_every_tool() {
     let tested: Vec<String> = TOOLS.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(tested, bins());
-    let on_disk: Vec<String> =
+    let mut on_disk: Vec<String> =
         files("bins", ".rs").into_iter().map(|(p, _)| p["bins/".len()..].trim_end_matches(".rs").to_owned()).collect();
+    on_disk.sort();
     assert_eq!(tested, on_disk, "bins/ has nothing that Cargo.toml does not install");
 }
 

@@ -3,8 +3,10 @@
 
 mod crash;
 mod guest;
+mod image_build;
 mod interrupted;
 mod life;
+mod repository;
 mod ssh;
 mod user;
 mod world;

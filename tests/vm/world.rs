@@ -290,7 +290,8 @@ pub fn show(output: &Output) -> String {
     format!("{}\nstdout: {}\nstderr: {}", output.status, text(&output.stdout), text(&output.stderr))
 }
 
-fn vsock_device() -> PathBuf {
+/// Where `make setup` has put it.
+pub fn vsock_device() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"))).unwrap();
     let cached = cache.join("banger/vhost-device-vsock/bin/vhost-device-vsock");

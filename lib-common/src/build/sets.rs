@@ -22,10 +22,8 @@ pub struct Link {
 }
 
 /// The sets' names and what they are for.
-pub const SETS: &[(&str, &str)] = &[
-    ("dev", "a development machine whatever the language"),
-    ("extra", "what many add to it"),
-];
+pub const SETS: &[(&str, &str)] =
+    &[("dev", "a development machine whatever the language"), ("extra", "what many add to it")];
 
 const fn dev(debian: &'static str) -> Row {
     Row { set: "dev", debian }

@@ -20,7 +20,9 @@ pub use health::{Health, HealthStatus};
 pub use identity::{
     HEALTH_PORT, IDENTITY_PATH, Identity, MODULES_AT, MODULES_DIR, MODULES_LIST, PROXY_PORT, SSH_PORT, SecondDisk,
 };
-pub use image::{Build, BuildStep, BuildStepKind, Image, Kernel, ManifestEntry, Registered, Rootfs, Seed, SeedSize, Timing};
+pub use image::{
+    Build, BuildStep, BuildStepKind, Image, Kernel, ManifestEntry, Registered, Rootfs, Seed, SeedSize, Timing,
+};
 pub use journal::{JournalLine, ProcessDoc, ShimState, Undo};
 pub use machine::{
     Accel, CloneMethod, Disk, Disks, ExitInfo, Guest, ImageRef, Machine, Spec, State, Stats, Status, Vmm, VmmChoice,

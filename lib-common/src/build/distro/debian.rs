@@ -157,12 +157,8 @@ mod tests {
             list: deb-src https://b.example/debian sid main\n\
             \nTypes: deb\nURIs: http://deb.debian.org/debian\n  http://c.example/\nSuites: bookworm\n\n\
             Types: deb\nEnabled: no\nURIs: http://off.example/\n\n";
-        let expected = [
-            "http://127.0.0.1:8000/",
-            "http://c.example/",
-            "http://deb.debian.org/debian",
-            "https://b.example/debian",
-        ];
+        let expected =
+            ["http://127.0.0.1:8000/", "http://c.example/", "http://deb.debian.org/debian", "https://b.example/debian"];
         assert_eq!(sources(printed), expected);
     }
 

@@ -101,7 +101,9 @@ impl Distro {
 pub fn install_modules() -> String {
     let from = crate::doc::MODULES_AT;
     // `/lib` may be a link, and is followed: the target is the directory that modprobe looks in.
-    format!("#!/bin/sh\nset -eu\nmkdir -p /lib/modules\ncp -R --preserve=mode,timestamps {from}/lib/modules/. /lib/modules/\n")
+    format!(
+        "#!/bin/sh\nset -eu\nmkdir -p /lib/modules\ncp -R --preserve=mode,timestamps {from}/lib/modules/. /lib/modules/\n"
+    )
 }
 
 /// What is the same everywhere. What is not there is no error. The agent lays host name, hosts, machine-id, host key and
@@ -138,7 +140,8 @@ mod tests {
         assert!(script.starts_with("#!/bin/sh\nset -u\nkey='ssh-ed25519 AAAA it'\\''s me'\n"), "{script}");
         assert!(!script.contains("set -e"), "a part that is missing must not keep the rest from being cleaned");
         assert!(script.trim_end().ends_with("sync"), "the last thing is that all of it is on the disk");
-        for trace in ["ssh_host_", "machine-id", "random-seed", "apt/lists", "/var/log", ".bash_history", "authorized_keys"]
+        for trace in
+            ["ssh_host_", "machine-id", "random-seed", "apt/lists", "/var/log", ".bash_history", "authorized_keys"]
         {
             assert!(script.contains(trace), "{trace}");
         }

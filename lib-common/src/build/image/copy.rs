@@ -78,7 +78,8 @@ impl Copy {
     /// `output` as [`Code::Io`].
     pub fn write_to(&self, output: &mut dyn Write) -> Result<Digest> {
         let mut writer = Writer { tar: Builder::new(output), said: Hashing::new(io::sink()) };
-        for parent in self.to.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).collect::<Vec<_>>().iter().rev() {
+        for parent in self.to.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).collect::<Vec<_>>().iter().rev()
+        {
             writer.parent(parent)?;
         }
         for entry in walkdir::WalkDir::new(&self.from).follow_root_links(false).sort_by_file_name() {

@@ -159,8 +159,10 @@ fn script(path: &Path) -> Result<Vec<u8>> {
     match bytes.len() as u64 {
         0 => Err(Error::new(Code::BadValue, format!("the script {} is empty", path.display()))),
         1..=MAX_SCRIPT => Ok(bytes),
-        _ => Err(Error::new(Code::BadValue, format!("the script {} is larger than {MAX_SCRIPT} bytes", path.display()))
-            .hint("copy what is large with --copy")),
+        _ => {
+            Err(Error::new(Code::BadValue, format!("the script {} is larger than {MAX_SCRIPT} bytes", path.display()))
+                .hint("copy what is large with --copy"))
+        }
     }
 }
 

@@ -106,8 +106,10 @@ fn what_cannot_be_done_is_known_before_anything_is_begun() {
     assert_eq!(plan(&Recipe { size: Some(1 << 30), ..Recipe::default() }).unwrap_err().code(), Code::BadValue);
 }
 
-/// Path, kind, mode, link target and content of each entry.
-fn entries(value: &OsString) -> Vec<(Vec<u8>, char, u32, String, Vec<u8>)> {
+/// Path, kind, mode, link target and content of an entry.
+type Entry = (Vec<u8>, char, u32, String, Vec<u8>);
+
+fn entries(value: &OsString) -> Vec<Entry> {
     let mut bytes = vec![];
     Copy::parse(value).unwrap().write_to(&mut bytes).unwrap();
     let mut archive = tar::Archive::new(&bytes[..]);

@@ -10,8 +10,8 @@ pub mod session;
 
 pub use relay::{relay, wait_for_sshd};
 
-use crate::doc::{Guest, Name};
 use super::unreachable;
+use crate::doc::{Guest, Name};
 use crate::error::{Code, Error, Result};
 use crate::store::MachineDir;
 use crate::sys::cmd::{Cmd, quote};

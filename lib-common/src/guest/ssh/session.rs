@@ -106,7 +106,10 @@ impl Session {
         let expected = super::keys::blob(expected)?;
         match self.ssh.host_key() {
             Some((key, _)) if key == expected => Ok(()),
-            _ => Err(Error::new(Code::GuestUnreachable, "the guest's sshd has another host key than the guest was given")),
+            _ => Err(Error::new(
+                Code::GuestUnreachable,
+                "the guest's sshd has another host key than the guest was given",
+            )),
         }
     }
 

@@ -117,7 +117,9 @@ fn kept(cx: &mut Context<'_>, vm: BuildVm, base: &Base, error: Error) -> Error {
     let name = vm.name().clone();
     match vm.keep(cx, base) {
         Ok(()) => {
-            cx.remark(&format!("the VM `{name}` was left: `bg-ssh {name}` enters it, `bg-vm rm --force {name}` removes it"));
+            cx.remark(&format!(
+                "the VM `{name}` was left: `bg-ssh {name}` enters it, `bg-vm rm --force {name}` removes it"
+            ));
             error.hint(format!("bg-ssh {name}; bg-vm rm --force {name}")).detail("vm", name.as_str())
         }
         Err(e) => error.also(format!("the VM could not be left: {e}")),

@@ -113,12 +113,7 @@ fn one_step(cx: &mut Context<'_>, vm: &BuildVm, (job, step): (Job<'_>, &Planned)
 }
 
 /// Installs packages. The sources are read each time: an earlier step may have added one.
-fn install(
-    cx: &mut Context<'_>,
-    vm: &BuildVm,
-    (job, packages): (Job<'_>, &Packages),
-    log: &mut Log,
-) -> Result<Ended> {
+fn install(cx: &mut Context<'_>, vm: &BuildVm, (job, packages): (Job<'_>, &Packages), log: &mut Log) -> Result<Ended> {
     let distro = job.plan.distro;
     let mut admitted = job.admitted.clone();
     for source in distro.sources(&printed(vm, "package sources", distro.print_sources())?) {
@@ -131,8 +126,10 @@ fn install(
         "fetched {} files ({} bytes), {} from the cache ({} bytes)",
         stats.fetched, stats.fetched_bytes, stats.from_cache, stats.from_cache_bytes
     ));
-    let mut because: Vec<String> =
-        refused.iter().map(|host| format!("the guest was refused the host {host}, which is none of its sources")).collect();
+    let mut because: Vec<String> = refused
+        .iter()
+        .map(|host| format!("the guest was refused the host {host}, which is none of its sources"))
+        .collect();
     if outcome.is_success() {
         because.iter().for_each(|line| cx.remark(line));
     }

@@ -7,14 +7,14 @@ use crate::build::image::{Plan, modules};
 use crate::cli::Context;
 use crate::disk::{ext4, seed::Home};
 use crate::doc::{
-    AbsPath, Accel, CloneMethod, Disk, Disks, Document, Guest, Identity, ImageRef, Kind, LaunchDisk, Name, SecondDisk, Spec,
-    Undo, Vmm, VmmKind,
+    AbsPath, Accel, CloneMethod, Disk, Disks, Document, Guest, Identity, ImageRef, Kind, LaunchDisk, Name, SecondDisk,
+    Spec, Undo, Vmm, VmmKind,
 };
 use crate::error::{Code, Context as _, Error, Result};
+use crate::guest::http;
 use crate::guest::live::Live;
 use crate::guest::ssh::session::{Login, Session};
 use crate::guest::ssh::{keys, wait_for_sshd};
-use crate::guest::http;
 use crate::ops::machine::{identity, launch_plan, link_kernel};
 use crate::store::{MachineDir, Operation, id_of, random_id};
 use crate::sys::fs::{Copied, clone_file};

@@ -9,10 +9,10 @@ mod stats;
 mod stop;
 
 pub use create::{CreateArgs, PlanArgs, clone, create, plan};
+pub(in crate::ops) use create::{image_name, link_kernel};
 pub use list::{ListArgs, ls, show};
 pub use logs::{LogsArgs, logs};
 pub use remove::{RemoveArgs, rm};
-pub(in crate::ops) use create::{image_name, link_kernel};
 pub(in crate::ops) use start::{identity, launch_plan};
 pub use start::{restart, start};
 pub use stats::stats;

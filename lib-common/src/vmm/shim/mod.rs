@@ -289,7 +289,9 @@ impl Shim {
             Event::Confused(e) => e.within("the VMM is not what it should be").with_code(Code::VmmFailed),
             Event::Deadline => Error::new(Code::TimedOut, "the VMM did not answer in time")
                 .hint(format!("what it said is in {}", self.launch.log)),
-            Event::Keep | Event::Hold | Event::Qmp(_) => Error::new(Code::VmmFailed, "an answer came that nobody asked for"),
+            Event::Keep | Event::Hold | Event::Qmp(_) => {
+                Error::new(Code::VmmFailed, "an answer came that nobody asked for")
+            }
         }
     }
 }
