@@ -1,5 +1,5 @@
 //! Tests with real VMs: a real kernel and a real Debian under QEMU. Each has a state directory of its own and ends with an
-//! audit that finds nothing. At most two run at a time, because each keeps a processor busy.
+//! audit that finds nothing. One runs at a time, because each keeps the processors busy.
 
 mod crash;
 mod guest;

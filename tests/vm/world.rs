@@ -60,10 +60,10 @@ fn feed(command: &mut Command, stdin: &[u8]) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// Two at a time.
+/// One at a time: an emulated guest and its devices keep two processors busy, and deadlines are wall time.
 struct Turn;
 
-static TURNS: (Mutex<usize>, Condvar) = (Mutex::new(2), Condvar::new());
+static TURNS: (Mutex<usize>, Condvar) = (Mutex::new(1), Condvar::new());
 
 impl Turn {
     fn wait() -> Self {
@@ -229,12 +229,15 @@ impl World {
         String::from_utf8(output.stdout).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect()
     }
 
-    /// `bg-verify --now | bg-gc --now`, after which nothing may be found.
+    /// `bg-verify --now | bg-gc --now`, after which nothing may be found. A tool that was killed between fork and exec
+    /// leaves its locks to its child for a moment, and what is locked is not abandoned yet: so until it is clean.
     pub fn collect(&self) {
-        let found = self.run("bg-verify", &["--now"]);
-        let output = self.pipe("bg-gc", &["--now"], &found.stdout);
-        assert!(output.status.success(), "{}", show(&output));
-        assert_eq!(self.findings(), Vec::<Value>::new());
+        self.until("a clean audit", || {
+            let found = self.run("bg-verify", &["--now"]);
+            let output = self.pipe("bg-gc", &["--now"], &found.stdout);
+            assert!(output.status.success(), "{}", show(&output));
+            self.findings().is_empty()
+        });
     }
 
     /// Processes whose arguments name this banger's directory.
