@@ -10,6 +10,7 @@ mod pipelines;
 mod reflink;
 mod register;
 mod schemas;
+mod sets;
 mod shim;
 mod size;
 mod support;
