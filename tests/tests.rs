@@ -9,6 +9,7 @@ mod manual;
 mod pipelines;
 mod reflink;
 mod register;
+mod running;
 mod schemas;
 mod sets;
 mod shim;

@@ -16,7 +16,7 @@ mod journal;
 mod machine;
 mod staging;
 
-pub use journal::{Journal, Operation, end_shim};
+pub use journal::{Journal, OpenOperation, Operation, end_shim};
 pub use machine::{MachineDir, id_of};
 pub use staging::{Staging, remove_by_rename};
 

@@ -158,6 +158,11 @@ pub fn end(runtime_dir: &Path) -> Result<()> {
     remove_dir(runtime_dir)
 }
 
+/// Whether a VM lives in `runtime_dir`.
+pub fn lives(runtime_dir: &Path) -> Result<bool> {
+    Ok(read_state(runtime_dir)?.is_some_and(|state| ProcessId::from(state.shim).is_alive()))
+}
+
 /// Waits, at most `timeout`, until a VM has ended by itself and its shim with it; says whether it has. For a guest that
 /// was asked to shut down.
 pub fn wait_end(state: &ShimState, timeout: Duration) -> Result<bool> {
@@ -191,12 +196,11 @@ impl Shim {
     fn start(launch: &Launch, identity: &Identity, program: &Path) -> Result<Self> {
         signal::check()?;
         let dir = &launch.runtime_dir;
-        if let Some(state) = read_state(dir)?
-            && ProcessId::from(state.shim.clone()).is_alive()
-        {
-            return Err(Error::new(Code::InUse, "it runs already").detail("pid", state.shim.pid.to_string()));
+        if lives(dir)? {
+            return Err(Error::new(Code::InUse, "it runs already"));
         }
-        // What a killed shim left: its sockets, and secrets of an earlier run.
+        // What a killed shim left: processes that are just dying, its sockets, and secrets of an earlier run.
+        end_shim(dir)?;
         remove_dir(dir)?;
         let run_dir = RunDir { path: Some(dir.clone()) };
         private_dir(dir)?;
