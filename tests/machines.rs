@@ -303,3 +303,45 @@ fn a_lock_that_is_held_is_75_and_names_its_holder() {
     drop(lock);
     sandbox.run("bg-vm", &["rm", "dev"], "").ok();
 }
+
+#[test]
+fn what_is_under_way_is_not_found_and_not_removed() {
+    let sandbox = store();
+    fixture::create(&sandbox, "dev");
+    let journal = sandbox.state("machines/dev/journal");
+    let done = read_to_string(&journal).unwrap();
+    // As if `bg-vm start` was at work, which then ends.
+    write(&journal, done.replace("{\"record\":\"done\"}\n", "")).unwrap();
+    let held = |path: PathBuf| lib_common::sys::lock::Lock::take(&path, std::time::Duration::ZERO).unwrap();
+    let found = sandbox.findings(&["--now"]);
+    assert_eq!((found.len(), &found[0]["is_leak"]), (1, &true.into()), "{found:?}");
+    let lock = held(sandbox.state("machines/dev/lock"));
+    assert_eq!(sandbox.findings(&["--now"]), NONE);
+    assert_eq!(sandbox.run("bg-gc", &["--now"], found[0].to_string()).ok(), "");
+    write(&journal, done).unwrap();
+    drop(lock);
+    // A staging directory is there a moment before its lock.
+    let staged = sandbox.state("staging/0123");
+    std::fs::create_dir(&staged).unwrap();
+    let made = std::time::Instant::now();
+    assert_eq!(sandbox.findings(&["--now"])[0]["kind"], "staging");
+    assert!(made.elapsed().as_millis() >= 900, "somebody may have been about to lock it");
+    let lock = held(staged.join("lock"));
+    assert_eq!(sandbox.findings(&["--now"]), NONE);
+    drop(lock);
+    sandbox.collect();
+    assert_eq!((sandbox.staged(), sandbox.run("bg-vm", &["show", "dev"], "").exit), (NO_FILES, 0));
+}
+
+#[test]
+fn a_damaged_journal_is_told_and_keeps_nobody_from_removing_the_vm() {
+    let sandbox = store();
+    fixture::create(&sandbox, "dev");
+    write(sandbox.state("machines/dev/journal"), "junk\n").unwrap();
+    let found = sandbox.findings(&["--now"]);
+    assert_eq!((found.len(), &found[0]["is_leak"]), (1, &false.into()), "{found:?}");
+    assert!(found[0]["fix"].as_str().unwrap().contains("bg-vm rm dev"), "{found:?}");
+    sandbox.run("bg-vm", &["start", "dev"], "").failed_with(Code::BadDocument);
+    sandbox.run("bg-vm", &["rm", "dev"], "").ok();
+    assert_eq!((children(&sandbox.state("machines")), sandbox.findings(&["--now"])), (NO_FILES, NONE));
+}

@@ -241,6 +241,26 @@ impl From<nix::errno::Errno> for Error {
     }
 }
 
+/// What went wrong with several things, done one after the other past every error: the first error, with the others as
+/// its causes.
+#[derive(Debug, Default)]
+pub struct Failures(Option<Error>);
+
+impl Failures {
+    /// One more.
+    pub fn add(&mut self, e: Error) {
+        self.0 = Some(match self.0.take() {
+            Some(first) => first.also(e.to_string()),
+            None => e,
+        });
+    }
+
+    /// All of them as one error.
+    pub fn result(self) -> Result<()> {
+        self.0.map_or(Ok(()), Err)
+    }
+}
+
 /// Adds what was being done to an error of any kind.
 pub trait Context<T> {
     /// `what` becomes the sentence, the error its cause: `.context("cannot read the package index")`.

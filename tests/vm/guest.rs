@@ -47,6 +47,8 @@ fn the_guest_is_an_ordinary_debian_with_its_own_identity() {
         ("findmnt -no SOURCE,FSTYPE /", "/dev/vda ext4"),
         ("find /banger /newroot 2>/dev/null | wc -l", "0"),
         ("ls /sys/class/net", "lo"),
+        // Kept by anything else, the guest's clock falls behind on a busy host.
+        ("cat /sys/devices/system/clocksource/clocksource0/current_clocksource", "tsc"),
     ] {
         let said = world.guest("dev", line);
         assert_eq!(said, expected, "{line}");

@@ -3,16 +3,15 @@
 
 use crate::doc::Digest;
 use crate::error::{Code, Error, Result};
-use crate::sys::fs::{rename_new, sync_dir};
+use crate::sys::fs::{remove_dir, remove_file, rename_exchange, rename_new, sync_dir};
 use crate::sys::lock::{Lock, is_held};
 use fs_err as fs;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// What directories in the making begin with.
-const TEMP_PREFIX: &str = ".tmp-";
+/// What directories in the making begin with, and the locks beside them.
+pub const TEMP_PREFIX: &str = ".tmp-";
 /// Held while one is made beside the others, and while dead ones are removed: milliseconds.
 const SWEEP_WAIT: Duration = Duration::from_secs(10);
 
@@ -40,15 +39,6 @@ impl Drop for LockFile {
     }
 }
 
-/// Whose result is in the place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Published {
-    /// What was just made.
-    Ours,
-    /// Somebody else was faster; what was just made is gone.
-    Theirs,
-}
-
 impl Slot {
     /// The place for `key` among those of a kind, such as `rootfs`.
     pub fn new(cache_dir: &Path, kind: &str, key: &Digest) -> Self {
@@ -72,24 +62,26 @@ impl Slot {
         Ok(Building { temp, _lock: lock })
     }
 
-    /// Gives what was made its name, at once; its files are the caller's to sync before. `replace`: whether it takes the
-    /// place of what is there.
-    pub fn publish(&self, building: Building, replace: bool) -> Result<Published> {
-        let made = building.path();
-        sync_dir(made)?;
-        match rename_new(made, &self.dir) {
+    /// Gives the directory its name, at once and durably, for a cache hit believes what it finds. Gives `made`, which is
+    /// in it; or, where somebody else was faster and `there` says that theirs may stay, theirs.
+    pub fn publish<T>(&self, building: Building, made: T, there: impl FnOnce(&Path) -> Option<T>) -> Result<T> {
+        let temp = building.path();
+        // One call, for there may be a thousand modules.
+        nix::unistd::syncfs(fs::File::open(temp)?)?;
+        match rename_new(temp, &self.dir) {
             Ok(()) => {
                 // The name is gone, and with it what dropping the guard would remove.
                 let _ = building.temp.keep();
             }
             Err(e) if e.code() != Code::Exists => return Err(e),
-            Err(_) if !replace => return Ok(Published::Theirs),
-            // Exchanged, so that there is one at any time; the guard now removes the old one.
-            Err(_) => renameat2(AT_FDCWD, made, AT_FDCWD, &self.dir, RenameFlags::RENAME_EXCHANGE)
-                .map_err(|e| Error::io("replace", &self.dir, &e.into()))?,
+            Err(_) => match there(&self.dir) {
+                Some(theirs) => return Ok(theirs),
+                // Exchanged, so that there is one at any time; the guard now removes the old one.
+                None => rename_exchange(temp, &self.dir)?,
+            },
         }
         sync_dir(self.parent())?;
-        Ok(Published::Ours)
+        Ok(made)
     }
 
     fn parent(&self) -> &Path {
@@ -105,7 +97,7 @@ impl Building {
 }
 
 /// The lock beside a directory in the making: in it, it would become part of the result.
-fn lock_of(temp: &Path) -> PathBuf {
+pub fn lock_of(temp: &Path) -> PathBuf {
     temp.with_extension("lock")
 }
 
@@ -117,11 +109,7 @@ fn sweep(parent: &Path) -> Result<()> {
         if !temporary || is_held(&lock_of(&path)) {
             continue;
         }
-        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        match removed {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
-            _ => {}
-        }
+        if path.is_dir() { remove_dir(&path)? } else { remove_file(&path)? }
     }
     Ok(())
 }
@@ -149,10 +137,10 @@ mod tests {
             building
         };
         let (one, two, three) = (make("one"), make("two"), make("three"));
-        assert_eq!(slot.publish(one, false).unwrap(), Published::Ours);
-        assert_eq!(slot.publish(two, false).unwrap(), Published::Theirs);
+        assert_eq!(slot.publish(one, "one", |_| Some("theirs")).unwrap(), "one");
+        assert_eq!(slot.publish(two, "two", |_| Some("theirs")).unwrap(), "theirs");
         assert_eq!(fs::read_to_string(slot.dir().join("f")).unwrap(), "one");
-        assert_eq!(slot.publish(three, true).unwrap(), Published::Ours);
+        assert_eq!(slot.publish(three, "three", |_| None).unwrap(), "three");
         assert_eq!(fs::read_to_string(slot.dir().join("f")).unwrap(), "three");
         drop(slot.begin().unwrap());
         assert_eq!(names(slot.parent()).len(), 1, "{:?}", names(slot.parent()));

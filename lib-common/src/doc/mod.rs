@@ -168,17 +168,38 @@ impl Document {
         self.entries.retain(|(k, _)| k != section);
     }
 
+    /// Takes over these sections as `other` has them, byte for byte; those that it does not have are taken out.
+    pub fn adopt(&mut self, other: &Document, sections: &[&str]) {
+        for section in sections {
+            match other.entries.iter().find(|(k, _)| k == section) {
+                Some((_, raw)) => self.put(section, raw),
+                None => self.remove(section),
+            }
+        }
+    }
+
     /// Appends to `timings`, keeping what is there byte for byte.
     pub fn append_timings(&mut self, new: &[Timing]) -> Result<()> {
-        let mut all: Vec<Box<RawValue>> = match self.entries.iter().find(|(k, _)| k == "timings") {
-            Some((_, raw)) => {
-                serde_json::from_str(raw.get()).map_err(|e| bad("`timings` is not a list").because(&e))?
-            }
-            None => vec![],
-        };
-        all.extend(new.iter().map(to_raw));
+        self.extend_timings(new.iter().map(to_raw).collect())
+    }
+
+    /// Appends the `timings` of another document.
+    pub fn append_timings_of(&mut self, other: &Document) -> Result<()> {
+        self.extend_timings(other.timings()?)
+    }
+
+    fn extend_timings(&mut self, new: Vec<Box<RawValue>>) -> Result<()> {
+        let mut all = self.timings()?;
+        all.extend(new);
         self.put("timings", &all);
         Ok(())
+    }
+
+    fn timings(&self) -> Result<Vec<Box<RawValue>>> {
+        match self.entries.iter().find(|(k, _)| k == "timings") {
+            Some((_, raw)) => serde_json::from_str(raw.get()).map_err(|e| bad("`timings` is not a list").because(&e)),
+            None => Ok(vec![]),
+        }
     }
 
     /// The document as one line, without a line feed at its end.

@@ -3,7 +3,7 @@
 use super::audit::{self, Found};
 use crate::cli::{Answer, Context};
 use crate::doc::{API_VERSION, Finding, strict, to_json};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Failures, Result};
 
 /// What `bg-gc` takes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,20 +24,17 @@ pub fn gc(cx: &mut Context<'_>, args: GcArgs) -> Result<Answer> {
     let store = cx.store();
     let fresh = audit::audit(&store, &cx.config.cache_dir, args.now)?;
     cx.stages.begin("remove");
-    let mut failed: Option<Error> = None;
+    let mut failed = Failures::default();
     for found in fresh.iter().filter(|f| f.finding.is_leak && asked.iter().any(|a| same(a, &f.finding))) {
         crate::sys::signal::check()?;
-        match if args.dry_run { Ok(()) } else { audit::mend(&store, found) } {
-            Ok(()) => cx.emit_line(&to_json(&found.finding)),
-            Err(e) => {
-                failed = Some(match failed {
-                    Some(first) => first.also(e.to_string()),
-                    None => e.within(format!("cannot remove {}", describe(found))),
-                });
-            }
+        match if args.dry_run { Ok(true) } else { audit::mend(&store, found) } {
+            Ok(true) => cx.emit_line(&to_json(&found.finding)),
+            // Somebody works on it by now.
+            Ok(false) => {}
+            Err(e) => failed.add(e.within(format!("cannot remove {}", describe(found)))),
         }
     }
-    failed.map_or(Ok(Answer::Done), Err)
+    failed.result().map(|()| Answer::Done)
 }
 
 fn parse(line: &str) -> Result<Finding> {

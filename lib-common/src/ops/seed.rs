@@ -1,5 +1,6 @@
 //! bg-seed: build, check. (clone is `machine::clone`: it claims a VM's name.)
 
+use crate::build::slot::Slot;
 use crate::cli::{Answer, Context, Source};
 use crate::digest;
 use crate::disk::seed;
@@ -7,6 +8,10 @@ use crate::doc::{Check, Disks, Document, Kind, Name, Report, Rootfs, Seed, SeedS
 use crate::error::{Code, Error, Result};
 use crate::ops::machine::is_running;
 use crate::store::save_record;
+use std::path::Path;
+
+/// Changes whenever the same root would give other seeds.
+const FORMAT: u32 = 1;
 
 /// What `bg-seed build` takes.
 #[derive(Clone, Debug, Default)]
@@ -31,31 +36,31 @@ pub fn build(cx: &mut Context<'_>, args: &BuildArgs) -> Result<Answer> {
     Ok(Answer::Done)
 }
 
-/// In the cache, by the digest of the rootfs: made beside and renamed, so a name there is whole.
+/// In the cache, by the digest of the rootfs and the sizes.
 fn into_cache(cx: &mut Context<'_>, mut doc: Document, sizes: &[u64]) -> Result<Document> {
     let rootfs: Rootfs = doc.require()?;
-    let parent = cx.config.cache_dir.join("seed");
-    fs_err::create_dir_all(&parent)?;
-    let key = sizes.iter().fold(rootfs.digest.hex()[..32].to_owned(), |key, size| format!("{key}-{size}"));
-    let home = parent.join(key);
-    if !home.is_dir() {
-        let temp = tempfile::Builder::new().prefix(".tmp-").tempdir_in(&parent)?;
-        seed::build(&rootfs.path, sizes, temp.path(), &mut cx.stages)?;
-        match std::fs::rename(temp.path(), &home) {
-            // Another builder was quicker: its seeds are as good.
-            Err(_) if home.is_dir() => {}
-            Err(e) => return Err(Error::io("rename to", &home, &e)),
-            Ok(()) => drop(temp.keep()),
-        }
+    let key =
+        sizes.iter().fold(format!("banger seed {FORMAT}\n{}\n", rootfs.digest), |key, size| format!("{key}{size}\n"));
+    let slot = Slot::new(&cx.config.cache_dir, "seed", &digest::of_bytes(key.as_bytes()));
+    if !is_whole(slot.dir(), sizes) {
+        let building = slot.begin()?;
+        seed::build(&rootfs.path, sizes, building.path(), &mut cx.stages)?;
+        cx.stages.begin("publish");
+        slot.publish(building, (), |there| is_whole(there, sizes).then_some(()))?;
     }
     cx.stages.begin("digest");
-    let sizes = sizes.iter().map(|size| described(&home, *size)).collect::<Result<Vec<_>>>()?;
+    let sizes = sizes.iter().map(|size| described(slot.dir(), *size)).collect::<Result<Vec<_>>>()?;
     doc.set(&Seed { source_digest: rootfs.digest, sizes });
     Ok(doc)
 }
 
-fn described(dir: &std::path::Path, size_bytes: u64) -> Result<SeedSize> {
-    let path = dir.join(format!("seed-{size_bytes}.ext4"));
+/// Whether a directory of the cache has seeds of these sizes.
+fn is_whole(dir: &Path, sizes: &[u64]) -> bool {
+    sizes.iter().all(|size| dir.join(seed::file_name(*size)).metadata().is_ok_and(|m| m.len() == *size))
+}
+
+fn described(dir: &Path, size_bytes: u64) -> Result<SeedSize> {
+    let path = dir.join(seed::file_name(size_bytes));
     Ok(SeedSize { size_bytes, digest: digest::of_content(&path)?, path: crate::doc::AbsPath::new(path)? })
 }
 

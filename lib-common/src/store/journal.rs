@@ -5,9 +5,10 @@
 //! its process is gone, and [`Journal::undo_open`] takes it back.
 
 use crate::doc::{JournalLine, ShimState, Undo, to_json};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Failures, Result};
+use crate::sys::fs::{preallocate, remove_dir, remove_file};
 use crate::sys::process::ProcessId;
-use crate::sys::{fs::preallocate, signal};
+use crate::sys::signal;
 use nix::sys::signal::Signal;
 use std::fs::File;
 use std::io::Write;
@@ -32,12 +33,18 @@ impl Journal {
 
     /// Begins an operation; the caller holds the object's lock. What an earlier one left open is undone first.
     pub fn begin(&self, operation: &str) -> Result<Operation> {
-        if self.open_operation()?.is_some() {
+        if let Some(open) = self.open_operation()? {
             self.undo_open()?;
+            if !self.path.exists() {
+                let message = format!("the operation `{}` was not finished, and has been undone now", open.operation);
+                return Err(Error::new(Code::NotFound, message).hint("nothing is left of it: begin anew"));
+            }
         }
         let mut options = std::fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        options.append(true).create(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
         let file = options.open(&self.path).map_err(|e| Error::io("open", &self.path, &e))?;
+        // Of the operations before it none is open, so what they did need not be known any more.
+        file.set_len(0).map_err(|e| Error::io("empty", &self.path, &e))?;
         preallocate(&file, PREALLOCATED)?;
         let me = ProcessId::of(i32::try_from(std::process::id()).unwrap_or(0))?;
         let mut op = Operation { path: self.path.clone(), file, undo: vec![], open: true };
@@ -51,26 +58,31 @@ impl Journal {
         let Some(open) = self.open_operation()? else { return Ok(None) };
         let file = std::fs::OpenOptions::new().append(true).open(&self.path);
         let file = file.map_err(|e| Error::io("open", &self.path, &e))?;
+        // What is torn goes: the next line would become a part of it.
+        file.set_len(open.bytes).map_err(|e| Error::io("write", &self.path, &e))?;
         Ok(Some(Operation { path: self.path.clone(), file, undo: open.undo, open: true }))
     }
 
     /// The operation that is neither done nor undone.
     pub fn open_operation(&self) -> Result<Option<OpenOperation>> {
-        let text = match std::fs::read(&self.path) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        let journal = match std::fs::read(&self.path) {
+            Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(Error::io("read", &self.path, &e)),
         };
         let mut open = None;
         // What follows the last line feed is torn.
-        for line in text.split_inclusive('\n').filter(|l| l.ends_with('\n')) {
-            match serde_json::from_str(line) {
-                Ok(JournalLine::Begin { operation, .. }) => open = Some(OpenOperation { operation, undo: vec![] }),
+        let whole = journal.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        for line in journal[..whole].split_inclusive(|b| *b == b'\n') {
+            match serde_json::from_slice(line) {
+                Ok(JournalLine::Begin { operation, .. }) => {
+                    open = Some(OpenOperation { operation, undo: vec![], bytes: whole as u64 });
+                }
                 Ok(JournalLine::Intent { undo }) => open.iter_mut().for_each(|o| o.undo.push(undo.clone())),
                 Ok(JournalLine::Done | JournalLine::Undone) => open = None,
                 Err(e) => {
-                    let error = Error::new(crate::Code::BadDocument, format!("{} is damaged", self.path.display()));
-                    return Err(error.because(&e));
+                    let error = Error::new(Code::BadDocument, format!("{} is damaged", self.path.display()));
+                    return Err(error.because(&e).hint("where nothing is under way, that file can be removed"));
                 }
             }
         }
@@ -93,6 +105,8 @@ pub struct OpenOperation {
     pub operation: String,
     /// How to take back what it may have done, in the order in which it was done.
     pub undo: Vec<Undo>,
+    /// How much of the journal is whole lines.
+    bytes: u64,
 }
 
 /// An operation in progress. Dropped without [`Operation::commit`] it takes everything back.
@@ -138,25 +152,25 @@ impl Operation {
     fn undo_all(&mut self) -> Result<()> {
         let _shield = signal::shield();
         self.open = false;
-        let mut failed: Option<Error> = None;
+        let mut failed = Failures::default();
         for undo in self.undo.iter().rev() {
             if let Err(e) = take_back(undo, self.path.parent().unwrap_or(Path::new("/nonexistent"))) {
-                failed = Some(match failed {
-                    Some(first) => first.also(e.to_string()),
-                    None => e.within("not everything could be undone"),
-                });
+                failed.add(e);
             }
         }
-        if let Some(e) = failed {
-            return Err(e.hint("`bg-verify | bg-gc --now` tries again"));
-        }
+        let tries_again = "`bg-verify --now | bg-gc --now` tries again";
+        failed.result().map_err(|e| e.within("not everything could be undone").hint(tries_again))?;
         // Undoing may have removed the journal with its object.
         if self.path.exists() { self.append(&JournalLine::Undone) } else { Ok(()) }
     }
 
     fn append(&mut self, line: &JournalLine) -> Result<()> {
         let text = format!("{}\n", to_json(line));
-        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
+        let written = self.file.metadata().and_then(|before| {
+            let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
+            // Half a line (on a full disk) would make one with the next: that this undoes it all.
+            written.inspect_err(|_| drop(self.file.set_len(before.len())))
+        });
         written.map_err(|e| Error::io("write", &self.path, &e))
     }
 }
@@ -176,14 +190,14 @@ fn take_back(undo: &Undo, object: &Path) -> Result<()> {
         Undo::RemoveObject => {
             // Without its record it can no longer be taken for whole, wherever the removal is interrupted.
             for record in ["machine.json", "image.json"] {
-                gone(std::fs::remove_file(object.join(record)), object)?;
+                remove_file(&object.join(record))?;
             }
-            gone(std::fs::remove_dir_all(object), object)
+            remove_dir(object)
         }
-        Undo::RemoveFile { path } => gone(std::fs::remove_file(path), path),
+        Undo::RemoveFile { path } => remove_file(path),
         Undo::StopVm { runtime_dir } => {
             end_shim(runtime_dir)?;
-            gone(std::fs::remove_dir_all(runtime_dir), runtime_dir)
+            remove_dir(runtime_dir)
         }
     }
 }
@@ -199,11 +213,4 @@ pub fn end_shim(runtime_dir: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn gone(result: std::io::Result<()>, path: &Path) -> Result<()> {
-    match result {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, &e)),
-        _ => Ok(()),
-    }
 }

@@ -1,7 +1,7 @@
 //! One VM's directory: its files, its lock, and whether it runs.
 
 use super::{Journal, Store, read_record, save_record};
-use crate::doc::{AbsPath, Document, ExitInfo, Kind, Name, ProcessDoc, ShimState, State, Status, Vmm};
+use crate::doc::{AbsPath, Document, ExitInfo, Kind, Launch, Name, ProcessDoc, ShimState, State, Status, Vmm};
 use crate::error::{Code, Error, Result};
 use crate::sys::lock::Lock;
 use crate::sys::process::ProcessId;
@@ -84,6 +84,20 @@ impl MachineDir {
             )
             .hint("set BG_RUNTIME_DIR to a shorter path")),
         }
+    }
+
+    /// The runtime directories in which this VM was started, by what its starters wrote there: whatever its record says.
+    pub fn launched_dirs(&self) -> Result<Vec<PathBuf>> {
+        let entries = match std::fs::read_dir(&self.runtime) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+            Err(e) => return Err(Error::io("list", &self.runtime, &e)),
+        };
+        let ours = |dir: &PathBuf| {
+            let text = std::fs::read_to_string(dir.join("launch.json")).unwrap_or_default();
+            crate::doc::strict::<Launch>(&text).is_ok_and(|launch| launch.exit_file.parent() == Some(&self.path))
+        };
+        Ok(entries.filter_map(|e| Some(e.ok()?.path())).filter(ours).collect())
     }
 
     /// Takes the VM's lock; [`Code::NotFound`] where the VM is gone by then.

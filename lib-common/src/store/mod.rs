@@ -16,7 +16,7 @@ mod journal;
 mod machine;
 mod staging;
 
-pub use journal::{Journal, Operation, end_shim};
+pub use journal::{Journal, OpenOperation, Operation, end_shim};
 pub use machine::{MachineDir, id_of};
 pub use staging::{Staging, remove_by_rename};
 
@@ -138,12 +138,7 @@ impl Store {
 
     /// Leaves no image the default.
     pub fn clear_default_image(&self) -> Result<()> {
-        match std::fs::remove_file(self.default_image_file()) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io("remove", &self.default_image_file(), &e))
-            }
-            _ => Ok(()),
-        }
+        crate::sys::fs::remove_file(&self.default_image_file())
     }
 
     fn default_image_file(&self) -> PathBuf {

@@ -4,7 +4,7 @@
 use super::{Journal, Operation, Store, random_id};
 use crate::doc::Undo;
 use crate::error::Result;
-use crate::sys::fs::{rename_new, sync_dir};
+use crate::sys::fs::{remove_dir, rename_new, sync_dir};
 use crate::sys::lock::Lock;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -71,5 +71,5 @@ pub fn remove_by_rename(store: &Store, path: &Path) -> Result<()> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(crate::Error::io("remove", path, &e)),
     }
-    std::fs::remove_dir_all(&grave).map_err(|e| crate::Error::io("remove", &grave, &e))
+    remove_dir(&grave)
 }

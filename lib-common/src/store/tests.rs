@@ -53,8 +53,33 @@ fn what_a_killed_process_left_open_is_undone_and_a_torn_line_is_not_there() {
     let journal = Journal::in_dir(dir.path());
     let open = journal.open_operation().unwrap().unwrap();
     assert_eq!((open.operation.as_str(), open.undo), ("start", vec![undo]));
+    journal.undo_open().unwrap();
+    assert!(!made.exists());
+    assert_eq!(journal.open_operation().unwrap(), None, "the torn line is no part of the one that came after it");
     journal.begin("stop").unwrap().commit().unwrap();
-    assert!(!made.exists(), "the next operation undoes what the last left open");
+}
+
+#[test]
+fn an_object_that_was_never_finished_is_gone_when_the_next_operation_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let to = store.machine_dir(&name("dev"));
+    let (op, lock) = store.stage("create").unwrap().publish(to.path()).unwrap();
+    op.hand_on();
+    drop(lock);
+    std::fs::write(to.record_file(), "{}").unwrap();
+    let _lock = to.lock().unwrap();
+    let e = to.journal().begin("start").unwrap_err();
+    assert_eq!((e.code(), to.path().exists()), (Code::NotFound, false), "{e:?}");
+    assert!(e.message().contains("`create`"), "{e}");
+}
+
+#[test]
+fn a_damaged_journal_is_an_error_that_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("journal"), "junk\n").unwrap();
+    let e = Journal::in_dir(dir.path()).begin("start").unwrap_err();
+    assert!(e.code() == Code::BadDocument && e.get_hint().is_some(), "{e:?}");
 }
 
 #[test]

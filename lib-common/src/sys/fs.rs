@@ -131,6 +131,24 @@ pub fn rename_exchange(a: &Path, b: &Path) -> Result<()> {
     renameat2(cwd, a, cwd, b, RenameFlags::RENAME_EXCHANGE).map_err(|e| Error::io("swap with", b, &e.into()))
 }
 
+/// What a removal of `path` gave: what is gone already is fine.
+pub fn gone(removed: std::io::Result<()>, path: &Path) -> Result<()> {
+    match removed {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, &e)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a file; one that is gone already is fine.
+pub fn remove_file(path: &Path) -> Result<()> {
+    gone(std::fs::remove_file(path), path)
+}
+
+/// Removes a directory with all that is in it; what is gone already, or goes meanwhile, is fine.
+pub fn remove_dir(path: &Path) -> Result<()> {
+    gone(std::fs::remove_dir_all(path), path)
+}
+
 /// Makes what was created, renamed or removed in `dir` durable.
 pub fn sync_dir(dir: &Path) -> Result<()> {
     Ok(fs_err::File::open(dir)?.sync_all()?)

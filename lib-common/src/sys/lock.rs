@@ -24,8 +24,7 @@ impl Lock {
         let deadline = Instant::now() + wait;
         let mut pause = Duration::from_millis(1);
         loop {
-            if let Some(mut lock) = Self::try_once(path)? {
-                lock.sign()?;
+            if let Some(lock) = Self::try_take(path)? {
                 return Ok(lock);
             }
             super::signal::check()?;
@@ -35,6 +34,13 @@ impl Lock {
             std::thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
             pause = (pause * 2).min(Duration::from_millis(20));
         }
+    }
+
+    /// The lock, if nobody holds it now.
+    pub fn try_take(path: &Path) -> Result<Option<Self>> {
+        let mut lock = Self::try_once(path)?;
+        lock.as_mut().map_or(Ok(()), Self::sign)?;
+        Ok(lock)
     }
 
     /// The lock if nobody holds it.
@@ -84,8 +90,17 @@ impl Lock {
 
 /// Whether somebody holds the lock now.
 pub fn is_held(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return false };
-    Flock::lock(file, FlockArg::LockSharedNonblock).is_err()
+    glance(path).is_none()
+}
+
+/// A look at what a lock guards: until it is dropped nobody takes the lock. It needs no right to write.
+#[derive(Debug)]
+pub struct Glance(#[allow(dead_code, reason = "held, not read")] Option<Flock<File>>);
+
+/// A look at what a lock guards; `None` while somebody holds the lock. Without a lock file nobody is kept out.
+pub fn glance(path: &Path) -> Option<Glance> {
+    let Ok(file) = File::open(path) else { return Some(Glance(None)) };
+    Flock::lock(file, FlockArg::LockSharedNonblock).ok().map(|lock| Glance(Some(lock)))
 }
 
 fn busy(path: &Path, wait: Duration) -> Error {
@@ -114,8 +129,12 @@ mod tests {
         let e = Lock::take(&path, Duration::from_millis(5)).unwrap_err();
         assert_eq!(e.code(), Code::LockBusy);
         assert!(e.message().contains(&format!("pid {}", std::process::id())), "{e}");
+        assert!(glance(&path).is_none() && Lock::try_take(&path).unwrap().is_none());
         drop(first);
-        assert!(!is_held(&path));
+        let look = glance(&path).unwrap();
+        assert!(!is_held(&path), "two may look at once");
+        assert!(Lock::try_take(&path).unwrap().is_none(), "nobody begins while somebody looks");
+        drop(look);
         Lock::take(&path, Duration::ZERO).unwrap();
     }
 

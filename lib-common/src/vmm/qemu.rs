@@ -94,7 +94,9 @@ fn kernel_args(accel: Accel, tsc_khz: Option<u64>) -> String {
         (Accel::Kvm, _) => common.to_owned(),
         // An emulated TSC counts as fast as the host's. A guest has no clock to measure that by: it gave up on a busy
         // host, and then waited without end for a timer. A wrong number makes its clock run wrong.
-        (Accel::Tcg, Some(khz)) => format!("{common} {EMULATED} tsc_early_khz={khz}"),
+        // `reliable`, because the kernel would else compare it with timer ticks, which a busy host makes late, call it
+        // unstable, and keep time by those ticks: seconds behind within a minute.
+        (Accel::Tcg, Some(khz)) => format!("{common} {EMULATED} tsc_early_khz={khz} tsc=reliable"),
         (Accel::Tcg, None) => format!("{common} {EMULATED}"),
     }
 }
@@ -144,7 +146,7 @@ pub(super) mod tests {
             -chardev socket,id=console,fd=1 -serial chardev:console \
             -kernel /k/vmlinux -initrd /run/banger/0123456789ab/initrd \
             -append 'console=ttyS0 reboot=t panic=-1 quiet 8250.nr_uarts=1 i8042.noaux i8042.nomux i8042.dumbkbd \
-            cryptomgr.notests nokaslr mitigations=off tsc_early_khz=2596138' \
+            cryptomgr.notests nokaslr mitigations=off tsc_early_khz=2596138 tsc=reliable' \
             -drive id=disk0,if=none,format=raw,cache=writeback,discard=unmap,file=/m/root.ext4 \
             -device virtio-blk-device,drive=disk0 \
             -drive id=disk1,if=none,format=raw,read-only=on,file=/m/modules.ext4 \

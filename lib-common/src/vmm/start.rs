@@ -12,7 +12,7 @@ use crate::doc::{
 use crate::error::{Code, Context, Error, Result};
 use crate::store::end_shim;
 use crate::sys::cmd::{Cmd, Stream, Streams};
-use crate::sys::fs::{private_dir, save};
+use crate::sys::fs::{private_dir, remove_dir, save};
 use crate::sys::poll::readable;
 use crate::sys::process::{PidFd, ProcessId};
 use crate::sys::{program, signal};
@@ -146,7 +146,12 @@ pub fn end(runtime_dir: &Path) -> Result<()> {
         }
     }
     end_shim(runtime_dir)?;
-    remove(runtime_dir)
+    remove_dir(runtime_dir)
+}
+
+/// Whether a VM lives in `runtime_dir`.
+pub fn lives(runtime_dir: &Path) -> Result<bool> {
+    Ok(read_state(runtime_dir)?.is_some_and(|state| ProcessId::from(state.shim).is_alive()))
 }
 
 /// Waits, at most `timeout`, until a VM has ended by itself and its shim with it; says whether it has. For a guest that
@@ -167,13 +172,6 @@ fn read_state(runtime_dir: &Path) -> Result<Option<ShimState>> {
     }
 }
 
-fn remove(dir: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", dir, &e)),
-        _ => Ok(()),
-    }
-}
-
 /// A shim that was started. Dropped before it was told to keep the VM, it and all of its own end.
 #[derive(Debug)]
 struct Shim {
@@ -189,13 +187,12 @@ impl Shim {
     fn start(launch: &Launch, identity: &Identity, program: &Path) -> Result<Self> {
         signal::check()?;
         let dir = &launch.runtime_dir;
-        if let Some(state) = read_state(dir)?
-            && ProcessId::from(state.shim.clone()).is_alive()
-        {
-            return Err(Error::new(Code::InUse, "it runs already").detail("pid", state.shim.pid.to_string()));
+        if lives(dir)? {
+            return Err(Error::new(Code::InUse, "it runs already"));
         }
-        // What a killed shim left: its sockets, and secrets of an earlier run.
-        remove(dir)?;
+        // What a killed shim left: processes that are just dying, its sockets, and secrets of an earlier run.
+        end_shim(dir)?;
+        remove_dir(dir)?;
         let run_dir = RunDir { path: Some(dir.clone()) };
         private_dir(dir)?;
         save(&dir.join(files::IDENTITY), to_json(identity).as_bytes(), 0o600)?;
@@ -252,7 +249,7 @@ impl RunDir {
 impl Drop for RunDir {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
-            let _ = remove(path);
+            let _ = remove_dir(path);
         }
     }
 }

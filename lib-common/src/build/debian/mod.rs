@@ -12,7 +12,7 @@ pub mod packages;
 pub mod sources;
 
 use crate::build::manifest;
-use crate::build::slot::{Published, Slot};
+use crate::build::slot::Slot;
 use crate::digest;
 use crate::disk::ext4;
 use crate::doc::{self, AbsPath, Digest, Rootfs};
@@ -96,13 +96,7 @@ pub fn build(recipe: &Recipe, use_cache: bool, places: &Places, stages: &mut Sta
     let building = slot.begin()?;
     let rootfs = plan.make(building.path(), slot.dir(), stages)?;
     stages.begin("publish");
-    match slot.publish(building, !use_cache)? {
-        Published::Ours => Ok(rootfs),
-        Published::Theirs => load(slot.dir()).ok_or_else(|| {
-            let message = format!("the cached root in {} is damaged", slot.dir().display());
-            Error::new(Code::BadInput, message).hint("build with --no-cache")
-        }),
-    }
+    slot.publish(building, rootfs, |dir| load(dir).filter(|_| use_cache))
 }
 
 /// Everything that decides what the root is, and the key that says so.

@@ -46,7 +46,9 @@ const FILES: &[(&str, &str)] = &[
          # The one that the agent lays down; other kinds would be looked for at every start.\n\
          HostKey /etc/ssh/ssh_host_ed25519_key\n\
          # A name for the client's address would have to be waited for.\n\
-         UseDNS no\n",
+         UseDNS no\n\
+         # Over vsock the end of a client that was killed may get lost; then this ends its session.\n\
+         ClientAliveInterval 60\n",
     ),
 ];
 

@@ -1,105 +1,61 @@
-//! The bundles in the cache: `<cache_dir>/kernel/KEY/`. Owns the key, and that a name there is a whole bundle or nothing;
-//! knows nothing of how one is made.
+//! The bundles in the cache, `<cache_dir>/kernel/KEY/`: their key and their record. Knows nothing of how one is made; that
+//! a name there is a whole bundle or nothing is [`crate::build::slot`]'s.
 
 use super::{Places, Source};
 use crate::digest;
 use crate::doc::{self, Digest, Kernel};
 use crate::error::{Code, Error, Result};
-use crate::sys::fs::{rename_new, sync_dir};
 use fs_err as fs;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use tempfile::TempDir;
+use std::path::Path;
 
 /// Changes whenever the same input would give another bundle.
 const FORMAT: u32 = 1;
 /// The bundle's section, in its directory.
 const RECORD: &str = "kernel.json";
 
-/// The place of one bundle in the cache.
-#[derive(Debug)]
-pub struct Slot {
-    dir: PathBuf,
+/// The key of what `source` gives on this host. Two sources have the same key only if their bundles would be the same.
+/// Takes milliseconds: apt's lists and module trees count by names, sizes and times, single files by digest.
+///
+/// Errors: [`Code::MissingFile`] for a file that is not there, and without apt's lists.
+pub fn key(source: &Source, places: &Places) -> Result<Digest> {
+    let mut key = format!("banger kernel {FORMAT}\nagent {}\n", digest_of(&places.agent)?);
+    match source {
+        Source::Package(name) => {
+            let _ = writeln!(key, "package {}", name.escape_debug());
+            key += &apt_lists(&places.apt_lists)?;
+        }
+        Source::Deb(file) => {
+            let _ = writeln!(key, "deb {}", digest_of(file)?);
+        }
+        Source::Vmlinux { file, modules, version } => {
+            let version = version.as_deref().unwrap_or_default();
+            let _ = writeln!(key, "vmlinux {} {}", digest_of(file)?, version.escape_debug());
+            if let Some(modules) = modules {
+                key += &tree(modules)?;
+            }
+        }
+    }
+    Ok(digest::of_bytes(key.as_bytes()))
 }
 
-impl Slot {
-    /// The place for what `source` gives on this host. Two sources have the same place only if their bundles would be the
-    /// same. Takes milliseconds: apt's lists and module trees count by names, sizes and times, single files by digest.
-    ///
-    /// Errors: [`Code::MissingFile`] for a file that is not there, and without apt's lists.
-    pub fn of(source: &Source, places: &Places) -> Result<Self> {
-        let mut key = format!("banger kernel {FORMAT}\nagent {}\n", digest_of(&places.agent)?);
-        match source {
-            Source::Package(name) => {
-                let _ = writeln!(key, "package {}", name.escape_debug());
-                key += &apt_lists(&places.apt_lists)?;
-            }
-            Source::Deb(file) => {
-                let _ = writeln!(key, "deb {}", digest_of(file)?);
-            }
-            Source::Vmlinux { file, modules, version } => {
-                let version = version.as_deref().unwrap_or_default();
-                let _ = writeln!(key, "vmlinux {} {}", digest_of(file)?, version.escape_debug());
-                if let Some(modules) = modules {
-                    key += &tree(modules)?;
-                }
-            }
-        }
-        let dir = places.cache_dir.join("kernel").join(digest::of_bytes(key.as_bytes()).hex());
-        Ok(Slot { dir })
-    }
+/// The bundle in a directory of the cache. One that was damaged since (a file is gone or empty) is none. Digests are not
+/// checked again: that is for who boots from it.
+pub fn load(dir: &Path) -> Option<Kernel> {
+    let text = fs::read_to_string(dir.join(RECORD)).ok()?;
+    let kernel: Kernel = doc::strict(&text).ok()?;
+    let whole = |path: &Path| {
+        let there = fs::metadata(path).is_ok_and(|m| m.is_dir() || m.len() > 0);
+        path.starts_with(dir) && there
+    };
+    let complete = whole(&kernel.vmlinux) && whole(&kernel.initrd) && kernel.modules.as_deref().is_none_or(whole);
+    complete.then_some(kernel)
+}
 
-    /// Where the bundle is, or will be.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    /// The bundle that is there. One that was damaged since (a file is gone or empty) is none. Digests are not checked
-    /// again: that is for who boots from it.
-    pub fn load(&self) -> Option<Kernel> {
-        let text = fs::read_to_string(self.dir.join(RECORD)).ok()?;
-        let kernel: Kernel = doc::strict(&text).ok()?;
-        let whole = |path: &Path| {
-            let there = fs::metadata(path).is_ok_and(|m| m.is_dir() || m.len() > 0);
-            path.starts_with(&self.dir) && there
-        };
-        let complete = whole(&kernel.vmlinux) && whole(&kernel.initrd) && kernel.modules.as_deref().is_none_or(whole);
-        complete.then_some(kernel)
-    }
-
-    /// A directory beside it to build in, `.tmp-…`; dropped, it is removed.
-    pub fn begin(&self) -> Result<TempDir> {
-        let parent = self.dir.parent().unwrap_or(Path::new("/"));
-        fs::create_dir_all(parent)?;
-        tempfile::Builder::new().prefix(".tmp-").tempdir_in(parent).map_err(|e| Error::io("build in", parent, &e))
-    }
-
-    /// Makes `temp` the bundle, at once and durably. If somebody else was faster, theirs is used, unless `replace`.
-    pub fn publish(&self, temp: TempDir, kernel: &Kernel, replace: bool) -> Result<Kernel> {
-        fs::write(temp.path().join(RECORD), doc::to_json(kernel) + "\n")?;
-        // A cache hit believes what it finds, so everything is on the disk before it has its name: one call for a
-        // thousand modules.
-        nix::unistd::syncfs(fs::File::open(temp.path())?)?;
-        match rename_new(temp.path(), &self.dir) {
-            Ok(()) => {
-                // The name is gone, and with it what dropping the guard would remove.
-                let _ = temp.keep();
-            }
-            Err(e) if e.code() != Code::Exists => return Err(e),
-            Err(_) => match self.load() {
-                Some(theirs) if !replace => return Ok(theirs),
-                // Exchanged, so that there is a bundle at any time; `temp` is the old one now, and removed.
-                _ => renameat2(AT_FDCWD, temp.path(), AT_FDCWD, &self.dir, RenameFlags::RENAME_EXCHANGE)
-                    .map_err(|e| Error::io("replace", &self.dir, &e.into()))?,
-            },
-        }
-        if let Some(parent) = self.dir.parent() {
-            sync_dir(parent)?;
-        }
-        Ok(kernel.clone())
-    }
+/// Writes a bundle's section beside its files.
+pub fn save(dir: &Path, kernel: &Kernel) -> Result<()> {
+    Ok(fs::write(dir.join(RECORD), doc::to_json(kernel) + "\n")?)
 }
 
 /// A line for each of apt's package lists.

@@ -12,6 +12,7 @@ pub mod initrd;
 pub mod modules;
 pub mod unpack;
 
+use super::slot::Slot;
 use crate::config::Config;
 use crate::doc::{Document, Kernel, Kind};
 use crate::error::{Code, Error, Result};
@@ -78,7 +79,7 @@ pub fn build(source: &Source, use_cache: bool, config: &Config, stages: &mut Sta
 }
 
 /// The bundle of `source`, from the cache or made now. An interrupted or failed build leaves nothing but, when killed, a
-/// directory `kernel/.tmp-…`; of two at once the later one uses the earlier one's.
+/// directory `kernel/.tmp-…` that the next one removes; of two at once the later one uses the earlier one's.
 ///
 /// Stages: `cache`; where one is made, `resolve` and `download` (a package by name), `extract` (a package), `unpack`,
 /// `modules`, `initrd`, `digest`, `publish`.
@@ -86,17 +87,18 @@ pub fn build(source: &Source, use_cache: bool, config: &Config, stages: &mut Sta
 /// Errors: [`Code::MissingFile`] for an input that is not there, those of [`bundle::make`].
 pub fn build_in(source: &Source, use_cache: bool, places: &Places, stages: &mut Stages) -> Result<Kernel> {
     stages.begin("cache");
-    let slot = cache::Slot::of(source, places)?;
-    if let Some(kernel) = slot.load().filter(|_| use_cache) {
+    let slot = Slot::new(&places.cache_dir, "kernel", &cache::key(source, places)?);
+    if let Some(kernel) = cache::load(slot.dir()).filter(|_| use_cache) {
         return Ok(kernel);
     }
-    let temp = slot.begin()?;
-    let site = bundle::Site { work: temp.path(), becomes: slot.dir(), fresh: !use_cache };
+    let building = slot.begin()?;
+    let site = bundle::Site { work: building.path(), becomes: slot.dir(), fresh: !use_cache };
     // Whatever a signal made fail, the signal is why.
     let made = bundle::make(source, places, site, stages).map_err(|e| signal::check().err().unwrap_or(e));
     let kernel = made?;
     stages.begin("publish");
-    slot.publish(temp, &kernel, !use_cache)
+    cache::save(building.path(), &kernel)?;
+    slot.publish(building, kernel, |dir| cache::load(dir).filter(|_| use_cache))
 }
 
 /// The error for an input that is not there.

@@ -40,10 +40,10 @@ impl Host {
         Ok((kernel, stages.take().into_iter().map(|t| t.stage).collect()))
     }
 
-    /// What lies in `cache/kernel`.
+    /// What lies in `cache/kernel`, but for the builders' lock.
     fn cached(&self) -> BTreeSet<String> {
         let Ok(entries) = fs::read_dir(self.places.cache_dir.join("kernel")) else { return BTreeSet::new() };
-        entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+        entries.map(|e| e.unwrap().file_name().into_string().unwrap()).filter(|n| n != ".lock").collect()
     }
 }
 
@@ -77,9 +77,9 @@ fn other_inputs_have_other_places() {
     fs::write(host.at("lists/m_Packages"), "a").unwrap();
     fs::write(host.at("p.deb"), "a").unwrap();
     let package = Source::Package("linux".to_owned());
-    let dir = |source: &Source| cache::Slot::of(source, &host.places).unwrap().dir().to_owned();
+    let key = |source: &Source| cache::key(source, &host.places).unwrap();
     let mut seen = BTreeSet::new();
-    let mut is_new = |source: &Source| assert!(seen.insert(dir(source)), "{source:?}");
+    let mut is_new = |source: &Source| assert!(seen.insert(key(source).to_string()), "{source:?}");
     is_new(&host.vmlinux(false));
     is_new(&host.vmlinux(true));
     is_new(&Source::Vmlinux { file: host.at("vmlinux"), modules: None, version: Some("6.1".to_owned()) });
@@ -99,7 +99,7 @@ fn other_inputs_have_other_places() {
     is_new(&package);
     // What apt holds while it works does not count.
     fs::write(host.at("lists/lock"), "").unwrap();
-    assert!(!seen.insert(dir(&package)));
+    assert!(!seen.insert(key(&package).to_string()));
 }
 
 #[test]
@@ -134,10 +134,10 @@ fn two_at_once_share_one() {
     assert!(kernels.iter().all(|k| *k == kernels[0]));
     assert_eq!(host.cached().len(), 1, "{:?}", host.cached());
     // The slower one of two: its bundle is ready, the name is taken.
-    let slot = cache::Slot::of(&source, &host.places).unwrap();
+    let slot = Slot::new(&host.places.cache_dir, "kernel", &cache::key(&source, &host.places).unwrap());
     let winner = fs::metadata(&kernels[0].vmlinux).unwrap();
-    let temp = slot.begin().unwrap();
-    assert_eq!(slot.publish(temp, &kernels[0], false).unwrap(), kernels[0]);
+    let building = slot.begin().unwrap();
+    assert_eq!(slot.publish(building, kernels[0].clone(), cache::load).unwrap(), kernels[0]);
     use std::os::unix::fs::MetadataExt;
     assert_eq!(fs::metadata(&kernels[0].vmlinux).unwrap().ino(), winner.ino());
     assert_eq!(host.cached().len(), 1);

@@ -63,7 +63,7 @@ fn a_seed_is_the_home_without_what_belongs_to_one_machine() {
     assert_eq!(seeds.iter().map(|s| s.size_bytes).collect::<Vec<_>>(), [SIZE, 2 * SIZE]);
     for seed in &seeds {
         assert_eq!(std::fs::metadata(&seed.path).unwrap().len(), seed.size_bytes);
-        assert_eq!(seed.digest, of_bytes(&std::fs::read(&seed.path).unwrap()));
+        assert_eq!(seed.digest, digest::of_content(&seed.path).unwrap());
         assert_eq!(ext4::check(&seed.path).unwrap(), CheckOutcome::Clean);
         let (from, to) = (Ext4::load_from_path(&image).unwrap(), Ext4::load_from_path(&seed.path).unwrap());
         assert_eq!(list(&to, "/"), [".bashrc", ".ssh", "bin", "na\u{ef}ve name"]);

@@ -1,64 +1,70 @@
 //! Directories and files: VMs, images, staging, runtime directories, temporary files.
 
-use super::{Found, Remedy, age_ms, finding};
-use crate::doc::{Disks, Document, ImageRef, Kernel, Kind, Rootfs, Seed, ShimState, Undo, strict};
+use super::{Found, Remedy, age_ms, finding, outlast_the_making};
+use crate::build::slot::{TEMP_PREFIX, lock_of};
+use crate::doc::{Disks, Document, Finding, ImageRef, Kernel, Kind, Name, Rootfs, Seed, ShimState, Undo, strict};
 use crate::error::{Error, Result};
-use crate::store::{Journal, MachineDir, Store, id_of, read_record};
-use crate::sys::lock::is_held;
+use crate::store::{Journal, MachineDir, OpenOperation, Store, id_of, read_record};
+use crate::sys::lock::{Glance, glance, is_held};
 use crate::sys::process::ProcessId;
 use std::path::{Path, PathBuf};
 
 /// VMs that are half made, damaged, or miss files.
 pub fn machines(store: &Store) -> Result<Vec<Found>> {
     let mut found = vec![];
-    for path in children(&store.machines_dir())? {
-        if is_held(&path.join("lock")) {
-            continue;
-        }
-        let id = path.display().to_string();
-        if let Some(evidence) = unfinished(&path) {
-            found.push(Found { finding: owned(finding("machine", id, evidence), &path), remedy: Remedy::Undo(path) });
-            continue;
+    for path in children(&store.machines_dir())?.into_iter().filter(|p| p.is_dir()) {
+        // Held while we look, so that nothing begins or ends between the journal and the record.
+        let Some(_look) = glance(&path.join("lock")) else { continue };
+        let finding = |evidence: String| owned("machine", &path, evidence);
+        let damaged = |e: &Error, file: &str| {
+            let mut f = finding(said(e));
+            f.fix = format!("mend {}, or remove the VM: bg-vm rm {}", path.join(file).display(), f.owner);
+            Found { finding: f, remedy: Remedy::Report }
+        };
+        match Journal::in_dir(&path).open_operation() {
+            Ok(None) => {}
+            Ok(Some(open)) => {
+                found.push(Found { finding: finding(unfinished(&open)), remedy: Remedy::Machine(path.clone()) });
+                continue;
+            }
+            Err(e) => found.push(damaged(&e, "journal")),
         }
         match read_record(&path.join("machine.json"), Kind::Machine) {
             Ok(Some(doc)) => found.extend(missing_files(&path, &doc)),
             Ok(None) => {
-                let found_dir = owned(finding("machine", id, "it has no record, and nobody is making it"), &path);
-                found.push(Found { finding: found_dir, remedy: Remedy::Undo(path) });
+                let f = finding("it has no record, and nobody is making it".into());
+                found.push(Found { finding: f, remedy: Remedy::Machine(path) });
             }
             // A bad record isolates its own VM, and is kept: somebody may mend it.
-            Err(e) => {
-                let mut f = owned(finding("machine", id, said(&e)), &path);
-                f.fix = format!("mend {}, or remove the VM: bg-vm rm {}", path.join("machine.json").display(), f.owner);
-                found.push(Found { finding: f, remedy: Remedy::Report });
-            }
+            Err(e) => found.push(damaged(&e, "machine.json")),
         }
     }
     Ok(found)
 }
 
-/// Images that are half made, damaged, or miss files.
+/// Images that are damaged or miss files.
 pub fn images(store: &Store) -> Result<Vec<Found>> {
     let mut found = vec![];
     for path in children(&store.images_dir())?.into_iter().filter(|p| p.is_dir()) {
-        if is_held(&path.join("lock")) {
-            continue;
-        }
-        let id = path.display().to_string();
+        let finding = |evidence: String| owned("image", &path, evidence);
         match read_record(&path.join("image.json"), Kind::Image) {
             Ok(Some(doc)) => {
                 for file in image_files(&doc).into_iter().filter(|f| !f.exists()) {
-                    let mut f = owned(finding("image", id.clone(), format!("{} is missing", file.display())), &path);
+                    // An image that was replaced or removed meanwhile misses nothing.
+                    if !same_record(&path, &doc) {
+                        break;
+                    }
+                    let mut f = finding(format!("{} is missing", file.display()));
                     f.fix = "build it again and register it with --replace".into();
                     found.push(Found { finding: f, remedy: Remedy::Report });
                 }
             }
+            Ok(None) if !path.is_dir() => {}
             Ok(None) => {
-                let f = owned(finding("image", id, "it has no record"), &path);
-                found.push(Found { finding: f, remedy: Remedy::RemoveDir(path) });
+                found.push(Found { finding: finding("it has no record".into()), remedy: Remedy::Image(path) });
             }
             Err(e) => {
-                let mut f = owned(finding("image", id, said(&e)), &path);
+                let mut f = finding(said(&e));
                 f.fix = format!("mend it, or remove the image: bg-image rm {}", f.owner);
                 found.push(Found { finding: f, remedy: Remedy::Report });
             }
@@ -67,94 +73,120 @@ pub fn images(store: &Store) -> Result<Vec<Found>> {
     Ok(found)
 }
 
+fn same_record(path: &Path, doc: &Document) -> bool {
+    let now = read_record(&path.join("image.json"), Kind::Image);
+    matches!(now, Ok(Some(now)) if now.to_line() == doc.to_line())
+}
+
 /// What was being made or removed by a process that is gone.
 pub fn staging(store: &Store) -> Result<Vec<Found>> {
-    let abandoned = children(&store.staging_dir())?.into_iter().filter(|p| !is_held(&p.join("lock")));
-    Ok(abandoned
-        .map(|path| {
-            let what = Journal::in_dir(&path).open_operation().ok().flatten();
-            let evidence = match what {
-                Some(open) => format!("the operation `{}` was not finished, and its process is gone", open.operation),
-                None => "its removal was not finished".into(),
-            };
-            let mut f = finding("staging", path.display().to_string(), evidence);
-            f.age_ms = age_ms(&path);
-            Found { finding: f, remedy: Remedy::RemoveDir(path) }
-        })
-        .collect())
+    let mut found = vec![];
+    for path in children(&store.staging_dir())? {
+        outlast_the_making(&path, || std::fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()))?;
+        if is_held(&path.join("lock")) || !path.exists() {
+            continue;
+        }
+        let evidence = match Journal::in_dir(&path).open_operation() {
+            Ok(Some(open)) => unfinished(&open),
+            _ => "its removal was not finished".into(),
+        };
+        let mut f = finding("staging", path.display().to_string(), evidence);
+        f.age_ms = age_ms(&path);
+        found.push(Found { finding: f, remedy: Remedy::Staged(path) });
+    }
+    Ok(found)
 }
 
 /// Runtime directories without a living shim, or whose VM the store does not know.
 pub fn runtime(store: &Store) -> Result<Vec<Found>> {
+    // First the directories, then who they belong to: a VM is in the store before it has one.
+    let dirs = children(store.runtime_dir())?;
     let known = known_runtime_dirs(store)?;
     let mut found = vec![];
-    for path in children(store.runtime_dir())?.into_iter().filter(|p| p.is_dir()) {
-        let state = std::fs::read_to_string(path.join("shim.json")).ok().and_then(|t| strict::<ShimState>(&t).ok());
-        let alive = state.as_ref().is_some_and(|s| ProcessId::from(s.shim.clone()).is_alive());
+    for path in dirs.into_iter().filter(|p| p.is_dir()) {
         let owner = known.iter().find(|(dir, _)| *dir == path).map(|(_, name)| name.clone());
-        let evidence = match (alive, &owner) {
+        // The VM's own lock is held while it is being started or ended.
+        let Some(_look) = look_at(store, owner.as_ref()) else { continue };
+        let evidence = match (shim_lives(&path), &owner) {
             (true, Some(_)) => continue,
             (true, None) => "a VM runs here that the store does not know",
+            // A VM that has just ended takes its directory with it.
+            (false, _) if !path.exists() => continue,
             (false, _) => "no VM runs here any more",
         };
-        // The VM's own lock is held while it is being started or ended.
-        if owner.as_ref().is_some_and(|name| is_held(&store.machines_dir().join(name).join("lock"))) {
-            continue;
-        }
         let mut f = finding("runtime_dir", path.display().to_string(), evidence);
-        f.owner = owner.or_else(|| state.map(|s| s.machine_id)).unwrap_or_default();
+        let id = shim_state(&path).map(|s| s.machine_id);
+        f.owner = owner.as_ref().map(Name::to_string).or(id).unwrap_or_default();
         f.age_ms = age_ms(&path);
-        found.push(Found { finding: f, remedy: Remedy::EndRuntime(path) });
+        found.push(Found { finding: f, remedy: Remedy::Runtime(path, owner) });
     }
     Ok(found)
+}
+
+/// Whether the shim whose runtime directory this is lives.
+pub(super) fn shim_lives(dir: &Path) -> bool {
+    shim_state(dir).is_some_and(|s| ProcessId::from(s.shim).is_alive())
+}
+
+/// What the shim says of its processes.
+pub(super) fn shim_state(dir: &Path) -> Option<ShimState> {
+    strict(&std::fs::read_to_string(dir.join("shim.json")).ok()?).ok()
+}
+
+/// A look at a VM; `None` while its lock is held: then its processes come and go.
+pub(super) fn look_at(store: &Store, name: Option<&Name>) -> Option<Option<Glance>> {
+    match name {
+        Some(name) => glance(&store.machine_dir(name).file("lock")).map(Some),
+        None => Some(None),
+    }
 }
 
 /// Temporary files of saves, and temporary directories of builds, whose maker is gone.
 pub fn temporary(store: &Store, cache: &Path) -> Result<Vec<Found>> {
     let mut places = vec![store.state_dir().to_owned(), store.state_dir().join("ssh")];
     places.extend(children(&store.machines_dir())?);
+    places.extend(children(&store.images_dir())?.into_iter().filter(|p| p.is_dir()));
     places.extend(["kernel", "rootfs", "seed"].map(|d| cache.join(d)));
     let mut found = vec![];
     for place in places {
         let names = children(&place)?.into_iter();
-        for path in names.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(".tmp-"))) {
+        for path in names.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(TEMP_PREFIX))) {
+            // A build that runs has its temporary directory for minutes: its lock beside it tells.
+            let locks = [lock_of(&path), place.join("lock")];
+            outlast_the_making(&path, || locks.iter().any(|lock| lock.exists()))?;
+            if locks.iter().any(|lock| is_held(lock)) || !path.exists() {
+                continue;
+            }
             let mut f =
                 finding("file", path.display().to_string(), "a temporary file, left by a process that was killed");
             f.age_ms = age_ms(&path);
-            // A build that runs has its temporary directory for minutes: its lock, or its age, tells.
-            let held = is_held(&path.join("lock")) || is_held(&place.join("lock"));
-            if !held {
-                let remedy = if path.is_dir() { Remedy::RemoveDir(path) } else { Remedy::RemoveFile(path) };
-                found.push(Found { finding: f, remedy });
-            }
+            found.push(Found { finding: f, remedy: Remedy::Temporary(path) });
         }
     }
     Ok(found)
 }
 
-/// Each VM's runtime directory and name: by the records, and by the journals of those that have none yet.
-pub(super) fn known_runtime_dirs(store: &Store) -> Result<Vec<(PathBuf, String)>> {
+/// Each VM's runtime directory and name: by the journals, for those that have no record yet, and by the records. In this
+/// order, since a creation saves its record and then ends in the journal.
+pub(super) fn known_runtime_dirs(store: &Store) -> Result<Vec<(PathBuf, Name)>> {
     let mut known = vec![];
     for name in store.machine_names()? {
         let machine: MachineDir = store.machine_dir(&name);
-        if let Ok(dir) = machine.document().and_then(|doc| machine.runtime_dir(&id_of(&doc)?)) {
-            known.push((dir.to_path_buf(), name.to_string()));
-        }
         let open = machine.journal().open_operation().ok().flatten();
         for undo in open.into_iter().flat_map(|o| o.undo) {
             if let Undo::StopVm { runtime_dir } = undo {
-                known.push((runtime_dir.to_path_buf(), name.to_string()));
+                known.push((runtime_dir.to_path_buf(), name.clone()));
             }
+        }
+        if let Ok(dir) = machine.document().and_then(|doc| machine.runtime_dir(&id_of(&doc)?)) {
+            known.push((dir.to_path_buf(), name));
         }
     }
     Ok(known)
 }
 
-fn unfinished(path: &Path) -> Option<String> {
-    match Journal::in_dir(path).open_operation() {
-        Ok(Some(open)) => Some(format!("the operation `{}` was not finished, and its process is gone", open.operation)),
-        _ => None,
-    }
+fn unfinished(open: &OpenOperation) -> String {
+    format!("the operation `{}` was not finished, and its process is gone", open.operation)
 }
 
 fn missing_files(path: &Path, doc: &Document) -> Vec<Found> {
@@ -164,8 +196,7 @@ fn missing_files(path: &Path, doc: &Document) -> Vec<Found> {
     let missing = files.chain(boot.into_iter().flatten()).filter(|f| !f.exists());
     missing
         .map(|file| {
-            let mut f = finding("machine", path.display().to_string(), format!("{} is missing", file.display()));
-            f = owned(f, path);
+            let mut f = owned("machine", path, format!("{} is missing", file.display()));
             f.fix = format!("bg-vm rm {}", f.owner);
             Found { finding: f, remedy: Remedy::Report }
         })
@@ -187,7 +218,9 @@ fn image_files(doc: &Document) -> Vec<PathBuf> {
     files
 }
 
-fn owned(mut f: crate::doc::Finding, path: &Path) -> crate::doc::Finding {
+/// A finding of a directory whose name is its owner's.
+fn owned(kind: &str, path: &Path, evidence: String) -> Finding {
+    let mut f = finding(kind, path.display().to_string(), evidence);
     f.owner = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     f.age_ms = age_ms(path);
     f
@@ -213,6 +246,6 @@ fn children(dir: &Path) -> Result<Vec<PathBuf>> {
 fn is_ours(path: &Path) -> bool {
     path.file_name().is_some_and(|n| {
         let n = n.to_string_lossy();
-        !n.starts_with('.') || n.starts_with(".tmp-")
+        !n.starts_with('.') || n.starts_with(TEMP_PREFIX)
     })
 }

@@ -4,19 +4,29 @@
 //! once it is five minutes old: the next tool of a pipeline may still come for it.
 
 mod files;
+mod mend;
 mod processes;
 
+pub use mend::mend;
+
 use crate::cli::{Answer, Context};
-use crate::doc::{API_VERSION, Finding, to_json};
+use crate::doc::{API_VERSION, Finding, Name, to_json};
 use crate::error::Result;
-use crate::store::{Journal, Store, remove_by_rename};
-use crate::sys::lock::Lock;
+use crate::store::Store;
+use crate::sys::poll::wait;
 use crate::sys::process::ProcessId;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Younger things may yet be finished by somebody.
 pub const YOUNG: Duration = Duration::from_secs(300);
+
+/// A directory is there a moment before its lock, and a temporary file for as long as a save takes. What is younger is
+/// looked at once more.
+const IN_THE_MAKING: Duration = Duration::from_secs(1);
+
+/// Between two looks at what somebody may just be making.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A finding and how to take it away.
 #[derive(Debug)]
@@ -30,16 +40,18 @@ pub struct Found {
 enum Remedy {
     /// Nothing: it is damage, not a leak.
     Report,
-    /// Undo the open operation of this object, then remove the directory if it has no record.
-    Undo(PathBuf),
-    /// Remove a directory through staging.
-    RemoveDir(PathBuf),
-    /// Remove a file.
-    RemoveFile(PathBuf),
-    /// End the shim and what belongs to it, and remove its runtime directory.
-    EndRuntime(PathBuf),
+    /// Undo the open operation of this VM, then remove its directory if it has no record.
+    Machine(PathBuf),
+    /// Remove the directory of an image without a record.
+    Image(PathBuf),
+    /// Remove a directory in staging.
+    Staged(PathBuf),
+    /// Remove a temporary file or directory.
+    Temporary(PathBuf),
+    /// End the shim and what belongs to it, and remove its runtime directory; it is that of a VM of the store, or not.
+    Runtime(PathBuf, Option<Name>),
     /// End a process.
-    EndProcess(ProcessId),
+    Process(ProcessId),
 }
 
 /// `bg-verify`: prints findings, one a line; exit 1 if one of them is a leak.
@@ -67,39 +79,6 @@ pub fn audit(store: &Store, cache: &Path, now: bool) -> Result<Vec<Found>> {
     Ok(found)
 }
 
-/// Takes one found thing away.
-pub fn mend(store: &Store, found: &Found) -> Result<()> {
-    match &found.remedy {
-        Remedy::Report => Ok(()),
-        Remedy::Undo(dir) => {
-            let _lock = Lock::take(&dir.join("lock"), store.lock_wait())?;
-            Journal::in_dir(dir).undo_open()?;
-            let whole = dir.join("machine.json").exists() || dir.join("image.json").exists();
-            if whole { Ok(()) } else { remove_by_rename(store, dir) }
-        }
-        Remedy::RemoveDir(dir) => gone(std::fs::remove_dir_all(dir), dir),
-        Remedy::RemoveFile(file) => gone(std::fs::remove_file(file), file),
-        Remedy::EndRuntime(dir) => {
-            crate::store::end_shim(dir)?;
-            gone(std::fs::remove_dir_all(dir), dir)
-        }
-        Remedy::EndProcess(process) => {
-            if let Some(handle) = process.open()? {
-                handle.signal(nix::sys::signal::Signal::SIGKILL)?;
-                handle.wait(Duration::from_secs(5))?;
-            }
-            Ok(())
-        }
-    }
-}
-
-fn gone(result: std::io::Result<()>, path: &Path) -> Result<()> {
-    match result {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(crate::Error::io("remove", path, &e)),
-        _ => Ok(()),
-    }
-}
-
 /// A finding; whether it is a leak is decided by its age at the end.
 fn finding(kind: &str, id: String, evidence: impl Into<String>) -> Finding {
     Finding {
@@ -112,6 +91,14 @@ fn finding(kind: &str, id: String, evidence: impl Into<String>) -> Finding {
         is_leak: false,
         fix: "bg-verify | bg-gc".into(),
     }
+}
+
+/// Waits until it is old enough that nobody can just be making it without a lock, or `decided`.
+fn outlast_the_making(path: &Path, decided: impl Fn() -> bool) -> Result<()> {
+    while !decided() && u128::from(age_ms(path)) < IN_THE_MAKING.as_millis() && path.exists() {
+        wait(&[], Some(Instant::now() + LOOK_AGAIN))?;
+    }
+    Ok(())
 }
 
 /// Since the last change of a file or directory, in milliseconds; 0 where it cannot be asked.

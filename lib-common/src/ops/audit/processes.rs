@@ -1,30 +1,38 @@
 //! Processes: shims, VMMs and vsock devices of ours that no record knows. They carry the runtime directory in their
 //! arguments, so they are found even when the state directory is lost.
 
-use super::{Found, Remedy, files::known_runtime_dirs, finding};
-use crate::doc::{ShimState, strict};
+use super::files::{known_runtime_dirs, look_at, shim_state};
+use super::{Found, Remedy, finding};
 use crate::error::Result;
 use crate::store::Store;
 use crate::sys::process::{ProcessId, all_pids, boot_id, cmdline, executable, is_program, stat, ticks_to_ms};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The programs that a running VM is made of.
 const PROGRAMS: [&str; 3] = ["bg-shim", "vhost-device-vsock", "qemu-system-"];
 
+/// What is just ending, such as a shim that has removed its directory, is given this long.
+const JUST_ENDING: Duration = Duration::from_millis(300);
+
+/// A process of ours, as it was seen.
+struct Seen {
+    process: ProcessId,
+    parent: i32,
+    dir: PathBuf,
+}
+
 /// Processes that belong to this store's runtime directory and to no VM that it knows as running.
 pub fn processes(store: &Store) -> Result<Vec<Found>> {
+    // First the processes, then who they belong to: a VM is in the store before it has any.
+    let seen = seen(store)?;
     let known = known_runtime_dirs(store)?;
-    let boot_id = boot_id()?;
-    let uptime = uptime_ms();
+    let (uptime, deadline) = (uptime_ms(), Instant::now() + JUST_ENDING);
     let mut found = vec![];
-    for pid in all_pids()? {
-        let Some(exe) = executable(pid).filter(|exe| is_ours(exe)) else { continue };
-        let args = cmdline(pid);
-        let Some(dir) = args.iter().find_map(|arg| runtime_dir_in(arg, store.runtime_dir())) else { continue };
-        let Some(start_time) = stat(pid).map(|s| s.start_time) else { continue };
-        let process = ProcessId { pid, start_time, boot_id: boot_id.clone(), exe };
+    for Seen { process, parent, dir } in seen {
         let owner = known.iter().find(|(d, _)| *d == dir).map(|(_, name)| name.clone());
-        if owner.is_some() && (belongs(&dir, &process) || starting(store, owner.as_deref())) {
+        let Some(_look) = look_at(store, owner.as_ref()) else { continue };
+        if owner.is_some() && belongs(&dir, &process, parent) || ends_by(&process, deadline) {
             continue;
         }
         let program = process.exe.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -32,12 +40,26 @@ pub fn processes(store: &Store) -> Result<Vec<Found>> {
             Some(name) => format!("{program} is not the process that the VM `{name}` runs in"),
             None => format!("{program} runs for {}, which belongs to no VM of this store", dir.display()),
         };
-        let mut f = finding("process", format!("{pid}:{start_time}"), evidence);
-        f.owner = owner.unwrap_or_default();
-        f.age_ms = uptime.saturating_sub(ticks_to_ms(start_time));
-        found.push(Found { finding: f, remedy: Remedy::EndProcess(process) });
+        let mut f = finding("process", format!("{}:{}", process.pid, process.start_time), evidence);
+        f.owner = owner.map(|name| name.to_string()).unwrap_or_default();
+        f.age_ms = uptime.saturating_sub(ticks_to_ms(process.start_time));
+        found.push(Found { finding: f, remedy: Remedy::Process(process) });
     }
     Ok(found)
+}
+
+fn seen(store: &Store) -> Result<Vec<Seen>> {
+    let boot_id = boot_id()?;
+    let mut seen = vec![];
+    for pid in all_pids()? {
+        let Some(exe) = executable(pid).filter(|exe| is_ours(exe)) else { continue };
+        let args = cmdline(pid);
+        let Some(dir) = args.iter().find_map(|arg| runtime_dir_in(arg, store.runtime_dir())) else { continue };
+        let Some(stat) = stat(pid) else { continue };
+        let process = ProcessId { pid, start_time: stat.start_time, boot_id: boot_id.clone(), exe };
+        seen.push(Seen { process, parent: stat.ppid, dir });
+    }
+    Ok(seen)
 }
 
 fn is_ours(exe: &Path) -> bool {
@@ -53,17 +75,18 @@ fn runtime_dir_in(arg: &str, runtime: &Path) -> Option<PathBuf> {
     (id.len() == 12).then(|| runtime.join(id))
 }
 
-/// Whether the shim's own state names this process.
-fn belongs(dir: &Path, process: &ProcessId) -> bool {
-    let Ok(text) = std::fs::read_to_string(dir.join("shim.json")) else { return false };
-    let Ok(state) = strict::<ShimState>(&text) else { return false };
-    let all = [Some(state.shim), state.vmm, state.vsock_device];
-    all.into_iter().flatten().any(|p| p.pid == process.pid && p.start_time == process.start_time)
+/// Whether it is the shim that its directory names, or a child of that: while a guest reboots they come and go, and none
+/// outlives its shim.
+fn belongs(dir: &Path, process: &ProcessId, parent: i32) -> bool {
+    let Some(shim) = shim_state(dir).map(|s| ProcessId::from(s.shim)) else { return false };
+    let is_shim = (shim.pid, shim.start_time) == (process.pid, process.start_time);
+    is_shim || parent == shim.pid && shim.is_alive()
 }
 
-/// While the VM's lock is held its processes come and go.
-fn starting(store: &Store, name: Option<&str>) -> bool {
-    name.is_some_and(|n| crate::sys::lock::is_held(&store.machines_dir().join(n).join("lock")))
+/// Whether it has ended by then.
+fn ends_by(process: &ProcessId, deadline: Instant) -> bool {
+    let left = deadline.saturating_duration_since(Instant::now());
+    matches!(process.open().and_then(|p| p.map_or(Ok(true), |p| p.wait(left))), Ok(true))
 }
 
 fn uptime_ms() -> u64 {

@@ -18,14 +18,73 @@ pub use stop::{StopArgs, kill, stop};
 
 use crate::cli::{Context, Source};
 use crate::doc::{Document, Kind, Name, State, Status};
-use crate::error::Result;
+use crate::error::{Code, Error, Failures, Result};
+use crate::store::{MachineDir, id_of};
+use crate::sys::lock::Lock;
+use std::path::PathBuf;
+
+/// What the verbs know better than a document that was given to them.
+const OURS: [&str; 4] = ["vmm", "guest", "status", "stats"];
+
+/// A VM that a verb works on.
+struct Target {
+    name: Name,
+    /// The document that says which one; without it, it is the one that has the name.
+    given: Option<Document>,
+}
 
 /// The VMs that a verb works on: the names given, or the one of the document at `file` or on stdin.
-fn targets(cx: &mut Context<'_>, names: &[Name], file: Option<std::path::PathBuf>) -> Result<Vec<Name>> {
+fn targets(cx: &mut Context<'_>, names: &[Name], file: Option<PathBuf>) -> Result<Vec<Target>> {
     if !names.is_empty() {
-        return Ok(names.to_vec());
+        return Ok(names.iter().map(|name| Target { name: name.clone(), given: None }).collect());
     }
-    Ok(vec![cx.document(&Source { name: None, file }, Kind::Machine)?.name()?])
+    let given = cx.document(&Source { name: None, file }, Kind::Machine)?;
+    Ok(vec![Target { name: given.name()?, given: Some(given) }])
+}
+
+/// Does it for one VM after the other, going on past errors, which come back as one.
+fn for_each(
+    cx: &mut Context<'_>,
+    targets: &[Target],
+    mut work: impl FnMut(&mut Context<'_>, &Target) -> Result<()>,
+) -> Result<()> {
+    let mut failed = Failures::default();
+    for target in targets {
+        if let Err(e) = work(cx, target) {
+            failed.add(e);
+        }
+        crate::sys::signal::check()?;
+    }
+    failed.result()
+}
+
+impl Target {
+    /// Its directory, with its lock held.
+    fn lock(&self, cx: &mut Context<'_>) -> Result<(MachineDir, Lock)> {
+        cx.stages.begin("lock");
+        let machine = cx.store().machine(&self.name)?;
+        let lock = machine.lock()?;
+        if self.is(&machine)? {
+            return Ok((machine, lock));
+        }
+        let message = format!("the document is of another VM than the one named `{}`", self.name);
+        Err(Error::new(Code::BadDocument, message).hint("it was removed, and one made that has its name"))
+    }
+
+    /// Whether that is the VM that was meant: another one may have its name by now.
+    fn is(&self, machine: &MachineDir) -> Result<bool> {
+        match &self.given {
+            Some(given) => Ok(id_of(given)? == id_of(&machine.document()?)?),
+            None => Ok(true),
+        }
+    }
+
+    /// What the verb prints: the VM's document, or the one that was given with what is ours in it replaced.
+    fn answer(&self, now: Document) -> Document {
+        let Some(mut doc) = self.given.clone() else { return now };
+        doc.adopt(&now, &OURS);
+        doc
+    }
 }
 
 /// Whether the document that [`MachineDir::current`] gave is of a running VM.

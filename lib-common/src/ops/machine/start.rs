@@ -1,11 +1,9 @@
 //! start, restart: identity, VMM, record.
 
 use super::create::own_disks;
-use super::{is_running, targets};
-use crate::cli::{Answer, Context, Source};
-use crate::doc::{
-    AbsPath, Accel, Document, Guest, Identity, Kind, Launch, LaunchDisk, Name, SecondDisk, Spec, Undo, Vmm,
-};
+use super::{Target, for_each, is_running, targets};
+use crate::cli::{Answer, Context};
+use crate::doc::{AbsPath, Accel, Document, Guest, Identity, Launch, LaunchDisk, Name, SecondDisk, Spec, Undo, Vmm};
 use crate::error::{Code, Error, Result};
 use crate::guest::ssh::keys;
 use crate::store::{MachineDir, Operation, id_of};
@@ -20,44 +18,38 @@ pub(super) struct Claimed {
     pub lock: Lock,
 }
 
-/// `bg-vm start`: the last step of a pipeline that creates, or a VM of the store by its name.
+/// `bg-vm start`: the last step of a pipeline that creates, or VMs of the store.
 pub fn start(cx: &mut Context<'_>, names: &[Name], file: Option<PathBuf>) -> Result<Answer> {
-    if names.is_empty() {
-        let doc = cx.document(&Source { name: None, file }, Kind::Machine)?;
-        let doc = start_document(cx, doc)?;
-        cx.emit(doc)?;
-        return Ok(Answer::Done);
-    }
-    for name in names {
-        let doc = start_name(cx, name)?;
-        cx.emit(doc)?;
-    }
+    let targets = targets(cx, names, file)?;
+    for_each(cx, &targets, |cx, target| {
+        let doc = match &target.given {
+            Some(doc) => finish(cx, doc.clone())?,
+            None => None,
+        };
+        let doc = doc.map_or_else(|| start_one(cx, target), Ok)?;
+        cx.emit(doc)
+    })?;
     Ok(Answer::Done)
 }
 
 /// `bg-vm restart`: stop, then start.
 pub fn restart(cx: &mut Context<'_>, names: &[Name], args: &super::StopArgs) -> Result<Answer> {
-    for name in targets(cx, names, args.file.clone())? {
-        super::stop::stop_one(cx, &name, args)?;
-        let doc = start_name(cx, &name)?;
-        cx.emit(doc)?;
-    }
+    let targets = targets(cx, names, args.file.clone())?;
+    for_each(cx, &targets, |cx, target| {
+        super::stop::stop_one(cx, target, args)?;
+        let doc = start_one(cx, target)?;
+        cx.emit(doc)
+    })?;
     Ok(Answer::Done)
 }
 
-/// Finishes what `bg-seed clone` began. A document of a VM that is in the store already starts that one.
-fn start_document(cx: &mut Context<'_>, doc: Document) -> Result<Document> {
+/// Finishes what `bg-seed clone` began; `None` for a VM that is in the store already.
+fn finish(cx: &mut Context<'_>, doc: Document) -> Result<Option<Document>> {
     cx.stages.begin("lock");
     let machine = cx.store().machine(&doc.name()?)?;
     let lock = machine.lock()?;
     if machine.record_file().exists() {
-        let recorded = id_of(&machine.document()?)?;
-        if recorded != id_of(&doc)? {
-            let message = format!("the document is of another VM than the one named `{}`", machine.name());
-            return Err(Error::new(Code::BadDocument, message));
-        }
-        drop(lock);
-        return start_name(cx, machine.name());
+        return Ok(None);
     }
     let Some(operation) = machine.journal().resume()? else {
         return Err(Error::new(
@@ -65,23 +57,27 @@ fn start_document(cx: &mut Context<'_>, doc: Document) -> Result<Document> {
             format!("the VM `{}` was not made by `bg-seed clone`", machine.name()),
         ));
     };
-    launch(cx, doc, Claimed { machine, operation, lock })
+    launch(cx, doc, Claimed { machine, operation, lock }).map(Some)
 }
 
-fn start_name(cx: &mut Context<'_>, name: &Name) -> Result<Document> {
-    cx.stages.begin("lock");
-    let machine = cx.store().machine(name)?;
-    let lock = machine.lock()?;
-    let doc = machine.current()?;
+fn start_one(cx: &mut Context<'_>, target: &Target) -> Result<Document> {
+    let (machine, lock) = target.lock(cx)?;
+    let mut doc = machine.current()?;
+    // What is printed has the times of this start.
+    doc.remove("timings");
     if is_running(&doc)? {
-        cx.remark(&format!("{name} runs already"));
-        return Ok(doc);
+        cx.remark(&format!("{} runs already", target.name));
+        return Ok(target.answer(doc));
     }
+    doc.remove("status");
     cx.stages.begin("journal");
     let operation = machine.journal().begin("start")?;
-    let mut doc = machine.document()?;
-    doc.remove("timings");
-    launch(cx, doc, Claimed { machine, operation, lock })
+    let doc = launch(cx, doc, Claimed { machine, operation, lock })?;
+    let mut answer = target.answer(doc.clone());
+    if target.given.is_some() {
+        answer.append_timings_of(&doc)?;
+    }
+    Ok(answer)
 }
 
 /// Starts the VMM, saves the record, and only then lets the VM stay: whatever is killed before that, the shim ends it.

@@ -1,38 +1,49 @@
 //! stats: what a VM uses, from /proc and from its agent.
 
-use super::{is_running, targets};
+use super::{for_each, is_running, targets};
 use crate::cli::{Answer, Context};
 use crate::doc::{Disks, Document, Name, Stats, Vmm};
 use crate::error::{Code, Error, Result};
 use crate::guest::http;
 use crate::store::{MachineDir, id_of};
-use crate::sys::{fs::allocated_bytes, process};
+use crate::sys::fs::allocated_bytes;
+use crate::sys::process::{self, ProcessId};
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// `bg-vm stats`: sets the section `stats`. An agent that does not answer leaves its fields out.
 pub fn stats(cx: &mut Context<'_>, names: &[Name], file: Option<PathBuf>) -> Result<Answer> {
-    for name in targets(cx, names, file)? {
-        let machine = cx.store().machine(&name)?;
+    let targets = targets(cx, names, file)?;
+    for_each(cx, &targets, |cx, target| {
+        cx.stages.begin("measure");
+        let name = &target.name;
+        let machine = cx.store().machine(name)?;
         let mut doc = machine.current()?;
-        if !is_running(&doc)? {
+        if !target.is(&machine)? || !is_running(&doc)? {
             let error = Error::new(Code::NotRunning, format!("the VM `{name}` does not run"));
             return Err(error.hint(format!("bg-vm start {name}")));
         }
         let stats = measure(&machine, &doc)?;
         doc.set(&stats);
-        cx.emit_line(&doc.to_line());
-    }
+        cx.emit(target.answer(doc))
+    })?;
     Ok(Answer::Done)
 }
 
 fn measure(machine: &MachineDir, doc: &Document) -> Result<Stats> {
     let (disks, vmm): (Disks, Vmm) = (doc.require()?, doc.require()?);
     let live = machine.running(&id_of(doc)?)?;
-    let processes: Vec<i32> =
-        live.into_iter().flat_map(|s| [Some(s.shim), s.vmm, s.vsock_device]).flatten().map(|p| p.pid).collect();
+    let processes: Vec<i32> = live
+        .into_iter()
+        .flat_map(|s| [Some(s.shim), s.vmm, s.vsock_device])
+        .flatten()
+        .map(ProcessId::from)
+        .filter(ProcessId::is_alive)
+        .map(|p| p.pid)
+        .collect();
     let ticks: u64 = processes.iter().filter_map(|pid| process::stat(*pid)).map(|s| s.cpu_ticks).sum();
-    let (io_read_bytes, io_write_bytes) = process::io_bytes(vmm.pid);
+    let vmm_pid = processes.iter().find(|pid| **pid == vmm.pid);
+    let (io_read_bytes, io_write_bytes) = vmm_pid.map_or((0, 0), |pid| process::io_bytes(*pid));
     let health = http::get_health(&vmm.vsock, Duration::from_secs(2)).ok();
     Ok(Stats {
         cpu_ms: process::ticks_to_ms(ticks),

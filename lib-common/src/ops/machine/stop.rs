@@ -1,6 +1,6 @@
 //! stop, kill: the guest's own shutdown first, by force only when it does not come.
 
-use super::{is_running, targets};
+use super::{Target, for_each, is_running, targets};
 use crate::cli::{Answer, Context};
 use crate::doc::{Document, Name, Vmm};
 use crate::error::Result;
@@ -25,38 +25,36 @@ pub struct StopArgs {
 
 /// `bg-vm stop`: asks the agent, waits, and says when it had to kill. A VM that does not run is no error.
 pub fn stop(cx: &mut Context<'_>, names: &[Name], args: &StopArgs) -> Result<Answer> {
-    for name in targets(cx, names, args.file.clone())? {
-        let doc = stop_one(cx, &name, args)?;
-        cx.emit(doc)?;
-    }
+    let targets = targets(cx, names, args.file.clone())?;
+    for_each(cx, &targets, |cx, target| {
+        let doc = stop_one(cx, target, args)?;
+        cx.emit(doc)
+    })?;
     Ok(Answer::Done)
 }
 
 /// `bg-vm kill`: ends the VMM now, as if the power failed.
 pub fn kill(cx: &mut Context<'_>, names: &[Name], file: Option<PathBuf>) -> Result<Answer> {
-    for name in targets(cx, names, file)? {
-        cx.stages.begin("lock");
-        let machine = cx.store().machine(&name)?;
-        let _lock = machine.lock()?;
+    let targets = targets(cx, names, file)?;
+    for_each(cx, &targets, |cx, target| {
+        let (machine, _lock) = target.lock(cx)?;
         kill_locked(cx, &machine)?;
         let doc = settled(&machine)?;
-        cx.emit(doc)?;
-    }
+        cx.emit(target.answer(doc))
+    })?;
     Ok(Answer::Done)
 }
 
-pub(super) fn stop_one(cx: &mut Context<'_>, name: &Name, args: &StopArgs) -> Result<Document> {
-    cx.stages.begin("lock");
-    let machine = cx.store().machine(name)?;
-    let _lock = machine.lock()?;
+pub(super) fn stop_one(cx: &mut Context<'_>, target: &Target, args: &StopArgs) -> Result<Document> {
+    let (machine, _lock) = target.lock(cx)?;
     let doc = machine.current()?;
     if is_running(&doc)?
         && let Err(why) = shut_down(cx, &machine, &doc, args.timeout)?
     {
-        cx.remark(&format!("{name} did not shut down ({why}) and was killed"));
+        cx.remark(&format!("{} did not shut down ({why}) and was killed", target.name));
         kill_locked(cx, &machine)?;
     }
-    settled(&machine)
+    Ok(target.answer(settled(&machine)?))
 }
 
 /// Asks the agent and waits until the VM has ended. The inner error says why it did not.

@@ -7,6 +7,7 @@ use crate::build::kernel::initrd;
 use crate::doc::{ProcessDoc, Timing};
 use crate::error::{Code, Context, Error, Result};
 use crate::sys::cmd::{Child, Cmd, Stream, Streams};
+use crate::sys::fs::remove_file;
 use crate::sys::process::ProcessId;
 use crate::sys::socket::is_listening;
 use crate::vmm::qemu_qmp::{Message, Qmp};
@@ -52,12 +53,7 @@ impl Shim {
         self.device = None;
         (self.state.vmm, self.state.vsock_device) = (None, None);
         for socket in [files::VSOCK, files::VHOST] {
-            match std::fs::remove_file(self.run_file(socket)) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::io("remove", &self.run_file(socket), &e));
-                }
-                _ => {}
-            }
+            remove_file(&self.run_file(socket))?;
         }
         let (stderr, to_log) = pipe()?;
         let streams = Streams { stdin: Stream::Null, stdout: Stream::Null, stderr: to_log };

@@ -11,7 +11,7 @@ mod link;
 use crate::doc::{ExitInfo, Identity, Launch, ProcessDoc, ShimReply, ShimState, to_json};
 use crate::error::{Code, Context, Error, Result};
 use crate::store::now;
-use crate::sys::fs::save;
+use crate::sys::fs::{remove_file, save};
 use crate::sys::process::ProcessId;
 use crate::sys::tsc::TscMeter;
 use crate::sys::{cmd, signal, socket};
@@ -153,11 +153,8 @@ impl Shim {
             other => return Err(self.not_expected(other)),
         }
         // How the run before this one ended is no longer how the last one did.
-        match std::fs::remove_file(&self.launch.exit_file) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                self.say(&format!("cannot remove {}: {e}", self.launch.exit_file));
-            }
-            _ => {}
+        if let Err(e) = remove_file(&self.launch.exit_file) {
+            self.say(&with_causes(&e));
         }
         // Answered, so that `keep` is not lost in the moment in which the VM ends by itself.
         if let Some(mut link) = self.link.take() {

@@ -1,0 +1,204 @@
+//! VMs that run, on a VMM that only pretends: what the verbs say and do of them, one or several, by name or by document.
+
+#![allow(clippy::disallowed_types)]
+
+use crate::support::fixture::{self, FOREIGN};
+use crate::support::{Done, Sandbox, children, finish};
+use lib_common::error::Code;
+use serde_json::Value;
+use std::fs::{read_to_string, write};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+const NO_FILES: Vec<PathBuf> = vec![];
+const NONE: Vec<Value> = vec![];
+
+/// A store with the image `debian`, whose VMs pretend. Dropped, none of them runs.
+struct World {
+    sandbox: Sandbox,
+}
+
+impl World {
+    fn new(vms: &[&str]) -> Self {
+        let sandbox = Sandbox::new();
+        fixture::register(&sandbox, "debian");
+        std::fs::create_dir(sandbox.path("fake")).unwrap();
+        let fake = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/fake-vmm");
+        std::fs::copy(fake, sandbox.path("fake/fake-vmm")).unwrap();
+        write(sandbox.path("fake/mode"), "runs").unwrap();
+        for vm in vms {
+            fixture::create(&sandbox, vm);
+        }
+        World { sandbox }
+    }
+
+    fn command(&self, tool: &str, args: &[&str]) -> Command {
+        let mut command = self.sandbox.command(tool, args);
+        for variable in ["BG_QEMU", "BG_VHOST_DEVICE_VSOCK"] {
+            command.env(variable, self.sandbox.path("fake/fake-vmm"));
+        }
+        command
+    }
+
+    fn vm(&self, args: &[&str], stdin: &str) -> Done {
+        finish(self.command("bg-vm", args).spawn().unwrap(), stdin.as_bytes())
+    }
+
+    fn state_of(&self, vm: &str) -> String {
+        self.vm(&["show", vm], "").json()["status"]["state"].as_str().unwrap().to_owned()
+    }
+
+    fn record(&self, vm: &str) -> PathBuf {
+        self.sandbox.state(&format!("machines/{vm}/machine.json"))
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for vm in children(&self.sandbox.state("machines")) {
+            let name = vm.file_name().unwrap().to_str().unwrap();
+            let _ = finish(self.sandbox.command("bg-vm", &["rm", "--force", name]).spawn().unwrap(), b"");
+        }
+    }
+}
+
+#[test]
+fn of_several_vms_all_are_worked_on_and_one_error_names_those_that_failed() {
+    let world = World::new(&["a", "b"]);
+    for verb in ["start", "stop", "restart", "kill"] {
+        let failed = world.vm(&[verb, "a", "no", "b", "neither"], "").failed_with(Code::NotFound);
+        assert!(failed.message.contains("`no`") && failed.causes.concat().contains("`neither`"), "{verb}: {failed:?}");
+        let expected = if matches!(verb, "start" | "restart") { "running" } else { "stopped" };
+        assert_eq!([world.state_of("a"), world.state_of("b")], [expected, expected], "{verb}");
+    }
+    let both = world.vm(&["start", "a", "b"], "");
+    assert_eq!(
+        both.documents().iter().map(|d| d["name"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["a", "b"],
+        "{both:?}"
+    );
+    world.vm(&["rm", "a", "b"], "").failed_with(Code::InUse);
+    world.vm(&["rm", "--force", "a", "no", "b"], "").ok();
+    assert_eq!(
+        (children(&world.sandbox.state("machines")), children(&world.sandbox.path("run"))),
+        (NO_FILES, NO_FILES)
+    );
+    assert_eq!(world.sandbox.findings(&["--now"]), NONE);
+}
+
+#[test]
+fn a_document_goes_through_with_what_others_wrote_in_it() {
+    let world = World::new(&["dev"]);
+    let mut doc = fixture::with_foreign(&world.vm(&["show", "dev"], "").ok());
+    for verb in ["start", "start", "stats", "stop", "kill", "restart", "kill"] {
+        let done = world.vm(&[verb], &doc);
+        assert!(done.ok().contains(FOREIGN), "{verb}: {done:?}");
+        // No number of ours is as large as theirs.
+        let parsed = |doc: &str| serde_json::from_str::<Value>(&doc.replace(FOREIGN, "\"x\":0")).unwrap();
+        let (before, after) = (parsed(&doc), parsed(&done.ok()));
+        let times = |doc: &Value| doc["timings"].as_array().map_or(0, Vec::len);
+        assert!(times(&after) > times(&before), "{verb}: {after}");
+        let stages: Vec<&str> = after["timings"].as_array().unwrap()[times(&before)..]
+            .iter()
+            .map(|t| t["stage"].as_str().unwrap())
+            .collect();
+        assert!(!stages.contains(&"claim"), "{verb}: of this run alone: {stages:?}");
+        assert_eq!(after.get("vmm").is_some(), matches!(verb, "start" | "stats" | "restart"), "{verb}: {after}");
+        doc = done.text();
+    }
+    assert_eq!(world.sandbox.findings(&["--now"]), NONE);
+}
+
+#[test]
+fn a_document_of_a_vm_that_was_made_anew_touches_no_other() {
+    let world = World::new(&["dev"]);
+    let old = world.vm(&["show", "dev"], "").ok();
+    world.vm(&["rm"], &old).ok();
+    world.vm(&["rm"], &old).ok();
+    fixture::create(&world.sandbox, "dev");
+    world.vm(&["start", "dev"], "").ok();
+    for verb in ["start", "stop", "restart", "kill"] {
+        let failed = world.vm(&[verb], &old).failed_with(Code::BadDocument);
+        assert!(failed.message.contains("another VM"), "{verb}: {failed:?}");
+    }
+    world.vm(&["stats"], &old).failed_with(Code::NotRunning);
+    assert!(world.vm(&["rm", "--force"], &old).stderr.contains("another one"));
+    assert_eq!(world.state_of("dev"), "running");
+}
+
+#[test]
+fn a_vm_whose_record_was_damaged_while_it_ran_is_removed_with_its_processes() {
+    let world = World::new(&["dev"]);
+    world.vm(&["start", "dev"], "").ok();
+    for damage in ["junk", ""] {
+        write(world.record("dev"), damage).unwrap();
+        let failed = world.vm(&["rm", "dev"], "").failed_with(Code::InUse);
+        assert!(failed.hint.unwrap().contains("--force"), "{damage:?}");
+    }
+    world.vm(&["rm", "--force", "dev"], "").ok();
+    assert_eq!(
+        (children(&world.sandbox.state("machines")), children(&world.sandbox.path("run"))),
+        (NO_FILES, NO_FILES)
+    );
+    assert_eq!(world.sandbox.findings(&["--now"]), NONE);
+}
+
+#[test]
+fn a_vm_that_runs_is_no_leak_and_one_whose_state_was_lost_is() {
+    let world = World::new(&["dev"]);
+    world.vm(&["start", "dev"], "").ok();
+    assert_eq!(world.sandbox.findings(&["--now"]), NONE);
+    std::fs::remove_dir_all(world.sandbox.state("")).unwrap();
+    let found = world.sandbox.findings(&["--now"]);
+    let kinds: Vec<&str> = found.iter().map(|f| f["kind"].as_str().unwrap()).collect();
+    assert!(kinds.contains(&"runtime_dir") && kinds.contains(&"process"), "{found:?}");
+    std::fs::remove_dir_all(world.sandbox.path("run")).unwrap();
+    let found = world.sandbox.findings(&["--now"]);
+    assert!(!found.is_empty() && found.iter().all(|f| f["kind"] == "process"), "{found:?}");
+    world.sandbox.collect();
+}
+
+#[test]
+fn the_image_of_a_vm_may_be_replaced_and_the_vm_starts_as_before() {
+    let world = World::new(&["dev"]);
+    let kernel = || std::fs::read(world.sandbox.state("machines/dev/vmlinux")).unwrap();
+    let before = kernel();
+    let other = fixture::Files::new(&world.sandbox, "other").document().to_string();
+    world.sandbox.run("bg-register", &["--name", "debian", "--replace"], other).ok();
+    world.vm(&["start", "dev"], "").ok();
+    assert_eq!(kernel(), before);
+}
+
+/// `bg-vm logs`, with its stdout to read from.
+fn follow(world: &World) -> (Child, BufReader<std::process::ChildStdout>) {
+    let mut child = world.command("bg-vm", &["logs", "--follow", "dev"]).stdin(Stdio::null()).spawn().unwrap();
+    let out = BufReader::new(child.stdout.take().unwrap());
+    (child, out)
+}
+
+#[test]
+fn logs_print_the_older_half_first_and_follow_a_log_that_turns_over() {
+    let world = World::new(&["dev"]);
+    let dir = world.sandbox.state("machines/dev");
+    write(dir.join("console.log.1"), "one\n").unwrap();
+    write(dir.join("console.log"), "two\n").unwrap();
+    assert_eq!(world.vm(&["logs", "dev"], "").ok(), "one\ntwo\n");
+    world.vm(&["start", "dev"], "").ok();
+    let (mut child, mut out) = follow(&world);
+    let mut next = || {
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        line
+    };
+    assert_eq!([next(), next(), next()], ["one\n", "two\n", "run 1 of the guest\n"]);
+    // As the shim does it: the full log becomes the older half, and is emptied in place.
+    let full = read_to_string(dir.join("console.log")).unwrap() + "three\n";
+    std::fs::remove_file(dir.join("console.log.1")).unwrap();
+    write(dir.join("console.log.1"), full).unwrap();
+    write(dir.join("console.log"), "four\n").unwrap();
+    assert_eq!([next(), next()], ["three\n", "four\n"]);
+    world.vm(&["kill", "dev"], "").ok();
+    assert_eq!(next(), "");
+    assert!(child.wait().unwrap().success());
+}
