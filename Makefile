@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 export CARGO_TARGET_DIR := $(TARGET_DIR)
 export PATH := $(TARGET_DIR)/release:$(PATH)
 
-.PHONY: all setup build tools agent test lint demo install clean
+.PHONY: all setup build tools agent test test-dev-image lint demo install clean
 
 all: build
 
@@ -38,6 +38,11 @@ test: setup build lint
 	cargo test --release --locked -p lib-common
 	cargo test --release --locked -p guest-agent --target-dir $(TARGET_DIR)/agent
 	cargo test --release --locked -p banger
+
+# Ten minutes and a gigabyte: the whole set of packages for developers, really installed.
+test-dev-image: setup build
+	bg-kernel build | bg-rootfs build --distro debian | \
+		bg-image-build --force --size 6G --memory 2G --vcpu 2 --packages @dev,@extra >/dev/null
 
 demo: setup build
 	pipelines/demo

@@ -11,6 +11,7 @@ mod reflink;
 mod register;
 mod running;
 mod schemas;
+mod sets;
 mod shim;
 mod size;
 mod support;

@@ -26,8 +26,9 @@ const CONNECTIONS: usize = 64;
 pub fn main() -> ExitCode {
     let slots = Arc::new(Slots::new(CONNECTIONS));
     let ssh_slots = Arc::clone(&slots);
-    let ssh =
-        start("ssh relay", move || relay::serve(&listen(SSH_PORT), (&ssh_slots, sshd::RESERVED_SLOTS), sshd::connect));
+    let ssh = start("ssh relay", move || {
+        relay::serve(&listen(SSH_PORT), (&ssh_slots, sshd::RESERVED_SLOTS), relay::Patience::default(), sshd::connect)
+    });
     let proxy_slots = Arc::clone(&slots);
     let proxy = proxy::port().map_or(Ok(()), |port| start("proxy relay", move || proxy::serve(port, &proxy_slots)));
     if let Err(e) = ssh.and(proxy) {

@@ -1,7 +1,8 @@
 //! Offers the builder's package proxy on the guest's loopback interface: a guest that is built has no network card.
 
 use super::accept::{Accept, Slots};
-use super::{health, relay};
+use super::health;
+use super::relay::{self, Patience};
 use lib_common::doc::PROXY_PORT;
 use std::io::Result;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -9,10 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use vsock::{VMADDR_CID_HOST, VsockStream};
 
-/// Slots that are left to health, shutdown and SSH: the host takes no more than 32 of these connections either. One whose
-/// client has gone stays until the host ends it, a minute after the last byte: a vsock device does not pass the end of
-/// one way on.
+/// Slots that are left to health, shutdown and SSH: the host takes no more than 32 of these connections either.
 const RESERVED_SLOTS: usize = 32;
+
+/// How long the host may be silent once a client has ended. A vsock device does not pass the end of one way on, so without
+/// it the host would keep each connection of a package manager that is done for as long as it keeps an idle one: a minute.
+/// No package manager ends its half before it has its answer.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// The longest pause between two attempts to listen.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -26,7 +30,10 @@ pub fn port() -> Option<u16> {
 pub fn serve(port: u16, slots: &Arc<Slots>) -> ! {
     let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     // The kernel gives up connecting after two seconds.
-    relay::serve(&listener, (slots, RESERVED_SLOTS), || VsockStream::connect_with_cid_port(VMADDR_CID_HOST, PROXY_PORT))
+    let patience = Patience { server: Some(SILENCE), ..Patience::default() };
+    relay::serve(&listener, (slots, RESERVED_SLOTS), patience, || {
+        VsockStream::connect_with_cid_port(VMADDR_CID_HOST, PROXY_PORT)
+    })
 }
 
 /// Listens on `address`, whose interface the guest's init may bring up only later.

@@ -18,43 +18,61 @@ const BUFFER_BYTES: usize = 16 * 1024;
 /// close alone.
 const LINGER: Duration = Duration::from_millis(250);
 
+/// How long each side may be waited for once the other has ended.
+#[derive(Clone, Copy)]
+pub struct Patience {
+    /// For the client, after the server's end.
+    pub client: Duration,
+    /// For the server to say something more, after the client's end; without it, for ever.
+    pub server: Option<Duration>,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Patience { client: LINGER, server: None }
+    }
+}
+
 /// Serves for ever, while more than `reserve` slots are free; one connection too many is closed. So is one whose server
 /// `connect` cannot reach: the client sees the end of the stream.
 pub fn serve<L: Accept, S: AsFd>(
     listener: &L,
     (slots, reserve): (&Arc<Slots>, usize),
+    patience: Patience,
     connect: impl Fn() -> std::io::Result<S> + Send + Sync + 'static,
 ) -> ! {
     accept::serve(listener, (slots, reserve), drop, move |conn| {
         if let Ok(server) = connect() {
             // Whatever broke, both ends are closed now, which is all that either side needs to know.
-            let _ = relay(conn.as_fd(), server.as_fd(), LINGER);
+            let _ = relay(conn.as_fd(), server.as_fd(), patience);
         }
     })
 }
 
-/// Copies both ways. The client's end is passed on and the server heard to its own; once the server has ended, the
-/// client has `linger` to end too.
-fn relay(client: BorrowedFd<'_>, server: BorrowedFd<'_>, linger: Duration) -> std::io::Result<()> {
+/// Copies both ways. An end is passed on, and the other side heard to its own, as long as `patience` has it.
+fn relay(client: BorrowedFd<'_>, server: BorrowedFd<'_>, patience: Patience) -> std::io::Result<()> {
     io::set_nonblocking(client)?;
     io::set_nonblocking(server)?;
     let mut there = Way::new(client, server);
     let mut back = Way::new(server, client);
-    let mut deadline = None;
+    let mut server_ended = None;
     loop {
         there.step()?;
         back.step()?;
         if there.closed && back.closed {
             return Ok(());
         }
-        let timeout = match deadline.or_else(|| back.closed.then(|| Instant::now() + linger)) {
+        let now = Instant::now();
+        let deadline = if back.closed {
+            Some(*server_ended.get_or_insert(now + patience.client))
+        } else {
+            patience.server.filter(|_| there.closed).map(|silence| there.moved.max(back.moved) + silence)
+        };
+        let timeout = match deadline {
             None => PollTimeout::NONE,
-            Some(at) if at <= Instant::now() => return Ok(()),
-            Some(at) => {
-                deadline = Some(at);
-                let left = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
-                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
-            }
+            Some(at) if at <= now => return Ok(()),
+            Some(at) => PollTimeout::try_from(at.saturating_duration_since(now) + Duration::from_millis(1))
+                .unwrap_or(PollTimeout::MAX),
         };
         match poll(&mut waited_for(&there, &back), timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
@@ -90,11 +108,14 @@ struct Way<'a> {
     ended: bool,
     /// `to` has been told so.
     closed: bool,
+    /// When a byte, or the end, was last passed on.
+    moved: Instant,
 }
 
 impl<'a> Way<'a> {
     fn new(from: BorrowedFd<'a>, to: BorrowedFd<'a>) -> Self {
-        Way { from, to, buffer: vec![0; BUFFER_BYTES], start: 0, end: 0, ended: false, closed: false }
+        let moved = Instant::now();
+        Way { from, to, buffer: vec![0; BUFFER_BYTES], start: 0, end: 0, ended: false, closed: false, moved }
     }
 
     fn wants_input(&self) -> bool {
@@ -117,13 +138,17 @@ impl<'a> Way<'a> {
         }
         if self.wants_output() {
             match nix::unistd::write(self.to, &self.buffer[self.start..self.end]) {
-                Ok(n) => self.start += n,
+                Ok(n) => {
+                    self.start += n;
+                    self.moved = Instant::now();
+                }
                 Err(Errno::EAGAIN | Errno::EINTR) => {}
                 Err(errno) => return Err(errno),
             }
         }
         if self.ended && !self.wants_output() && !self.closed {
             self.closed = true;
+            self.moved = Instant::now();
             match shutdown(self.to.as_raw_fd(), Shutdown::Write) {
                 // The other side is gone already, which is what this asks for.
                 Ok(()) | Err(Errno::ENOTCONN) => {}

@@ -8,11 +8,17 @@ use std::thread;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+fn patient() -> Patience {
+    Patience { client: PATIENCE, server: None }
+}
+
 /// A relay to `server`, and where to connect to it.
 fn relay_to(server: SocketAddr, slots: usize) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let listener = UnixListener::bind(dir.path().join("ssh")).unwrap();
-    thread::spawn(move || serve(&listener, (&Arc::new(Slots::new(8 + slots)), 8), move || TcpStream::connect(server)));
+    thread::spawn(move || {
+        serve(&listener, (&Arc::new(Slots::new(8 + slots)), 8), Patience::default(), move || TcpStream::connect(server))
+    });
     dir
 }
 
@@ -55,7 +61,7 @@ fn the_end_of_one_way_leaves_the_other_open() {
 #[test]
 fn a_server_that_is_done_first_is_heard_to_the_end() {
     let ((mut client, a), (b, mut server)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
-    let running = thread::spawn(move || relay(a.as_fd(), b.as_fd(), PATIENCE).unwrap());
+    let running = thread::spawn(move || relay(a.as_fd(), b.as_fd(), patient()).unwrap());
     server.write_all(b"SSH-2.0-x\r\n").unwrap();
     server.shutdown(std::net::Shutdown::Write).unwrap();
     let mut text = String::new();
@@ -76,7 +82,9 @@ fn a_tcp_client_reaches_a_server_on_a_unix_socket() {
     let host = UnixListener::bind(&path).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    thread::spawn(move || serve(&listener, (&Arc::new(Slots::new(2)), 1), move || UnixStream::connect(&path)));
+    thread::spawn(move || {
+        serve(&listener, (&Arc::new(Slots::new(2)), 1), Patience::default(), move || UnixStream::connect(&path))
+    });
     let mut client = TcpStream::connect(address).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     client.write_all(b"GET").unwrap();
@@ -97,8 +105,30 @@ fn a_tcp_client_reaches_a_server_on_a_unix_socket() {
 fn a_client_that_stays_after_the_server_has_ended_is_let_go() {
     let ((mut client, a), (b, server)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
     drop(server);
-    relay(a.as_fd(), b.as_fd(), Duration::from_millis(10)).unwrap();
+    relay(a.as_fd(), b.as_fd(), Patience { client: Duration::from_millis(10), server: None }).unwrap();
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn a_server_that_falls_silent_after_the_client_has_ended_is_let_go() {
+    let silence = Duration::from_secs(1);
+    let ((mut client, a), (b, mut server)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+    let running = thread::spawn(move || {
+        relay(a.as_fd(), b.as_fd(), Patience { client: PATIENCE, server: Some(silence) }).unwrap();
+        cpu_time()
+    });
+    client.write_all(b"GET").unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut text = String::new();
+    server.read_to_string(&mut text).unwrap();
+    // Each byte earns it as much again.
+    for _ in 0..6 {
+        thread::park_timeout(silence / 4);
+        server.write_all(b"x").unwrap();
+    }
+    client.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "GETxxxxxx");
+    assert!(running.join().unwrap() < silence / 4, "it was busy while idle");
 }
 
 #[test]
@@ -138,7 +168,7 @@ fn a_half_closed_connection_is_idle_without_spinning() {
     let (mut client, a) = UnixStream::pair().unwrap();
     let (b, server) = UnixStream::pair().unwrap();
     let used = thread::spawn(move || {
-        relay(a.as_fd(), b.as_fd(), PATIENCE).unwrap();
+        relay(a.as_fd(), b.as_fd(), patient()).unwrap();
         cpu_time()
     });
     client.write_all(b"x").unwrap();

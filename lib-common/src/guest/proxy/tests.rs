@@ -64,8 +64,10 @@ impl Fixture {
         // Whoever is refused early may be cut off while still writing.
         let _ = stream.write_all(bytes.as_ref());
         let mut all = vec![];
-        stream.read_to_end(&mut all).unwrap();
-        String::from_utf8(all).unwrap()
+        match stream.read_to_end(&mut all) {
+            Err(e) if e.kind() != ErrorKind::ConnectionReset => panic!("{e}"),
+            _ => String::from_utf8(all).unwrap(),
+        }
     }
 
     /// The answer to one GET, on a connection of its own.

@@ -110,3 +110,76 @@ pub(super) fn collect(stream: Stream, bytes: &[u8], into: &mut Vec<u8>, limit: u
         into.extend_from_slice(&bytes[..fits]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Answer, Io, run_with};
+    use crate::config::Env;
+
+    #[derive(clap::Parser)]
+    struct NoArgs {}
+
+    /// Runs in a tool, and gives what that printed on stderr.
+    fn inside(verb: fn(NoArgs, &mut Context<'_>) -> Result<Answer>) -> String {
+        let mut stderr = vec![];
+        let io = Io {
+            args: vec!["bg-test".into()],
+            env: Env::from([("HOME".to_owned(), "/nowhere".to_owned())]),
+            root: false,
+            stdin: (Box::new(std::io::empty()), false),
+            stdout: (Box::new(std::io::sink()), false),
+            stderr: (Box::new(&mut stderr), false),
+        };
+        assert_eq!(run_with("bg-test", verb, io), 0);
+        String::from_utf8(stderr).unwrap()
+    }
+
+    #[test]
+    fn lines_are_shown_harmless_however_they_come_and_the_last_ones_are_in_the_error() {
+        let said = inside(|_, cx| {
+            let dir = tempfile::tempdir()?;
+            let mut log = Log::create(&dir.path().join("log"))?;
+            log.begin("run a b");
+            for n in 0..30 {
+                log.take(cx, format!("line {n}\r\n").as_bytes());
+            }
+            for part in [&b"ta\tb \x1b[2J"[..], b"\xff", b"\nNo space left on device\n", b"no line feed"] {
+                log.take(cx, part);
+            }
+            log.end(cx);
+            let error = step_failed("run x", &Outcome { status: 3, signal: None }, &log);
+            let detail = |key: &str| error.details().iter().find(|(k, _)| k == key).map(|(_, v)| v.clone()).unwrap();
+            assert_eq!((detail("step"), detail("status")), ("run x".into(), "exit 3".into()));
+            assert_eq!(detail("output").lines().count(), LAST_LINES);
+            assert_eq!((error.code(), error.causes()), (Code::CommandFailed, &["no line feed".to_owned()][..]));
+            assert!(error.get_hint().unwrap().contains("--size"));
+            let kept = std::fs::read(dir.path().join("log"))?;
+            assert!(kept.starts_with(b"--- 'run a b'\nline 0\r\n") && kept.ends_with(b"no line feed\n"));
+            Ok(Answer::Done)
+        });
+        assert!(said.starts_with("line 0\nline 1\n"), "{said}");
+        assert!(said.contains("ta\tb \\u{1b}[2J\u{fffd}\n") && said.ends_with("no line feed\n"), "{said}");
+    }
+
+    #[test]
+    fn a_line_without_end_does_not_fill_the_memory() {
+        let said = inside(|_, cx| {
+            let dir = tempfile::tempdir()?;
+            let mut log = Log::create(&dir.path().join("log"))?;
+            for _ in 0..64 {
+                log.take(cx, &[b'x'; 1024]);
+            }
+            assert!(log.line.len() < MAX_LINE);
+            Ok(Answer::Done)
+        });
+        assert_eq!(said.lines().count(), 16);
+    }
+
+    #[test]
+    fn a_signal_is_named() {
+        let outcome = Outcome { status: 0, signal: Some("KILL".into()) };
+        assert!(!outcome.is_success());
+        assert_eq!(outcome.in_words(), "signal KILL");
+    }
+}

@@ -97,9 +97,11 @@ pub(super) fn run(cx: &mut Context<'_>, vm: &BuildVm, job: Job<'_>) -> Result<Do
 
 /// The error of a step whose end nobody knows. A signal to us is no failure of the step.
 fn broken(vm: &BuildVm, e: Error, step: &str) -> Error {
+    let failed = |e: Error| e.within(format!("the step `{step}` failed")).detail("step", step);
     match e.code() {
         Code::Interrupted | Code::Terminated => e,
-        _ => vm.explain(e).within(format!("the step `{step}` failed")).detail("step", step),
+        Code::TimedOut => failed(e.hint("--timeout gives the build more time")),
+        _ => failed(vm.explain(e)),
     }
 }
 

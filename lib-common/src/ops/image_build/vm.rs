@@ -16,7 +16,7 @@ use crate::guest::live::Live;
 use crate::guest::ssh::session::{Login, Session};
 use crate::guest::ssh::{keys, wait_for_sshd};
 use crate::ops::machine::{identity, launch_plan, link_kernel};
-use crate::store::{MachineDir, Operation, id_of, random_id};
+use crate::store::{MachineDir, Operation, random_id};
 use crate::sys::fs::{Copied, clone_file};
 use crate::sys::lock::Lock;
 use crate::vmm::{self, Started};
@@ -234,7 +234,6 @@ fn boot(
     if identity.second_disk == SecondDisk::Modules {
         launch.disks.push(LaunchDisk { path: AbsPath::new(machine.file(MODULES))?, read_only: true });
     }
-    debug_assert_eq!(launch.machine_id, id_of(doc)?);
     operation.intend(Undo::StopVm { runtime_dir: launch.runtime_dir.clone() })?;
     let mut started = vmm::start(&launch, identity, &shim, &mut cx.stages)?;
     started.hold()?;
@@ -247,7 +246,12 @@ fn with_console(e: Error, machine: &MachineDir) -> Error {
     let text = String::from_utf8_lossy(&console).into_owned();
     let lines: Vec<&str> = text.lines().rev().take(20).collect();
     let last = lines.iter().find(|l| !l.trim().is_empty()).map(|l| l.trim().to_owned());
-    let error = e.detail("console", lines.into_iter().rev().collect::<Vec<_>>().join("\n"));
+    let error = match e.code() {
+        Code::TimedOut => e.hint("--timeout gives the build more time"),
+        Code::NotRunning => e.hint("`make build`, and build kernel and image again, if the suite was replaced since"),
+        _ => return e,
+    };
+    let error = error.detail("console", lines.into_iter().rev().collect::<Vec<_>>().join("\n"));
     match last {
         Some(line) => error.also(format!("the guest's console ends with: {line}")),
         None => error,

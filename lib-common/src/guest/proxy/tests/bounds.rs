@@ -3,7 +3,7 @@
 use super::*;
 
 fn impatient() -> Limits {
-    Limits { idle: Duration::from_millis(100), ..Limits::default() }
+    Limits { idle: Duration::from_millis(300), ..Limits::default() }
 }
 
 #[test]
@@ -74,7 +74,8 @@ fn a_trickle_does_not_hold_a_head_for_ever() {
 #[test]
 fn a_guest_that_does_not_read_is_let_go_and_one_that_reads_slowly_is_not() {
     let server = Server::new(|_| reply("200 OK", "", &"x".repeat(4 << 20)).into());
-    let fixture = Fixture::with(&[&server], impatient(), Via::default());
+    let limits = Limits { idle: Duration::from_millis(1500), ..Limits::default() };
+    let fixture = Fixture::with(&[&server], limits, Via::default());
     let request = format!("GET {} HTTP/1.1\r\nConnection: close\r\n\r\n", server.url("/"));
     let mut stuck = fixture.connect();
     stuck.write_all(request.as_bytes()).unwrap();
@@ -82,7 +83,7 @@ fn a_guest_that_does_not_read_is_let_go_and_one_that_reads_slowly_is_not() {
     slow.write_all(request.as_bytes()).unwrap();
     let (mut total, mut buffer) = (0, vec![0; 256 << 10]);
     loop {
-        std::thread::park_timeout(Duration::from_millis(20));
+        std::thread::park_timeout(Duration::from_millis(100));
         match slow.read(&mut buffer).unwrap() {
             0 => break,
             n => total += n,
