@@ -265,9 +265,9 @@ pub struct Stats {
     pub cpu_ms: u64,
     /// Their resident memory.
     pub rss_bytes: u64,
-    /// Read from storage by the VMM.
+    /// Read by the VMM, for the most part from its disks, the host's page cache included.
     pub io_read_bytes: u64,
-    /// Written to storage by the VMM.
+    /// Written by the VMM, for the most part to its disks, the host's page cache included.
     pub io_write_bytes: u64,
     /// Blocks of the root disk's file on the host.
     pub root_allocated_bytes: u64,

@@ -67,11 +67,12 @@ pub fn rss_bytes(pid: i32) -> u64 {
     pages * page_size()
 }
 
-/// Bytes read from and written to storage (`/proc/PID/io`), zeros where that cannot be read.
+/// Bytes read and written by system calls (`rchar` and `wchar` of `/proc/PID/io`), zeros where that cannot be read.
+/// They count what a guest did also where the host's page cache served it.
 pub fn io_bytes(pid: i32) -> (u64, u64) {
     let text = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
     let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0);
-    (field("read_bytes:"), field("write_bytes:"))
+    (field("rchar:"), field("wchar:"))
 }
 
 /// Clock ticks as milliseconds.
