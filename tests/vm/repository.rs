@@ -9,7 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The package's name; its command has it too.
 pub const PACKAGE: &str = "bgtest";
@@ -18,6 +18,7 @@ pub const PACKAGE: &str = "bgtest";
 pub struct Repository {
     pub port: u16,
     downloads: Arc<AtomicUsize>,
+    gone: Arc<AtomicBool>,
 }
 
 impl Repository {
@@ -42,13 +43,23 @@ impl Repository {
         ]);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (port, downloads) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
-        let counted = Arc::clone(&downloads);
+        let gone = Arc::new(AtomicBool::new(false));
+        let (counted, ended) = (Arc::clone(&downloads), Arc::clone(&gone));
         std::thread::spawn(move || {
-            for stream in listener.incoming() {
+            for stream in listener.incoming().take_while(|_| !ended.load(Ordering::SeqCst)) {
                 let _ = answer(stream.unwrap(), &files, &counted);
             }
         });
-        Repository { port, downloads }
+        Repository { port, downloads, gone }
+    }
+
+    /// Takes it from the network. Gives the port where it was.
+    pub fn end(self) -> u16 {
+        self.gone.store(true, Ordering::SeqCst);
+        while TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+            std::thread::yield_now();
+        }
+        self.port
     }
 
     /// How often the package itself was fetched.

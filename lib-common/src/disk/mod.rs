@@ -5,6 +5,6 @@ pub mod clone;
 pub mod ext4;
 pub mod seed;
 pub mod superblock;
-mod tree;
+pub mod tree;
 
 pub use clone::{check_disk, clone_disks};
