@@ -11,3 +11,4 @@ pub mod register;
 pub mod rootfs;
 pub mod seed;
 pub mod ssh;
+mod temporary;

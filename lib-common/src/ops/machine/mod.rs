@@ -13,7 +13,7 @@ pub(in crate::ops) use create::{image_name, link_kernel};
 pub use list::{ListArgs, ls, show};
 pub use logs::{LogsArgs, logs};
 pub use remove::{RemoveArgs, rm};
-pub(in crate::ops) use start::{identity, launch_plan};
+pub(in crate::ops) use start::{Claimed, boot, identity};
 pub use start::{restart, start};
 pub use stats::stats;
 pub use stop::{StopArgs, kill, stop};

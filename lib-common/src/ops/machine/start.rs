@@ -8,11 +8,11 @@ use crate::error::{Code, Error, Result};
 use crate::guest::ssh::keys;
 use crate::store::{MachineDir, Operation, id_of};
 use crate::sys::lock::Lock;
-use crate::vmm;
+use crate::vmm::{self, Started};
 use std::path::PathBuf;
 
 /// A VM whose lock is held and whose operation is open.
-pub(super) struct Claimed {
+pub(in crate::ops) struct Claimed {
     pub machine: MachineDir,
     pub operation: Operation,
     pub lock: Lock,
@@ -83,23 +83,11 @@ fn start_one(cx: &mut Context<'_>, target: &Target) -> Result<Document> {
 /// Starts the VMM, saves the record, and only then lets the VM stay: whatever is killed before that, the shim ends it.
 pub(super) fn launch(cx: &mut Context<'_>, mut doc: Document, claimed: Claimed) -> Result<Document> {
     let Claimed { machine, mut operation, lock } = claimed;
-    let spec: Spec = doc.require()?;
     cx.stages.begin("identity");
     let identity = identity(cx, &mut doc, &machine)?;
-    cx.stages.begin("vmm_choice");
-    let choice = vmm::choose(spec.vmm)?;
-    if choice.accel == Accel::Tcg {
-        cx.remark(&format!("slow: {}", choice.chosen_because));
-    }
-    let programs = vmm::Programs::find(&cx.config)?;
-    let shim = programs.shim.clone();
-    let mut launch = launch_plan(cx, &doc, &machine, (choice, programs))?;
     let disks = own_disks(&doc, &machine)?;
-    let disk = |path| LaunchDisk { path, read_only: false };
-    launch.disks = vec![disk(disks.root.path), disk(disks.work.path)];
-    cx.stages.begin("journal");
-    operation.intend(Undo::StopVm { runtime_dir: launch.runtime_dir.clone() })?;
-    let started = vmm::start(&launch, &identity, &shim, &mut cx.stages)?;
+    let disks = [disks.root.path, disks.work.path].map(|path| LaunchDisk { path, read_only: false });
+    let started = boot(cx, &doc, (&machine, &mut operation), (&identity, disks.into()))?;
     cx.stages.begin("record");
     doc.set::<Vmm>(started.vmm());
     doc.append_timings(&cx.stages.take_before("save"))?;
@@ -110,12 +98,33 @@ pub(super) fn launch(cx: &mut Context<'_>, mut doc: Document, claimed: Claimed) 
     Ok(doc)
 }
 
-/// How the VM of that document is started; its disks are the caller's to add.
-pub(in crate::ops) fn launch_plan(
+/// Starts the VMM for the VM of that document, with the disks in the guest's order, and has the journal say so before.
+pub(in crate::ops) fn boot(
+    cx: &mut Context<'_>,
+    doc: &Document,
+    (machine, operation): (&MachineDir, &mut Operation),
+    (identity, disks): (&Identity, Vec<LaunchDisk>),
+) -> Result<Started> {
+    cx.stages.begin("vmm_choice");
+    let spec: Spec = doc.require()?;
+    let choice = vmm::choose(spec.vmm)?;
+    if choice.accel == Accel::Tcg {
+        cx.remark(&format!("slow: {}", choice.chosen_because));
+    }
+    let programs = vmm::Programs::find(&cx.config)?;
+    let shim = programs.shim.clone();
+    let launch = launch_plan(cx, doc, machine, (choice, programs, disks))?;
+    cx.stages.begin("journal");
+    operation.intend(Undo::StopVm { runtime_dir: launch.runtime_dir.clone() })?;
+    vmm::start(&launch, identity, &shim, &mut cx.stages)
+}
+
+/// How the VM of that document is started.
+fn launch_plan(
     cx: &Context<'_>,
     doc: &Document,
     machine: &MachineDir,
-    (choice, programs): (vmm::Choice, vmm::Programs),
+    (choice, programs, disks): (vmm::Choice, vmm::Programs, Vec<LaunchDisk>),
 ) -> Result<Launch> {
     let spec: Spec = doc.require()?;
     let machine_id = id_of(doc)?;
@@ -131,7 +140,7 @@ pub(in crate::ops) fn launch_plan(
         memory_mib: spec.memory_mib,
         kernel: own("vmlinux")?,
         initrd: own("initrd")?,
-        disks: vec![],
+        disks,
         cid: vmm::CID,
         console: AbsPath::new(machine.console())?,
         console_bytes: cx.config.console_bytes,

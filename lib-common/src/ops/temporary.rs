@@ -1,0 +1,179 @@
+//! A VM that lives no longer than the operation that made it: journaled and locked like any other, held by its starter,
+//! and ended with that however that ends. Knows nothing of what is done in it.
+
+use crate::cli::Context;
+use crate::disk::clone::ROOT_FILE;
+use crate::doc::{Document, Guest, Identity, LaunchDisk, Name, Vmm};
+use crate::error::{Code, Error, Result};
+use crate::guest::http;
+use crate::guest::live::Live;
+use crate::guest::ssh::session::{Login, Session};
+use crate::guest::ssh::{keys, wait_for_sshd};
+use crate::ops::machine::{Claimed, boot};
+use crate::store::{MachineDir, Operation, random_id};
+use crate::sys::lock::Lock;
+use crate::vmm::{self, Started};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long the agent may take to accept a shutdown.
+const AGENT_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a guest may take to shut down: on a busy host, under emulation.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(120);
+
+/// So many of the console's last lines are in an error.
+const LAST_LINES: usize = 20;
+
+/// A running VM. Dropped, it is ended and nothing of it is left.
+pub(in crate::ops) struct Temporary {
+    // In this order: each needs those below it.
+    started: Started,
+    operation: Operation,
+    machine: MachineDir,
+    _lock: Lock,
+    doc: Document,
+    live: Live,
+}
+
+/// A name that no VM has: what it is for, and eight random digits.
+pub(in crate::ops) fn new_name(purpose: &str) -> Result<Name> {
+    Name::parse(&format!("{purpose}-{}", &random_id()?[..8]))
+}
+
+impl Temporary {
+    /// Boots what was claimed, with the disks in the guest's order.
+    ///
+    /// # Errors
+    /// What keeps a VMM from running. Nothing is left then.
+    pub fn boot(
+        cx: &mut Context<'_>,
+        mut doc: Document,
+        claimed: Claimed,
+        (identity, disks): (&Identity, Vec<LaunchDisk>),
+    ) -> Result<Self> {
+        // Dropped in reverse: the lock is held until all is undone.
+        let Claimed { lock, machine, mut operation } = claimed;
+        let mut started = boot(cx, &doc, (&machine, &mut operation), (identity, disks))?;
+        started.hold()?;
+        doc.set::<Vmm>(started.vmm());
+        cx.stages.begin("boot_guest");
+        let live = Live::of(&doc)?;
+        Ok(Temporary { started, operation, machine, _lock: lock, doc, live })
+    }
+
+    /// Waits until the guest's sshd answers, and logs in: only a guest with the host key that it was given is logged in to.
+    ///
+    /// # Errors
+    /// Those of [`wait_for_sshd`] with the end of the console, and of [`Session::open`].
+    pub fn login(&self, cx: &mut Context<'_>, deadline: Instant) -> Result<Session> {
+        let stream = wait_for_sshd(&self.live, deadline).map_err(|e| self.with_console(e))?;
+        cx.stages.begin("login");
+        let guest: Guest = self.doc.require()?;
+        let private_key = keys::private_key(&cx.store());
+        let login = Login { user: &guest.user, host_key: &guest.host_key, private_key: &private_key };
+        Session::open(stream, login, deadline)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Name {
+        self.machine.name()
+    }
+
+    /// What it runs on.
+    pub fn vmm(&self) -> &Vmm {
+        self.started.vmm()
+    }
+
+    /// A file in its directory.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.machine.file(name)
+    }
+
+    /// The error that explains the others: a VM that has ended.
+    pub fn explain(&self, e: Error) -> Error {
+        self.live.explain(e)
+    }
+
+    /// Shuts the guest down and waits for its end, which must be its own.
+    ///
+    /// # Errors
+    /// [`Code::TimedOut`] for a guest that takes too long, [`Code::VmmFailed`] for another end, those of
+    /// [`http::post_shutdown`].
+    pub fn power_off(&self) -> Result<()> {
+        http::post_shutdown(&self.vmm().vsock, AGENT_WAIT).map_err(|e| self.live.explain(e))?;
+        if !vmm::wait_end(self.started.state(), SHUTDOWN_WAIT)? {
+            let message = format!("the guest did not shut down within {} s", SHUTDOWN_WAIT.as_secs());
+            return Err(Error::new(Code::TimedOut, message));
+        }
+        match self.machine.exit_info() {
+            Some(exit) if exit.reason == "poweroff" => Ok(()),
+            exit => {
+                let how = exit.map_or_else(|| "without a word".into(), |e| format!("{} ({})", e.reason, e.status));
+                Err(Error::new(Code::VmmFailed, format!("the VM did not end by a shutdown but {how}")))
+            }
+        }
+    }
+
+    /// What is left to take back of a VM that has ended.
+    pub fn ended(self) -> Ended {
+        Ended { machine: self.machine, operation: self.operation, _lock: self._lock }
+    }
+
+    /// Leaves it running as a VM of the store; `complete` adds to its record what is missing.
+    pub fn keep(mut self, complete: impl FnOnce(&mut Document, &MachineDir) -> Result<()>) -> Result<()> {
+        complete(&mut self.doc, &self.machine)?;
+        self.machine.save(&self.doc)?;
+        self.started.keep()?;
+        self.operation.commit()
+    }
+
+    /// The error of a guest that does not come up: its console is gone with it, so its end goes into the error.
+    pub fn with_console(&self, e: Error) -> Error {
+        let error = match e.code() {
+            Code::TimedOut => e.hint("--timeout gives it more time"),
+            Code::NotRunning => {
+                e.hint("`make build`, and build kernel and image again, if the suite was replaced since")
+            }
+            _ => return e,
+        };
+        let console = self.console_end();
+        match console.lines().rev().find(|l| !l.trim().is_empty()) {
+            Some(line) => error.also(format!("the guest's console ends with: {}", line.trim())),
+            None => error,
+        }
+        .detail("console", console)
+    }
+
+    /// What the guest printed last on its console.
+    pub fn console_end(&self) -> String {
+        let console = std::fs::read(self.machine.console()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&console);
+        let lines: Vec<&str> = text.lines().rev().take(LAST_LINES).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// A VM that has been shut down. Dropped, its directory is removed.
+pub(in crate::ops) struct Ended {
+    operation: Operation,
+    machine: MachineDir,
+    _lock: Lock,
+}
+
+impl Ended {
+    /// The root disk.
+    pub fn root(&self) -> PathBuf {
+        self.file(ROOT_FILE)
+    }
+
+    /// A file in its directory.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.machine.file(name)
+    }
+
+    /// Removes it.
+    pub fn remove(self) -> Result<()> {
+        self.operation.undo()
+    }
+}
