@@ -38,6 +38,9 @@ struct Cli {
     /// The temporary VM's virtual processors
     #[arg(long, value_name = "N", value_parser = parse_vcpu)]
     vcpu: Option<u32>,
+    /// After the last step, open a shell in the guest, and ask whether what it leaves is to be the image
+    #[arg(long)]
+    shell: bool,
     /// Leave the VM of a build that failed, and say how to enter and how to remove it
     #[arg(long)]
     keep_failed: bool,
@@ -96,7 +99,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Cli, cx: &mut Context<'_>) -> lib_common::Result<Answer> {
-    let recipe = Recipe { steps: args.steps.0, size: args.size, modules: args.modules };
+    let recipe = Recipe { steps: args.steps.0, size: args.size, modules: args.modules, shell: args.shell };
     let args = BuildArgs {
         base: args.base,
         file: args.file,

@@ -153,7 +153,7 @@ impl Stages {
 }
 
 /// Milliseconds with three places: microseconds are noise in a JSON that people read.
-fn millis(d: Duration) -> f64 {
+pub(crate) fn millis(d: Duration) -> f64 {
     (d.as_secs_f64() * 1e6).round() / 1e3
 }
 

@@ -129,6 +129,8 @@ pub enum BuildStepKind {
     Copy,
     /// A script was run.
     Run,
+    /// The user had a shell.
+    Shell,
 }
 
 impl BuildStepKind {
@@ -139,6 +141,7 @@ impl BuildStepKind {
             BuildStepKind::Packages => "packages",
             BuildStepKind::Copy => "copy",
             BuildStepKind::Run => "run",
+            BuildStepKind::Shell => "shell",
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::guest::ssh::{self, Session, SshTarget, keys};
 use crate::store::{MachineDir, id_of};
 use crate::sys::cmd::Stream;
 use crate::sys::signal;
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -17,6 +18,9 @@ use std::time::{Duration, Instant};
 
 /// How long the reminder after a session waits for the guest.
 const REMINDER: Duration = Duration::from_secs(2);
+
+/// How long a shell in a guest that has been logged in to already waits for another connection.
+const CONNECT: Duration = Duration::from_secs(60);
 
 /// What ssh(1) ends with when it is its own failure, and not the command's.
 const SSH_FAILED: i32 = 255;
@@ -47,12 +51,12 @@ pub fn run(request: &Request, cx: &mut Context<'_>) -> Result<Answer> {
     let machine = machine(request, cx)?;
     let (live, doc) = Live::in_store(&machine)?;
     let (stdin, tty) = input(line.is_some(), from_stdin, cx)?;
-    let target = target(request, &machine, &doc, cx)?;
+    let target = target(&machine, &doc, request.connect_timeout, cx)?;
     let session = Session { command: line.as_deref(), tty: tty && (line.is_none() || request.tty) };
     let cmd = ssh::command(&target, session)?;
     cx.stages.begin("session");
     cx.stages.hide();
-    let status = cmd.run_foreground(stdin)?;
+    let status = cmd.run_foreground(stdin, Stream::Inherit)?;
     signal::check()?;
     if status.code() == Some(SSH_FAILED) && live.has_ended()? {
         cx.remark(&format!("the VM `{0}` has ended; `bg-vm start {0}` starts it", live.name));
@@ -92,7 +96,28 @@ fn machine(request: &Request, cx: &mut Context<'_>) -> Result<MachineDir> {
         .hint("it was removed and created again"))
 }
 
-fn target(request: &Request, machine: &MachineDir, doc: &Document, cx: &Context<'_>) -> Result<SshTarget> {
+/// A login shell on a terminal, whatever stdin and stdout are. The shell's own status says only what was typed last.
+///
+/// # Errors
+/// [`Code::GuestUnreachable`] where ssh could not connect or lost its connection; [`Code::Interrupted`] and
+/// [`Code::Terminated`].
+pub(in crate::ops) fn shell(cx: &mut Context<'_>, machine: &MachineDir, doc: &Document, tty: &File) -> Result<()> {
+    let target = target(machine, doc, CONNECT, cx)?;
+    let cmd = ssh::command(&target, Session { command: None, tty: true })?;
+    let status = cmd.run_foreground(tty.try_clone()?.into(), tty.try_clone()?.into())?;
+    signal::check()?;
+    if status.code() == Some(SSH_FAILED) {
+        return Err(Error::new(Code::GuestUnreachable, format!("the session in the VM `{}` broke", machine.name())));
+    }
+    Ok(())
+}
+
+fn target(
+    machine: &MachineDir,
+    doc: &Document,
+    connect_timeout: Duration,
+    cx: &Context<'_>,
+) -> Result<SshTarget> {
     let guest: Guest = doc.require()?;
     let store = cx.store();
     keys::ensure_user_key(&store)?;
@@ -101,7 +126,7 @@ fn target(request: &Request, machine: &MachineDir, doc: &Document, cx: &Context<
         known_hosts: ssh::known_hosts(machine, &guest)?,
         user: guest.user,
         relay: cx.config.tool("bg-ssh")?,
-        connect_timeout: request.connect_timeout,
+        connect_timeout,
         state_dir: store.state_dir().to_owned(),
         runtime_dir: store.runtime_dir().to_owned(),
         identity: keys::private_key(&store),
@@ -117,12 +142,17 @@ fn input(has_command: bool, from_stdin: bool, cx: &Context<'_>) -> Result<(Strea
     if has_command {
         return Ok((Stream::Null, false));
     }
-    let tty = std::fs::OpenOptions::new().read(true).write(true).open("/dev/tty").map_err(|e| {
-        Error::new(Code::Usage, "there is no terminal for a shell")
-            .because(&e)
-            .hint("give a command: bg-ssh -- COMMAND")
-    })?;
+    let tty = terminal().map_err(|e| e.hint("give a command: bg-ssh -- COMMAND"))?;
     Ok((tty.into(), true))
+}
+
+/// The terminal, whatever the standard streams are.
+///
+/// # Errors
+/// [`Code::Usage`] where there is none.
+pub(in crate::ops) fn terminal() -> Result<File> {
+    let tty = File::options().read(true).write(true).open("/dev/tty");
+    tty.map_err(|e| Error::new(Code::Usage, "there is no terminal for a shell").because(&e))
 }
 
 /// Nothing stops a VM when its session ends; who leaves it should know.

@@ -10,9 +10,11 @@ use crate::guest::live::Live;
 use crate::guest::ssh::session::{Login, Session};
 use crate::guest::ssh::{keys, wait_for_sshd};
 use crate::ops::machine::{Claimed, boot};
+use crate::ops::ssh;
 use crate::store::{MachineDir, Operation, random_id};
 use crate::sys::lock::Lock;
 use crate::vmm::{self, Started};
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -120,12 +122,21 @@ impl Temporary {
         Ended { machine: self.machine, operation: self.operation, _lock: self._lock }
     }
 
-    /// Leaves it running as a VM of the store; `complete` adds to its record what is missing.
-    pub fn keep(mut self, complete: impl FnOnce(&mut Document, &MachineDir) -> Result<()>) -> Result<()> {
+    /// Makes it a VM of the store, for as long as it lives; `complete` adds to its record what is missing.
+    pub fn record(&mut self, complete: impl FnOnce(&mut Document, &MachineDir) -> Result<()>) -> Result<()> {
         complete(&mut self.doc, &self.machine)?;
-        self.machine.save(&self.doc)?;
+        self.machine.save(&self.doc)
+    }
+
+    /// Leaves it running, once it is recorded.
+    pub fn keep(mut self) -> Result<()> {
         self.started.keep()?;
         self.operation.commit()
+    }
+
+    /// A login shell in it, on a terminal, once it is recorded.
+    pub fn shell(&self, cx: &mut Context<'_>, tty: &File) -> Result<()> {
+        ssh::shell(cx, &self.machine, &self.doc, tty)
     }
 
     /// The error of a guest that does not come up: its console is gone with it, so its end goes into the error.

@@ -209,14 +209,14 @@ impl Cmd {
         Ok(out)
     }
 
-    /// Runs it with our own streams, in our process group, and gives its status. The terminal's signals reach it by
-    /// themselves, SIGTERM is handed on, and neither ends the wait: the program decides. Ask [`signal::check`] after.
-    pub fn run_foreground(&self, stdin: Stream) -> Result<ExitStatus> {
+    /// Runs it in our process group, with our own standard error, and gives its status. The terminal's signals reach it
+    /// by themselves, SIGTERM is handed on, and neither ends the wait: the program decides. Ask [`signal::check`] after.
+    pub fn run_foreground(&self, stdin: Stream, stdout: Stream) -> Result<ExitStatus> {
         let mut command = self.command();
         let before_exec = || Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGHUP)?);
         // SAFETY: prctl is async-signal-safe.
         unsafe { command.pre_exec(before_exec) };
-        command.stdin(stdio(stdin));
+        command.stdin(stdio(stdin)).stdout(stdio(stdout));
         let mut child = command.spawn().map_err(|e| self.not_started(&e))?;
         drop(command);
         let pidfd = PidFd::of_child(pid_of(&child))?;

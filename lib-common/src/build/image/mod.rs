@@ -40,6 +40,8 @@ pub struct Recipe {
     pub size: Option<u64>,
     /// Whether the kernel's modules go into the image, before the first step.
     pub modules: bool,
+    /// Whether the user gets a shell after the last step, and is asked whether it is to be an image.
+    pub shell: bool,
 }
 
 /// What is to be done, with everything that decides the result.
@@ -51,6 +53,8 @@ pub struct Plan {
     pub steps: Vec<Planned>,
     /// The root file system's size in bytes.
     pub size: u64,
+    /// Whether the user does something at the end. Nobody knows beforehand what comes of it.
+    pub shell: bool,
     /// The same for equal input.
     pub key: Digest,
 }
@@ -106,8 +110,11 @@ impl Plan {
         for step in &recipe.steps {
             steps.push(planned(step, distro)?);
         }
-        let key = digest::of_bytes(key_text(&steps, size, (rootfs, kernel)).as_bytes());
-        Ok(Plan { distro, steps, size, key })
+        let mut text = key_text(&steps, size, (rootfs, kernel));
+        if recipe.shell {
+            text += "shell\n";
+        }
+        Ok(Plan { distro, steps, size, shell: recipe.shell, key: digest::of_bytes(text.as_bytes()) })
     }
 
     /// Every package that was asked for, sorted.

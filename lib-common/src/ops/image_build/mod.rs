@@ -4,6 +4,7 @@
 mod finish;
 mod output;
 mod provision;
+mod shell;
 mod vm;
 
 use crate::build::image::{Plan, Recipe};
@@ -14,6 +15,7 @@ use crate::error::{Code, Error, Result};
 use crate::guest::proxy::Admitted;
 use crate::ops::machine::image_name;
 use provision::Job;
+use shell::ByHand;
 use std::path::PathBuf;
 use std::time::Duration;
 use vm::BuildVm;
@@ -57,7 +59,8 @@ pub(super) struct Made {
     seed: Seed,
 }
 
-/// Builds, or finds in the cache, and prints the document with the sections `rootfs`, `build` and `seed`.
+/// Builds, or finds in the cache, and prints the document with the sections `rootfs`, `build` and `seed`. Prints nothing,
+/// and gives [`Answer::No`], where the user has looked at it in a shell and does not want it.
 ///
 /// # Errors
 /// [`Code::CommandFailed`] for a step that failed, with the step, its status and the guest's last lines;
@@ -69,11 +72,13 @@ pub fn build(cx: &mut Context<'_>, args: &BuildArgs) -> Result<Answer> {
     args.allowed_hosts.iter().try_for_each(|host| admitted.add_host(host))?;
     let plan = Plan::of(&args.recipe, &base.rootfs, &base.kernel)?;
     let slot = Slot::new(&cx.config.cache_dir, "image", &plan.key);
-    let found = if args.force { None } else { finish::load(&slot) };
+    let anew = args.force || plan.shell;
+    let found = if anew { None } else { finish::load(&slot) };
     let made = match found {
-        Some(made) => made,
-        None => make(cx, args, (&base, Job { plan: &plan, admitted: &admitted }, &slot))?,
+        Some(made) => Some(made),
+        None => make(cx, args, (&base, Job { plan: &plan, admitted: &admitted }, (&slot, anew)))?,
     };
+    let Some(made) = made else { return Ok(Answer::No) };
     base.doc.set(&made.rootfs);
     base.doc.set(&made.build);
     base.doc.set(&made.seed);
@@ -100,10 +105,16 @@ fn base(cx: &mut Context<'_>, args: &BuildArgs) -> Result<Base> {
     Ok(Base { doc, image, rootfs, kernel })
 }
 
-fn make(cx: &mut Context<'_>, args: &BuildArgs, (base, job, slot): (&Base, Job<'_>, &Slot)) -> Result<Made> {
-    let vm = BuildVm::start(cx, args, (base, job.plan))?;
-    match provision::run(cx, &vm, job) {
-        Ok(done) => finish::finish(cx, vm, (job.plan, done), (slot, base, args.force)),
+fn make(
+    cx: &mut Context<'_>,
+    args: &BuildArgs,
+    (base, job, (slot, replace)): (&Base, Job<'_>, (&Slot, bool)),
+) -> Result<Option<Made>> {
+    let by_hand = job.plan.shell.then(|| ByHand::new(base, args.timeout)).transpose()?;
+    let mut vm = BuildVm::start(cx, args, (base, job.plan))?;
+    match provision::run(cx, &mut vm, job, by_hand.as_ref()) {
+        Ok(Some(done)) => finish::finish(cx, vm, (job.plan, done), (slot, base, replace)).map(Some),
+        Ok(None) => Ok(None),
         // Whoever interrupts a build wants nothing of it.
         Err(e) if args.keep_failed && !matches!(e.code(), Code::Interrupted | Code::Terminated) => {
             Err(kept(cx, vm, base, e))

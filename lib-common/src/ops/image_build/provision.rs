@@ -4,16 +4,18 @@
 //! the hosts of the guest's own sources and those that the user has listed.
 
 use super::output::{Log, collect, step_failed};
+use super::shell::ByHand;
 use super::vm::BuildVm;
-use crate::build::distro::{Packages, install_modules};
+use crate::build::distro::{Distro, Packages, install_modules};
 use crate::build::image::copy::{self, Copy};
 use crate::build::image::{Plan, Planned, Work};
 use crate::build::manifest;
 use crate::cli::Context;
-use crate::doc::{Build, BuildStep};
+use crate::doc::{Build, BuildStep, BuildStepKind};
 use crate::error::{Code, Error, Result};
 use crate::guest::proxy::{Admitted, Proxy};
 use crate::guest::ssh::session::{Outcome, Stream};
+use crate::timing::millis;
 use std::time::Instant;
 
 /// The log's name in the VM's directory.
@@ -58,41 +60,64 @@ impl From<Outcome> for Ended {
     }
 }
 
-/// Does every step, and leaves the guest ready to be shut down.
-pub(super) fn run(cx: &mut Context<'_>, vm: &BuildVm, job: Job<'_>) -> Result<Done> {
-    let plan = job.plan;
+/// Does every step, and leaves the guest ready to be shut down. `None`: the user does not want what he has made of it.
+pub(super) fn run(
+    cx: &mut Context<'_>,
+    vm: &mut BuildVm,
+    job: Job<'_>,
+    by_hand: Option<&ByHand<'_>>,
+) -> Result<Option<Done>> {
     let mut log = Log::create(&vm.file(LOG))?;
+    let mut steps = done_steps(cx, vm, job, &mut log)?;
+    if let Some(by_hand) = by_hand {
+        cx.stages.begin("shell");
+        let begun = Instant::now();
+        if !by_hand.run(cx, vm)? {
+            return Ok(None);
+        }
+        steps.push(BuildStep { kind: BuildStepKind::Shell, what: "by hand".into(), ms: millis(begun.elapsed()) });
+    }
+    let manifest = leave(cx, vm, job.plan.distro, &mut log)?;
+    Ok(Some(Done { build: Build { packages: job.plan.packages(), steps, vmm: vm.kind() }, manifest }))
+}
+
+/// Every step that needs nobody.
+fn done_steps(cx: &mut Context<'_>, vm: &BuildVm, job: Job<'_>, log: &mut Log) -> Result<Vec<BuildStep>> {
     let mut steps = vec![];
-    for (n, step) in plan.steps.iter().enumerate() {
+    for (n, step) in job.plan.steps.iter().enumerate() {
         let kind = step.work.kind();
         cx.stages.begin(format!("step_{}_{}", n + 1, kind.as_str()));
         let begun = Instant::now();
         let title = format!("{} {}", kind.as_str(), step.what);
         log.begin(&title);
-        let ended = one_step(cx, vm, (job, step), &mut log);
+        let ended = one_step(cx, vm, (job, step), log);
         log.end(cx);
         let Ended { outcome, because, hint } = ended.map_err(|e| broken(vm, e, &title))?;
         if !outcome.is_success() {
-            let error = because.into_iter().fold(step_failed(&title, &outcome, &log), Error::also);
+            let error = because.into_iter().fold(step_failed(&title, &outcome, log), Error::also);
             return Err(hint.into_iter().fold(error, Error::hint));
         }
-        let ms = (begun.elapsed().as_secs_f64() * 1e6).round() / 1e3;
-        steps.push(BuildStep { kind, what: step.what.clone(), ms });
+        steps.push(BuildStep { kind, what: step.what.clone(), ms: millis(begun.elapsed()) });
     }
+    Ok(steps)
+}
+
+/// Takes the manifest, and cleans up.
+fn leave(cx: &mut Context<'_>, vm: &BuildVm, distro: Distro, log: &mut Log) -> Result<String> {
     cx.stages.begin("manifest");
-    let printed = printed(vm, "manifest", plan.distro.print_manifest())?;
-    let manifest = manifest::render(plan.distro.manifest(&printed)?);
+    let printed = printed(vm, "manifest", distro.print_manifest())?;
+    let manifest = manifest::render(distro.manifest(&printed)?);
     cx.stages.begin("clean");
     log.begin("clean");
-    let script = plan.distro.clean(vm.authorized_key());
-    let cleaned = script_in(cx, vm, script.as_bytes(), &mut log);
+    let script = distro.clean(vm.authorized_key());
+    let cleaned = script_in(cx, vm, script.as_bytes(), log);
     log.end(cx);
     // Its status is that of `sync`; what is not there to be removed is no failure.
     let cleaned = cleaned.map_err(|e| broken(vm, e, "clean"))?;
     if !cleaned.is_success() {
-        return Err(step_failed("clean", &cleaned, &log));
+        return Err(step_failed("clean", &cleaned, log));
     }
-    Ok(Done { build: Build { packages: plan.packages(), steps, vmm: vm.kind() }, manifest })
+    Ok(manifest)
 }
 
 /// The error of a step whose end nobody knows. A signal to us is no failure of the step.

@@ -15,8 +15,9 @@ use crate::ops::machine::{Claimed, identity, link_kernel};
 use crate::ops::temporary::{self, Temporary};
 use crate::store::{MachineDir, random_id};
 use crate::sys::fs::{Copied, clone_file};
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The disk of modules.
 const MODULES: &str = "modules.ext4";
@@ -99,19 +100,35 @@ impl BuildVm {
         Ok(self.vm.ended())
     }
 
-    /// Leaves it running as a VM of the store. The work disk is for its next start: in this run `/root` is the root
-    /// disk's own.
-    pub(super) fn keep(self, cx: &Context<'_>, base: &Base) -> Result<()> {
+    /// Leaves it running as a VM of the store.
+    pub(super) fn keep(mut self, cx: &Context<'_>, base: &Base) -> Result<()> {
         drop(self.session);
-        self.vm.keep(|doc, machine| {
-            let work = machine.file(WORK_FILE);
-            Home::read(&base.rootfs.path)?.write_to(&work, cx.config.work_bytes)?;
-            let root = Disk { path: AbsPath::new(machine.file(ROOT_FILE))?, method: self.method, from_seed: None };
-            let work = Disk { path: AbsPath::new(work)?, method: CloneMethod::Built, from_seed: Some(false) };
-            doc.set(&Disks { root, work });
-            Ok(())
-        })
+        record(cx, &mut self.vm, (base, self.method))?;
+        self.vm.keep()
     }
+
+    /// A shell in it on a terminal: to other tools it is a VM of the store meanwhile. The session of the build, which has
+    /// been silent for as long as the user liked, is a new one afterwards, with the whole `timeout` before it.
+    pub(super) fn shell(&mut self, cx: &mut Context<'_>, (base, tty): (&Base, &File), timeout: Duration) -> Result<()> {
+        record(cx, &mut self.vm, (base, self.method))?;
+        self.vm.shell(cx, tty)?;
+        self.session = self.vm.login(cx, Instant::now() + timeout)?;
+        Ok(())
+    }
+}
+
+/// Makes it a VM of the store. The work disk is for its next start: in this run `/root` is the root disk's own.
+fn record(cx: &Context<'_>, vm: &mut Temporary, (base, method): (&Base, CloneMethod)) -> Result<()> {
+    vm.record(|doc, machine| {
+        let work = machine.file(WORK_FILE);
+        if !work.exists() {
+            Home::read(&base.rootfs.path)?.write_to(&work, cx.config.work_bytes)?;
+        }
+        let root = Disk { path: AbsPath::new(machine.file(ROOT_FILE))?, method, from_seed: None };
+        let work = Disk { path: AbsPath::new(work)?, method: CloneMethod::Built, from_seed: Some(false) };
+        doc.set(&Disks { root, work });
+        Ok(())
+    })
 }
 
 fn make_disks(cx: &mut Context<'_>, machine: &MachineDir, (base, plan): (&Base, &Plan)) -> Result<CloneMethod> {
