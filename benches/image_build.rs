@@ -73,11 +73,8 @@ fn median(samples: &[f64]) -> f64 {
 /// A program `mmdebstrap` in `dir` that writes its arguments down and then is the real one.
 fn recorder(dir: &Path, real: &Path) -> PathBuf {
     let (program, arguments) = (dir.join("mmdebstrap"), dir.join("arguments"));
-    let script = format!(
-        "#!/bin/sh\nprintf '%s\\n' \"$@\" >'{}'\nexec '{}' \"$@\"\n",
-        arguments.display(),
-        real.display()
-    );
+    let script =
+        format!("#!/bin/sh\nprintf '%s\\n' \"$@\" >'{}'\nexec '{}' \"$@\"\n", arguments.display(), real.display());
     std::fs::write(&program, script).unwrap();
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
     arguments
@@ -98,7 +95,8 @@ fn roots(runs: usize, dir: &Path, kernel: &[u8]) -> (Vec<f64>, Vec<f64>, Vec<u8>
         let built = run(build.env("BG_CACHE_DIR", dir.join("cache")), kernel);
         let lines = std::fs::read_to_string(&arguments).unwrap();
         let mut command = Command::new(&real);
-        command.args(lines.lines().map(|arg| if arg == "-" { dir.join("root.tar").into() } else { PathBuf::from(arg) }));
+        command
+            .args(lines.lines().map(|arg| if arg == "-" { dir.join("root.tar").into() } else { PathBuf::from(arg) }));
         let tar = run(command.env("LC_ALL", "C.UTF-8"), b"");
         document = built.stdout;
         // The first of each fills the page cache.

@@ -5,12 +5,14 @@
 use lib_common::doc::{
     AbsPath, Accel, ExitInfo, Identity, Launch, LaunchDisk, Name, ProcessDoc, SecondDisk, ShimState, VmmKind, strict,
 };
+use lib_common::guest::http;
 use lib_common::sys::process::{ProcessId, all_pids, cmdline};
 use lib_common::timing::Stages;
 use lib_common::vmm::{self, Started};
 use lib_common::{Code, Error, Result};
 use nix::sys::signal::Signal;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -147,14 +149,36 @@ fn kill(process: &ProcessDoc) {
 }
 
 #[test]
+fn before_a_guest_is_up_nobody_finds_its_vsock() {
+    let machine = Machine::new("silent");
+    let state = machine.run();
+    let run = machine.file("0123456789ab");
+    until("the guest runs", || machine.read("console.log").contains("run 1 of the guest"));
+    assert!(run.join("vm.vsock.early").exists() && !run.join("vm.vsock").exists());
+    let e = http::get_health(&run.join("vm.vsock"), Duration::from_secs(1)).unwrap_err();
+    assert!(e.causes().iter().chain([&e.message().to_owned()]).any(|c| c.contains("it is not up")), "{e}");
+    drop(UnixStream::connect(run.join("vm.vsock_51")).unwrap());
+    until("the guest is up", || run.join("vm.vsock").exists());
+    vmm::end(&run).unwrap();
+    machine.exit(&state);
+}
+
+#[test]
 fn a_vm_lives_from_its_start_to_its_end() {
     let machine = Machine::new("runs");
     let state = machine.run();
     assert_eq!(machine.state().as_ref(), Some(&state));
     let run = machine.file("0123456789ab");
-    for (file, mode) in
-        [("identity.json", 0o600), ("launch.json", 0o600), ("shim.json", 0o600), ("vm.vsock", 0o600), ("", 0o700)]
-    {
+    until("the guest is up", || run.join("vm.vsock").exists());
+    assert!(!run.join("vm.vsock.early").exists());
+    for (file, mode) in [
+        ("identity.json", 0o600),
+        ("launch.json", 0o600),
+        ("shim.json", 0o600),
+        ("vm.vsock", 0o600),
+        ("vm.vsock_51", 0o600),
+        ("", 0o700),
+    ] {
         let path = run.join(file);
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode, "{file}");
     }

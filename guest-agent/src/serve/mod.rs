@@ -12,12 +12,12 @@ mod sshd;
 
 use crate::power;
 use accept::{Accept, Slots};
-use lib_common::doc::{HEALTH_PORT, Health, SSH_PORT};
+use lib_common::doc::{HEALTH_PORT, Health, SSH_PORT, UP_PORT};
 use std::convert::Infallible;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use vsock::{VMADDR_CID_ANY, VsockListener};
+use vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockListener, VsockStream};
 
 /// Connections held at once, on all ports together: what a client can make the agent hold has an end.
 const CONNECTIONS: usize = 64;
@@ -37,7 +37,9 @@ pub fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let guest = Arc::new(Guest { sshd: sshd::Probe::new(sshd::ADDRESS) });
-    http::serve(&listen(HEALTH_PORT), &slots, http::Limits::default(), guest)
+    let listener = listen(HEALTH_PORT);
+    announce();
+    http::serve(&listener, &slots, http::Limits::default(), guest)
 }
 
 fn start(name: &str, serve: impl FnOnce() -> Infallible + Send + 'static) -> std::io::Result<()> {
@@ -57,6 +59,19 @@ impl http::Service for Guest {
     fn shut_down(&self) {
         if let Err(e) = power::shut_down() {
             eprintln!("guest-agent: {}: {}", e.message(), e.causes().join(": "));
+        }
+    }
+}
+
+/// Tells the host that the guest can be connected to. A host that does not want to know refuses.
+fn announce() {
+    for _ in 0..100 {
+        match VsockStream::connect_with_cid_port(VMADDR_CID_HOST, UP_PORT) {
+            // The transport is not loaded yet.
+            Err(e) if matches!(e.raw_os_error(), Some(nix::libc::ENODEV | nix::libc::ENETUNREACH)) => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Ok(_) | Err(_) => return,
         }
     }
 }

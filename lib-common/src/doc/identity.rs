@@ -11,6 +11,10 @@ pub const MODULES_DIR: &str = "/banger/modules";
 /// The modules' file names in [`MODULES_DIR`], one a line, in the order in which they are loaded.
 pub const MODULES_LIST: &str = "/banger/modules/list";
 
+/// The vsock port of CID 2, the host, to which the agent connects as soon as it listens. Before that nobody connects to
+/// the guest: vhost-device-vsock 0.3 does not survive a connection in the moment in which the guest sets its device up.
+pub const UP_PORT: u32 = 51;
+
 /// The vsock port of the agent's HTTP server.
 pub const HEALTH_PORT: u32 = 52;
 

@@ -19,6 +19,7 @@ pub use finding::Finding;
 pub use health::{Health, HealthStatus};
 pub use identity::{
     HEALTH_PORT, IDENTITY_PATH, Identity, MODULES_AT, MODULES_DIR, MODULES_LIST, PROXY_PORT, SSH_PORT, SecondDisk,
+    UP_PORT,
 };
 pub use image::{
     Build, BuildStep, BuildStepKind, Image, Kernel, ManifestEntry, Registered, Rootfs, Seed, SeedSize, Timing,

@@ -73,7 +73,9 @@ fn open(socket: &Path, deadline: Instant) -> Result<UnixStream> {
                 poll::wait(&[], Some(deadline.min(Instant::now() + Duration::from_millis(5))))?;
             }
             Err(Errno::EINTR) => crate::sys::signal::check()?,
-            Err(e @ (Errno::EAGAIN | Errno::ENOENT | Errno::ECONNREFUSED)) => {
+            // It gets its name when the guest has come up, and loses it with the VM.
+            Err(Errno::ENOENT) => return Err(unreachable("it is not up")),
+            Err(e @ (Errno::EAGAIN | Errno::ECONNREFUSED)) => {
                 return Err(unreachable(format!("nobody accepts on {}", socket.display())).because(&e));
             }
             Err(e) => return Err(io(e)),

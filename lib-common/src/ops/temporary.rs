@@ -129,7 +129,7 @@ impl Temporary {
     }
 
     /// Leaves it running, once it is recorded.
-    pub fn keep(mut self) -> Result<()> {
+    pub fn keep(self) -> Result<()> {
         self.started.keep()?;
         self.operation.commit()
     }

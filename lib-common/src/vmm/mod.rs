@@ -28,8 +28,13 @@ pub mod files {
     pub const STATE: &str = "shim.json";
     /// The initrd of the boot that is under way; gone once the VMM has read it.
     pub const INITRD: &str = "initrd";
-    /// Takes `CONNECT PORT` for the guest's vsock; what the guest connects to arrives at `vm.vsock_PORT`.
+    /// Takes `CONNECT PORT` for the guest's vsock; what the guest connects to arrives at `vm.vsock_PORT`. It has this
+    /// name from the moment at which the guest answers, and until then that of [`VSOCK_EARLY`].
     pub const VSOCK: &str = "vm.vsock";
+    /// The same before the guest has said that it is up.
+    pub const VSOCK_EARLY: &str = "vm.vsock.early";
+    /// Where it says so.
+    pub const VSOCK_UP: &str = "vm.vsock_51";
     /// Between the VMM and vhost-device-vsock.
     pub const VHOST: &str = "vhost.sock";
 }

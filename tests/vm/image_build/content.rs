@@ -2,10 +2,10 @@
 
 use super::{PACKAGE, Repository, World, assert_nothing_is_left, build, script, show};
 use lib_common::digest::{of_bytes, of_file};
+use serde_json::Value;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
-use serde_json::Value;
 use std::path::Path;
 
 /// Files whose names, owners, modes and sizes are odd, and a script that says whether they have come as they are.

@@ -15,7 +15,7 @@ use crate::vmm::{files, qemu};
 use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 /// How long vhost-device-vsock may take to listen. Usually it takes 5 ms.
@@ -50,11 +50,14 @@ impl Shim {
 
     /// A device of its own for each boot: a used one has connections of the guest that was.
     fn start_device(&mut self) -> Result<()> {
-        self.device = None;
+        (self.device, self.up) = (None, None);
         (self.state.vmm, self.state.vsock_device) = (None, None);
-        for socket in [files::VSOCK, files::VHOST] {
+        for socket in [files::VSOCK, files::VSOCK_EARLY, files::VSOCK_UP, files::VHOST] {
             remove_file(&self.run_file(socket))?;
         }
+        let up = self.run_file(files::VSOCK_UP);
+        let listener = UnixListener::bind(&up).and_then(|up| up.set_nonblocking(true).map(|()| up));
+        self.up = Some(listener.map_err(|e| Error::io("listen on", &up, &e))?);
         let (stderr, to_log) = pipe()?;
         let streams = Streams { stdin: Stream::Null, stdout: Stream::Null, stderr: to_log };
         let child = clean(qemu::vsock_device(&self.launch)).spawn(streams)?;
@@ -76,7 +79,9 @@ impl Shim {
                 other => return Err(self.not_expected(other)),
             }
         }
-        Ok(())
+        // By that name nobody finds it before the guest is up.
+        let (socket, early) = (self.run_file(files::VSOCK), self.run_file(files::VSOCK_EARLY));
+        std::fs::rename(&socket, &early).map_err(|e| Error::io("rename to", &early, &e))
     }
 
     /// The kernel's base and this VM's identity, for this boot alone: it holds the guest's secrets.

@@ -6,6 +6,7 @@ use super::link::Said;
 use crate::error::{ChildFailure, Code, Error, Result};
 use crate::sys::cmd::{Child, describe};
 use crate::sys::poll::readable;
+use crate::vmm::files;
 use crate::vmm::qemu_qmp::{Message, Qmp};
 use std::fs::File;
 use std::io::Read;
@@ -147,6 +148,7 @@ enum Source {
     Qmp,
     Signal,
     Starter,
+    Up,
     VmmEnd,
     DeviceEnd,
 }
@@ -185,6 +187,7 @@ impl Shim {
             (Source::Qmp, vmm.and_then(|v| v.qmp.socket()).map(AsFd::as_fd)),
             (Source::Signal, self.signal),
             (Source::Starter, self.link.as_ref().map(super::Link::fd)),
+            (Source::Up, self.up.as_ref().map(AsFd::as_fd)),
             (Source::VmmEnd, vmm.map(|v| v.child.pidfd().as_fd())),
             (Source::DeviceEnd, device.map(|d| d.child.pidfd().as_fd())),
         ];
@@ -220,6 +223,7 @@ impl Shim {
                 Ok(Some(Event::Stop))
             }
             Source::Starter => Ok(self.take_said()),
+            Source::Up => self.take_up().map(|()| None),
             Source::VmmEnd => self.take_vmm_end().map(|ended| ended.map(Event::VmmEnded)),
             Source::DeviceEnd => self.take_device_end().map(|status| status.map(Event::DeviceEnded)),
         }
@@ -241,6 +245,17 @@ impl Shim {
             }
         }
         event
+    }
+
+    /// The guest listens. An agent that comes back says so again: nobody there, and the device would let it wait.
+    fn take_up(&mut self) -> Result<()> {
+        if self.up.as_ref().is_some_and(|up| up.accept().is_ok()) {
+            let (early, socket) = (self.run_file(files::VSOCK_EARLY), self.run_file(files::VSOCK));
+            if early.exists() {
+                std::fs::rename(&early, &socket).map_err(|e| Error::io("rename to", &socket, &e))?;
+            }
+        }
+        Ok(())
     }
 
     fn take_said(&mut self) -> Option<Event> {

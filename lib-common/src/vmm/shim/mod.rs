@@ -21,6 +21,7 @@ use events::{Device, Ended, Event, Vmm};
 use link::Link;
 use nix::sys::signal::Signal;
 use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,8 @@ struct Shim {
     tsc: Option<TscMeter>,
     vmm: Option<Vmm>,
     device: Option<Device>,
+    /// Where the guest says that it is up.
+    up: Option<UnixListener>,
     console: Capped,
     console_rests_until: Option<Instant>,
     log: Capped,
@@ -106,7 +109,7 @@ impl Shim {
             ShimState { machine_id: launch.machine_id.clone(), shim, vmm: None, vsock_device: None, reboots: 0 };
         let console = Capped::open(&launch.console, launch.console_bytes)?;
         let log = Capped::open(&launch.log, LOG_BYTES)?;
-        let (link, signal, stopping, vmm, device) = (None, None, false, None, None);
+        let (link, signal, stopping, vmm, device, up) = (None, None, false, None, None, None);
         let shim = Shim {
             launch,
             identity,
@@ -117,6 +120,7 @@ impl Shim {
             tsc,
             vmm,
             device,
+            up,
             console,
             console_rests_until: None,
             log,
