@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 export CARGO_TARGET_DIR := $(TARGET_DIR)
 export PATH := $(TARGET_DIR)/release:$(PATH)
 
-.PHONY: all setup build tools agent test test-dev-image lint demo install clean
+.PHONY: all setup build tools agent test test-dev-image test-image-build bench lint demo install clean
 
 all: build
 
@@ -43,6 +43,14 @@ test: setup build lint
 test-dev-image: setup build
 	bg-kernel build | bg-rootfs build --distro debian | \
 		bg-image-build --force --size 6G --memory 2G --vcpu 2 --packages @dev,@extra >/dev/null
+
+# Half an hour: image builds, ended at every stage with every signal.
+test-image-build: setup build
+	BG_TEST_FULL=1 cargo test --release --locked -p banger --test tests -- a_build_ended --nocapture
+
+# What building costs, as ratios; docs/performance.md has what was measured.
+bench: setup build
+	cargo bench --locked --bench image_build
 
 demo: setup build
 	pipelines/demo

@@ -2,6 +2,7 @@
 //! audit that finds nothing. One runs at a time, because each keeps the processors busy.
 
 mod crash;
+mod customize;
 mod guest;
 mod image_build;
 mod interrupted;

@@ -157,9 +157,14 @@ impl World {
 
     /// Runs a script of pipelines/.
     pub fn script(&self, path: &str, args: &[&str]) -> Output {
-        let mut command = Command::new(path);
-        self.dress(command.args(args));
-        command.output().unwrap()
+        self.program(path).args(args).output().unwrap()
+    }
+
+    /// Any program, with the tools in its PATH.
+    pub fn program(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        self.dress(&mut command);
+        command
     }
 
     /// Runs a tool.

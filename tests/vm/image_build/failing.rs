@@ -57,7 +57,7 @@ fn packages_that_cannot_be_had_fail_the_step_and_are_named() {
 #[test]
 fn a_disk_that_is_full_fails_the_step() {
     let world = World::new();
-    let fill = "#!/bin/sh\nset -e\nhead -c 20G /dev/zero >/srv/fill\nsync\n";
+    let fill = "#!/bin/sh\nexec fallocate -l 20G /srv/fill\n";
     let fill = script(&world, "fill", fill);
     let doc = fails(&world, &["--run", &fill], 71);
     assert!(doc["details"]["output"].as_str().unwrap().contains("No space left on device"), "the guest's: {doc}");
@@ -69,7 +69,7 @@ fn a_disk_that_is_full_fails_the_step() {
     let small = Mounted::tmpfs(&world.path().join("small"), "size=400m");
     let base = world.path().join("base.json");
     std::fs::write(&base, world.ok("bg-image", &["show", "debian"])).unwrap();
-    let fill = script(&world, "fill", "#!/bin/sh\nset -e\nhead -c 900M /dev/urandom >/srv/fill\nsync\n");
+    let fill = script(&world, "fill", "#!/bin/sh\nexec dd if=/dev/zero of=/srv/fill bs=1M count=900 conv=fsync status=none\n");
     let mut command = world.command("bg-image-build", &["--file", base.to_str().unwrap(), "--run", &fill]);
     let output = command.env("BG_STATE_DIR", small.0.join("state")).env("BG_CACHE_DIR", world.path().join("cache"));
     let output = output.env("BG_MEMORY", "512M").env("BG_VHOST_DEVICE_VSOCK", super::vsock_device()).output().unwrap();
