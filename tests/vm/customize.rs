@@ -2,7 +2,7 @@
 
 #![allow(clippy::disallowed_types)]
 
-use super::world::{World, vsock_device};
+use super::world::World;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -56,7 +56,7 @@ fn customize(world: &World, args: &str) -> Typist {
     let pipeline = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/customize");
     let mut command = world.program("script");
     command.args(["-qefc", &format!("{} {args}", pipeline.display()), "/dev/null"]);
-    command.env("BG_CACHE_DIR", world.path().join("cache")).env("BG_VHOST_DEVICE_VSOCK", vsock_device());
+    command.env("BG_CACHE_DIR", world.path().join("cache"));
     Typist::start(command.env("BG_MEMORY", "512M"))
 }
 

@@ -150,6 +150,9 @@ impl World {
         let path = std::env::var("PATH").unwrap_or_default();
         command.stdin(Stdio::null()).current_dir("/").env("PATH", format!("{}:{path}", self.bins.display()));
         command.env("BG_STATE_DIR", self.dir.path().join("state")).env("BG_RUNTIME_DIR", self.dir.path().join("run"));
+        // Wherever the cache is that the test sets.
+        let device = self.bins.join("vhost-device-vsock");
+        command.env("BG_VHOST_DEVICE_VSOCK", if self.uid.is_some() { device } else { vsock_device() });
         if self.uid.is_some() {
             command.env("HOME", self.dir.path()).env_remove("XDG_CACHE_HOME").env_remove("XDG_RUNTIME_DIR");
         }

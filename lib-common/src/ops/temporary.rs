@@ -12,6 +12,7 @@ use crate::guest::ssh::{keys, wait_for_sshd};
 use crate::ops::machine::{Claimed, boot};
 use crate::ops::ssh;
 use crate::store::{MachineDir, Operation, random_id};
+use crate::sys::fs::free_bytes;
 use crate::sys::lock::Lock;
 use crate::vmm::{self, Started};
 use std::fs::File;
@@ -23,6 +24,9 @@ const AGENT_WAIT: Duration = Duration::from_secs(10);
 
 /// How long a guest may take to shut down: on a busy host, under emulation.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(120);
+
+/// A file system with less room than this is full, in bytes.
+const FULL: u64 = 1 << 20;
 
 /// So many of the console's last lines are in an error.
 const LAST_LINES: usize = 20;
@@ -92,9 +96,19 @@ impl Temporary {
         self.machine.file(name)
     }
 
-    /// The error that explains the others: a VM that has ended.
+    /// The error that explains the others: a VM that has ended, and why.
     pub fn explain(&self, e: Error) -> Error {
-        self.live.explain(e)
+        let e = self.live.explain(e);
+        if e.code() != Code::NotRunning {
+            return e;
+        }
+        let exit = self.machine.exit_info().map(|exit| format!("{}: {}", exit.reason, exit.status));
+        let dir = self.machine.path();
+        // Then there is no room for the word either.
+        let full = free_bytes(dir).is_ok_and(|free| free < FULL);
+        let full = full.then(|| format!("the file system of {} is full", dir.display()));
+        let error = Error::new(Code::NotRunning, format!("the temporary VM `{}` has ended", self.name()));
+        exit.into_iter().chain(full).fold(error, Error::also)
     }
 
     /// Shuts the guest down and waits for its end, which must be its own.

@@ -23,10 +23,20 @@ impl Store {
         self.prepare()?;
         let path = self.staging_dir().join(random_id()?);
         std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(|e| crate::Error::io("make", &path, &e))?;
-        let lock = Lock::take(&path.join("lock"), self.lock_wait())?;
-        let mut operation = Journal::in_dir(&path).begin(operation)?;
-        operation.intend(Undo::RemoveObject)?;
-        Ok(Staging { path, lock, operation })
+        let begin = || {
+            let lock = Lock::take(&path.join("lock"), self.lock_wait())?;
+            let mut operation = Journal::in_dir(&path).begin(operation)?;
+            operation.intend(Undo::RemoveObject)?;
+            Ok((lock, operation))
+        };
+        match begin() {
+            Ok((lock, operation)) => Ok(Staging { path, lock, operation }),
+            Err(e) => {
+                // A signal or a full disk, before there is a journal that would say so.
+                let _ = remove_dir(&path);
+                Err(e)
+            }
+        }
     }
 }
 

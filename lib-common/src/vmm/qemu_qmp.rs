@@ -1,7 +1,8 @@
 //! QEMU's monitor protocol, as far as a parent needs it: wait until the machine is made, let it run, learn why it ended.
 //!
 //! Source: QEMU's docs/interop/qmp-spec.rst (the server greets; `qmp_capabilities` comes first; one JSON object a line)
-//! and qapi/run-state.json (`SHUTDOWN` with `guest` and `reason`).
+//! qapi/run-state.json (`SHUTDOWN` with `guest` and `reason`) and qapi/block-core.json (`BLOCK_IO_ERROR` with `operation` and
+//! `reason`).
 
 use super::lines::Lines;
 use crate::error::{Code, Error, Result};
@@ -23,6 +24,8 @@ pub(super) enum Message {
     Refused(String),
     /// The machine ends; the word is one of qapi's `ShutdownCause`.
     Shutdown(String),
+    /// A file of a disk could not be read or written, which the guest was told; in words.
+    DiskFailed(String),
     /// What a parent has no need of.
     Other,
 }
@@ -44,9 +47,20 @@ struct Refusal {
     desc: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Data {
     reason: Option<serde_json::Value>,
+    operation: Option<serde_json::Value>,
+}
+
+impl Data {
+    fn reason(&self) -> &str {
+        self.reason.as_ref().and_then(|r| r.as_str()).unwrap_or("unknown")
+    }
+
+    fn operation(&self) -> &str {
+        self.operation.as_ref().and_then(|o| o.as_str()).unwrap_or("use")
+    }
 }
 
 /// Reads one line.
@@ -58,9 +72,15 @@ pub(super) fn parse(line: &[u8]) -> Result<Message> {
     Ok(match raw {
         Raw { greeting: Some(_), .. } => Message::Greeting,
         Raw { error: Some(refusal), .. } => Message::Refused(refusal.desc),
-        Raw { event: Some(event), data, .. } if event == "SHUTDOWN" => {
-            let reason = data.and_then(|d| d.reason);
-            Message::Shutdown(reason.as_ref().and_then(|r| r.as_str()).unwrap_or("unknown").to_owned())
+        Raw { event: Some(event), data, .. } => {
+            let data = data.unwrap_or_default();
+            match event.as_str() {
+                "SHUTDOWN" => Message::Shutdown(data.reason().to_owned()),
+                "BLOCK_IO_ERROR" => {
+                    Message::DiskFailed(format!("cannot {} a disk's file: {}", data.operation(), data.reason()))
+                }
+                _ => Message::Other,
+            }
         }
         Raw { returned: Some(_), .. } => Message::Return,
         _ => Message::Other,
@@ -128,6 +148,11 @@ mod tests {
             (
                 r#"{"timestamp": {"seconds": 1}, "event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-reset"}}"#,
                 shutdown("guest-reset"),
+            ),
+            (
+                r#"{"event": "BLOCK_IO_ERROR", "data": {"device": "disk0", "node-name": "", "reason": "No space left on device",
+                    "operation": "write", "action": "report", "nospace": true}}"#,
+                Message::DiskFailed("cannot write a disk's file: No space left on device".into()),
             ),
             (r#"{"event": "SHUTDOWN"}"#, shutdown("unknown")),
             (r#"{"event": "SHUTDOWN", "data": {"reason": 7}}"#, shutdown("unknown")),

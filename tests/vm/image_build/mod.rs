@@ -9,7 +9,7 @@ mod interrupted;
 mod user;
 
 use super::repository::{PACKAGE, Repository};
-use super::world::{World, show, vsock_device};
+use super::world::{World, show};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -18,7 +18,7 @@ use std::process::{Command, Output};
 fn command(world: &World, args: &[&str]) -> Command {
     let base = ["--base", "debian", "--memory", "512M"];
     let mut command = world.command("bg-image-build", &[&base, args].concat());
-    command.env("BG_CACHE_DIR", cache(world)).env("BG_VHOST_DEVICE_VSOCK", vsock_device());
+    command.env("BG_CACHE_DIR", cache(world));
     command
 }
 

@@ -107,7 +107,7 @@ impl Shim {
         let child = clean(cmd).spawn(Streams { stdin: monitor, stdout: serial, stderr: to_log })?;
         self.state.vmm = document(&child).ok();
         let (console, stderr) = (Feed::new(console), Feed::new(stderr));
-        self.vmm = Some(Vmm { child, argv, qmp: Qmp::new(qmp), console, stderr, shutdown: None });
+        self.vmm = Some(Vmm { child, argv, qmp: Qmp::new(qmp), console, stderr, shutdown: None, disk_failed: false });
         self.save_state()
     }
 

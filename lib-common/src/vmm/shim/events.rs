@@ -42,6 +42,8 @@ pub(super) enum Event {
     Qmp(Message),
     /// The monitor said what cannot be understood, and was closed.
     Confused(Error),
+    /// The first time in a boot that a disk's file could not be read or written.
+    DiskFailed(String),
     /// The VMM has ended and was reaped.
     VmmEnded(Ended),
     /// vhost-device-vsock has ended and was reaped.
@@ -59,6 +61,8 @@ pub(super) struct Vmm {
     pub(super) stderr: Feed,
     /// The reason of its `SHUTDOWN` event.
     pub(super) shutdown: Option<String>,
+    /// Whether a disk has failed already.
+    pub(super) disk_failed: bool,
 }
 
 /// A running vhost-device-vsock.
@@ -241,6 +245,11 @@ impl Shim {
             match message {
                 Message::Shutdown(reason) => vmm.shutdown = Some(reason),
                 Message::Other => {}
+                Message::DiskFailed(_) if vmm.disk_failed => {}
+                Message::DiskFailed(what) => {
+                    vmm.disk_failed = true;
+                    event = Some(Event::DiskFailed(what));
+                }
                 answer => event = Some(Event::Qmp(answer)),
             }
         }

@@ -220,6 +220,12 @@ impl Shim {
                     self.end_vmm();
                     return (End::Crashed, format!("vhost-device-vsock ended ({})", cmd::describe(status)));
                 }
+                // What its starter does with a guest whose writes fail is lost, and the guest may wait for them without end.
+                Ok(Event::DiskFailed(what)) if self.link.is_some() => {
+                    self.end_vmm();
+                    return (End::Crashed, what);
+                }
+                Ok(Event::DiskFailed(what)) => self.say(&format!("{what}; the guest was told")),
                 // It runs on; how it ends will be seen all the same.
                 Ok(Event::Confused(e)) => self.say(&with_causes(&e)),
                 Ok(Event::Deadline | Event::Hold | Event::Qmp(_)) => {}
@@ -293,6 +299,7 @@ impl Shim {
             Event::Confused(e) => e.within("the VMM is not what it should be").with_code(Code::VmmFailed),
             Event::Deadline => Error::new(Code::TimedOut, "the VMM did not answer in time")
                 .hint(format!("what it said is in {}", self.launch.log)),
+            Event::DiskFailed(what) => Error::new(Code::VmmFailed, what),
             Event::Keep | Event::Hold | Event::Qmp(_) => {
                 Error::new(Code::VmmFailed, "an answer came that nobody asked for")
             }
