@@ -90,6 +90,11 @@ impl Temporary {
         self.machine.file(name)
     }
 
+    /// It as its clients see it.
+    pub fn live(&self) -> &Live {
+        &self.live
+    }
+
     /// The error that explains the others: a VM that has ended.
     pub fn explain(&self, e: Error) -> Error {
         self.live.explain(e)
