@@ -3,6 +3,7 @@
 
 mod crash;
 mod guest;
+mod image;
 mod image_build;
 mod interrupted;
 mod life;

@@ -57,7 +57,7 @@ pub struct PackageChange {
 
 /// The same thing of two images; both are equal where nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "host", derive(schemars::JsonSchema), schemars(rename = "ChangeOf_{T}"))]
 #[serde(deny_unknown_fields)]
 pub struct Change<T> {
     /// The first image's.
