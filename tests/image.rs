@@ -7,10 +7,13 @@ use crate::support::{Sandbox, Terminals, children};
 use lib_common::digest;
 use lib_common::error::Code;
 use lib_common::ops::image::{self, DiffArgs};
+use lib_common::sys::lock::Lock;
 use serde_json::{Value, json};
 use std::fs::{read, read_to_string, remove_file, write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// Packages as lines of a manifest: `NAME/VERSION/ARCHITECTURE`.
 fn manifest(packages: &str) -> String {
@@ -305,6 +308,31 @@ fn another_kernel_takes_the_place_of_the_old_one_and_vms_keep_theirs() {
     assert_eq!(before.ino(), after.ino(), "the root file system is not copied");
     let now = ["vmlinux", "initrd"].map(|file| read(store.sandbox.state("machines/dev").join(file)).unwrap());
     assert!(own == now, "the VM has the kernel that it was made with");
+}
+
+#[test]
+fn who_changes_an_image_meanwhile_has_the_last_word_and_nobody_waits_for_the_work() {
+    let store = Store::new();
+    let kernel = bundle(&store.sandbox, "new", NEW).to_string();
+    for (n, args) in [&["reconcile", "a", "--kernel", "-"][..], &["reconcile", "a"]].into_iter().enumerate() {
+        write(store.file("initrd"), format!("070701 {n}")).unwrap();
+        let events = store.sandbox.path(&format!("events-{n}"));
+        let lock = Lock::take(&store.sandbox.state("images/.lock"), Duration::ZERO).unwrap();
+        let mut child = store.sandbox.command("bg-image", args).env("BG_EVENTS", &events).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(if n == 0 { kernel.as_bytes() } else { b"" }).unwrap();
+        let begun = Instant::now();
+        while !read_to_string(&events).unwrap_or_default().contains("\"stage\":\"record\"") {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it waits for the lock with its work not done");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        let other = store.record().replacen("bookworm", "bullseye", 1);
+        let other = if n == 0 { other } else { store.record().replacen("bullseye", "bookworm", 1) };
+        write(store.file("image.json"), &other).unwrap();
+        drop(lock);
+        let doc = crate::support::finish(child, b"").failed_with(Code::InUse);
+        assert!(doc.hint.is_some(), "{doc:?}");
+        assert_eq!((store.record(), store.sandbox.staged()), (other, vec![]));
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use lib_common::digest;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -43,7 +43,7 @@ fn verify(world: &World, image: &str) -> (Value, Vec<String>) {
     assert!(failed.iter().all(|c| c["fix"].is_string()), "{report}");
     let expected = i32::from(!failed.is_empty());
     assert_eq!((output.status.code(), &report["ok"]), (Some(expected), &failed.is_empty().into()), "{report}");
-    assert_nothing_is_left(world);
+    world.assert_nothing_is_left();
     let failed = failed.iter().map(|c| c["name"].as_str().unwrap().to_owned()).collect();
     (report, failed)
 }
@@ -51,15 +51,6 @@ fn verify(world: &World, image: &str) -> (Value, Vec<String>) {
 fn message<'a>(report: &'a Value, check: &str) -> &'a str {
     let all = report["checks"].as_array().unwrap();
     all.iter().find(|c| c["name"] == check).unwrap()["message"].as_str().unwrap()
-}
-
-fn assert_nothing_is_left(world: &World) {
-    assert_eq!(world.processes(), Vec::<String>::new());
-    assert_eq!(world.findings(), Vec::<Value>::new());
-    for dir in ["state/machines", "state/staging", "run"] {
-        let left: Vec<_> = std::fs::read_dir(world.path().join(dir)).unwrap().map(|e| e.unwrap().path()).collect();
-        assert_eq!(left, Vec::<PathBuf>::new());
-    }
 }
 
 fn debugfs(args: &[&str], disk: &Path) -> Output {
@@ -183,6 +174,6 @@ fn a_verification_that_is_ended_leaves_nothing() {
         } else {
             assert_eq!(output.status.code(), Some(128 + signal as i32), "{stage}: {}", show(&output));
         }
-        assert_nothing_is_left(&world);
+        world.assert_nothing_is_left();
     }
 }

@@ -66,7 +66,9 @@ fn fix(check: &str, image: &Name) -> String {
     let changed = format!("bg-image-build --base {image} --run FILE | bg-register --name {image} --replace");
     match check {
         "health" | "shutdown" => {
-            format!("see what the guest does: bg-vm create look --image {image}; bg-vm logs --follow look")
+            format!(
+                "where `untouched` is fine, see what the guest does: bg-vm create look --image {image}; bg-vm logs look"
+            )
         }
         "init" => format!("/sbin/init of the image has to be its distribution's own: {changed}"),
         "ssh" => format!("sshd of the image has to start, and to let root in with a key: {changed}"),
