@@ -2,11 +2,15 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 use lib_common::cli::{self, Answer, Context};
+use lib_common::config::{parse_memory_mib, parse_seconds, parse_vcpu};
 use lib_common::doc::Name;
-use lib_common::ops::{image, machine::ListArgs};
+use lib_common::ops::image::{self, DiffArgs, Operand, ReconcileArgs, VerifyArgs};
+use lib_common::ops::machine::ListArgs;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-/// List, show and remove images, and choose the default
+/// List, show, check, compare and remove images, and choose the default
 #[derive(Parser)]
 #[command(name = "bg-image", version, arg_required_else_help = true)]
 struct Cli {
@@ -38,6 +42,38 @@ enum Verb {
         /// The image
         name: Option<Name>,
     },
+    /// Boot a throwaway clone of an image and check it
+    Verify {
+        /// The image; the default one without it
+        name: Option<Name>,
+        /// How long the guest may take until it has booted and answered; its shutdown has two minutes more
+        #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, default_value = "600")]
+        timeout: Duration,
+        /// The clone's memory
+        #[arg(long, value_name = "SIZE", value_parser = parse_memory_mib)]
+        memory: Option<u64>,
+        /// The clone's virtual processors
+        #[arg(long, value_name = "N", value_parser = parse_vcpu)]
+        vcpu: Option<u32>,
+    },
+    /// Compare the packages, kernels and sizes of two images; exit 1 where packages or kernels differ
+    Diff {
+        /// An image, or a file with its document (a path with a `/`)
+        a: Operand,
+        /// The image to compare it with, or a file
+        b: Operand,
+        /// A table, or the document; a table is the default on a terminal
+        #[arg(long, value_name = "FORMAT")]
+        output: Option<Format>,
+    },
+    /// Bring an image's record up to its files: make missing seeds, record a kernel that was rebuilt
+    Reconcile {
+        /// The image; the default one without it
+        name: Option<Name>,
+        /// Give the image the kernel of the document in a file, or on stdin where PATH is `-`
+        #[arg(long, value_name = "PATH")]
+        kernel: Option<PathBuf>,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -52,9 +88,18 @@ fn main() -> ExitCode {
 
 fn run(args: Cli, cx: &mut Context<'_>) -> lib_common::Result<Answer> {
     match args.verb {
-        Verb::Ls { output } => image::ls(cx, ListArgs { table: output.map(|f| f == Format::Table) }),
+        Verb::Ls { output } => image::ls(cx, ListArgs { table: is_table(output) }),
         Verb::Show { name } => image::show(cx, name.as_ref()),
         Verb::Rm { names } => image::rm(cx, &names),
         Verb::Default { name } => image::default(cx, name.as_ref()),
+        Verb::Verify { name, timeout, memory, vcpu } => {
+            image::verify(cx, &VerifyArgs { name, timeout, memory_mib: memory, vcpu })
+        }
+        Verb::Diff { a, b, output } => image::diff(cx, &DiffArgs { a, b, table: is_table(output) }),
+        Verb::Reconcile { name, kernel } => image::reconcile(cx, &ReconcileArgs { name, kernel }),
     }
+}
+
+fn is_table(output: Option<Format>) -> Option<bool> {
+    output.map(|format| format == Format::Table)
 }

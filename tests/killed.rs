@@ -88,6 +88,27 @@ const POINTS: &[Point] = &[
         variable: None,
     },
     Point {
+        name: "while a record is brought up",
+        program: "mke2fs",
+        tool: "bg-image",
+        args: &["reconcile", "debian"],
+        variable: None,
+    },
+    Point {
+        name: "while the work disk of a verification is made",
+        program: "mke2fs",
+        tool: "bg-image",
+        args: &["verify", "debian"],
+        variable: None,
+    },
+    Point {
+        name: "while the vsock device of a verification is started",
+        program: "vhost-device-vsock",
+        tool: "bg-image",
+        args: &["verify", "debian"],
+        variable: Some("BG_VHOST_DEVICE_VSOCK"),
+    },
+    Point {
         name: "while a seed is built in the cache",
         program: "mke2fs",
         tool: "bg-seed",
@@ -179,6 +200,8 @@ const STAGED: &[(&str, &[&str])] = &[
     ("bg-register", &["--name", "new"]),
     ("bg-register", &["--name", "debian", "--replace"]),
     ("bg-image", &["rm", "spare"]),
+    ("bg-image", &["reconcile", "debian"]),
+    ("bg-image", &["reconcile", "debian", "--kernel", "-"]),
 ];
 
 /// Runs a tool and kills it once it has sent so many events; false where it ended before.

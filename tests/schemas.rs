@@ -5,7 +5,7 @@ use crate::support::fixture::FOREIGN;
 use crate::support::source::{children_of, root};
 use crate::support::{Sandbox, Terminals, updating};
 use lib_common::cli::{Answer, Source};
-use lib_common::doc::{ErrorDoc, Finding, Health, Image, Kind, Machine, ManifestEntry, Registered, Report};
+use lib_common::doc::{ErrorDoc, Finding, Health, Image, ImageDiff, Kind, Machine, ManifestEntry, Registered, Report};
 use proptest::prelude::*;
 use schemars::{JsonSchema, schema_for};
 
@@ -19,6 +19,7 @@ fn the_committed_schemas_are_those_of_the_types() {
         ("error.json", schema::<ErrorDoc>()),
         ("finding.json", schema::<Finding>()),
         ("health.json", schema::<Health>()),
+        ("image-diff.json", schema::<ImageDiff>()),
         ("image.json", schema::<Image>()),
         ("machine.json", schema::<Machine>()),
         ("manifest-entry.json", schema::<ManifestEntry>()),

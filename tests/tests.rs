@@ -2,6 +2,7 @@
 
 mod contract;
 mod golden;
+mod image;
 mod invariants;
 mod killed;
 mod machines;

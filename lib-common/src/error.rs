@@ -183,6 +183,11 @@ impl Error {
         &self.0.causes
     }
 
+    /// The sentence and what lies beneath, in one line.
+    pub fn with_causes(&self) -> String {
+        std::iter::once(self.message()).chain(self.causes().iter().map(String::as_str)).collect::<Vec<_>>().join(": ")
+    }
+
     /// What to do next.
     pub fn get_hint(&self) -> Option<&str> {
         self.0.hint.as_deref()

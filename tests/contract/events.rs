@@ -18,6 +18,8 @@ fn stages_cover_the_wall_time_of_every_verb() {
         ("bg-seed", &["build", "--size", WORK], &image, true),
         ("bg-register", &["--name", "a"], &image, true),
         ("bg-image", &["ls"], "", false),
+        ("bg-image", &["diff", "a", "a"], "", true),
+        ("bg-image", &["reconcile", "a"], "", false),
         ("bg-vm", &["plan", "other"], "", true),
         ("bg-vm", &["create", "dev", "--no-start", "--work-size", WORK], "", true),
         ("bg-vm", &["create", "dev"], "", false),

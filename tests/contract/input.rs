@@ -6,6 +6,7 @@ use crate::support::{Sandbox, Terminals, Verb, finish};
 use lib_common::cli::Source;
 use lib_common::doc::{Kind, MAX_BYTES, Name};
 use lib_common::error::Code;
+use lib_common::ops::image::{self, ReconcileArgs};
 use lib_common::ops::machine::{self, RemoveArgs, StopArgs};
 use lib_common::ops::register::{RegisterArgs, register};
 use lib_common::ops::seed::{self, BuildArgs};
@@ -68,6 +69,11 @@ const VERBS: &[(&str, Verb, Kind)] = &[
     ("bg-seed build", |_, cx| seed::build(cx, &BuildArgs::default()), Kind::Image),
     ("bg-seed check", |_, cx| seed::check_image(cx, &Source::default()), Kind::Image),
     ("bg-seed clone", |_, cx| machine::clone(cx, &Source::default()), Kind::Machine),
+    (
+        "bg-image reconcile --kernel -",
+        |_, cx| image::reconcile(cx, &ReconcileArgs { name: None, kernel: Some("-".into()) }),
+        Kind::Image,
+    ),
     ("bg-vm start", |_, cx| machine::start(cx, &[], None), Kind::Machine),
     ("bg-vm stop", |_, cx| machine::stop(cx, &[], &StopArgs { file: None, timeout: Duration::ZERO }), Kind::Machine),
     ("bg-vm kill", |_, cx| machine::kill(cx, &[], None), Kind::Machine),
@@ -153,6 +159,9 @@ fn a_name_that_is_not_there_is_64_and_the_nearest_is_named() {
     let image = [
         ("bg-image", &["show"][..]),
         ("bg-image", &["default"]),
+        ("bg-image", &["verify"]),
+        ("bg-image", &["reconcile"]),
+        ("bg-image", &["diff", "debian"]),
         ("bg-image-build", &["--base"]),
         ("bg-seed", &["build"]),
         ("bg-seed", &["check"]),

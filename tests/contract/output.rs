@@ -23,6 +23,9 @@ fn a_command_line_that_cannot_be_understood_is_64_with_a_hint() {
         ("bg-vm", &["rm", "a", "--file", "b"], "cannot be used with"),
         ("bg-vm", &["ls", "--output", "yaml"], "yaml"),
         ("bg-image", &["rm"], "required"),
+        ("bg-image", &["diff", "a"], "required"),
+        ("bg-image", &["diff", "a", "B"], "not a name"),
+        ("bg-image", &["verify", "a", "--timeout", "soon"], "soon"),
         ("bg-seed", &["check", "a", "--vm", "b"], "cannot be used with"),
         ("bg-register", &["--nmae", "a"], "--nmae"),
         ("bg-verify", &["extra"], "extra"),
@@ -90,6 +93,9 @@ fn a_stdout_that_nobody_reads_is_74() {
         ("bg-vm", &["show", "dev"]),
         ("bg-image", &["show"]),
         ("bg-image", &["default", "debian"]),
+        ("bg-image", &["diff", "debian", "debian"]),
+        ("bg-image", &["diff", "debian", "debian", "--output", "table"]),
+        ("bg-image", &["reconcile", "debian"]),
         ("bg-verify", &["--now"]),
     ] {
         let (reader, writer) = std::io::pipe().unwrap();

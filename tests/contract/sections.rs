@@ -12,6 +12,7 @@ const READERS: &[(&str, &[&str], &[&str])] = &[
     ("bg-seed", &["check"], &["rootfs", "seed"]),
     ("bg-seed", &["clone"], &["spec", "image"]),
     ("bg-image-build", &[], &["kernel", "rootfs"]),
+    ("bg-image", &["reconcile", "a", "--kernel", "-"], &["kernel"]),
 ];
 
 /// A store with the image `a`, the `Image` document of files outside of it with a seed, and a plan of the VM `dev`.
@@ -136,6 +137,7 @@ fn a_section_that_is_missing_names_the_tool_that_writes_it() {
 fn foreign_sections_come_out_as_they_went_in() {
     let (sandbox, image, machine) = documents();
     // A seed of its own: `bg-seed build` reads what `bg-register` then stores.
+    let of_a = sandbox.run("bg-image", &["show", "a"], "").ok();
     let image = sandbox.run("bg-seed", &["build", "--size", WORK], fixture::with_foreign(&image)).ok();
     assert!(image.contains(FOREIGN), "bg-seed build: {image}");
     let registered = sandbox.run("bg-register", &["--name", "b"], &image).ok();
@@ -143,6 +145,8 @@ fn foreign_sections_come_out_as_they_went_in() {
     let record = std::fs::read_to_string(sandbox.state("images/b/image.json")).unwrap();
     assert!(record.contains(FOREIGN), "the record: {record}");
     assert!(sandbox.run("bg-image", &["show", "b"], "").ok().contains(FOREIGN));
+    let reconciled = sandbox.run("bg-image", &["reconcile", "b", "--kernel", "-"], fixture::with_foreign(&of_a)).ok();
+    assert!(reconciled.contains(FOREIGN), "bg-image reconcile: {reconciled}");
     let cloned = sandbox.run("bg-seed", &["clone"], fixture::with_foreign(&machine)).ok();
     assert!(cloned.contains(FOREIGN), "bg-seed clone: {cloned}");
 }

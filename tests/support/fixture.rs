@@ -58,6 +58,24 @@ impl Files {
     }
 }
 
+/// What the tools take for a kernel of that release: an ELF for x86-64 with a PVH entry (elf(5), xen/elfnote.h).
+pub fn kernel(release: &str) -> Vec<u8> {
+    let note: Vec<u8> =
+        [4_u32, 8, 18].iter().flat_map(|word| word.to_le_bytes()).chain(*b"Xen\0").chain([0; 8]).collect();
+    let mut elf = vec![0; 64];
+    elf[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+    for (at, value) in [(16, 2_u16), (18, 62), (32, 64), (54, 56), (56, 1), (58, 64)] {
+        elf[at..at + 2].copy_from_slice(&value.to_le_bytes());
+    }
+    // One segment of type PT_NOTE, right behind its own header.
+    elf.extend(4_u64.to_le_bytes());
+    let length = note.len() as u64;
+    elf.extend([120, 0, 0, length, length, 4].iter().flat_map(|word: &u64| word.to_le_bytes()));
+    elf.extend(note);
+    elf.extend(format!("Linux version {release} (test@host) #1 SMP\0").bytes());
+    elf
+}
+
 /// With a section of somebody else at its end, as text.
 pub fn with_foreign(doc: &str) -> String {
     format!("{},{FOREIGN}}}", doc.trim_end().strip_suffix('}').unwrap())

@@ -4,6 +4,7 @@
 mod crash;
 mod customize;
 mod guest;
+mod image;
 mod image_build;
 mod interrupted;
 mod life;

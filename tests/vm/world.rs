@@ -260,6 +260,17 @@ impl World {
         lines.collect()
     }
 
+    /// Says that no VM is there, nor anything that one has had.
+    #[track_caller]
+    pub fn assert_nothing_is_left(&self) {
+        assert_eq!(self.processes(), Vec::<String>::new());
+        assert_eq!(self.findings(), Vec::<Value>::new());
+        for dir in ["state/machines", "state/staging", "run"] {
+            let left = std::fs::read_dir(self.dir.path().join(dir)).unwrap().map(|e| e.unwrap().path());
+            assert_eq!(left.collect::<Vec<PathBuf>>(), Vec::<PathBuf>::new());
+        }
+    }
+
     /// What the guests printed last, for messages.
     fn consoles(&self) -> String {
         let Ok(machines) = std::fs::read_dir(self.dir.path().join("state/machines")) else { return String::new() };

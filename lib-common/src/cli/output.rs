@@ -1,7 +1,7 @@
 //! What goes to stdout and stderr: documents held back until the end, and the `Error` document.
 
-use super::{Context, closed};
-use crate::doc::{Document, ErrorDoc, to_json};
+use super::{Answer, Context, closed};
+use crate::doc::{Check, Document, ErrorDoc, Report, to_json};
 use crate::error::{Code, Error, Result};
 use std::io::Write;
 
@@ -11,6 +11,14 @@ impl Context<'_> {
         doc.append_timings(&self.stages.take())?;
         self.emit_line(&doc.to_line());
         Ok(())
+    }
+
+    /// Holds a report with the stages of this run for stdout, and gives the answer that it is.
+    pub fn report(&mut self, subject: String, checks: Vec<Check>) -> Result<Answer> {
+        let mut report = Report::new(subject, checks);
+        report.timings = self.stages.take();
+        self.emit_line(&to_json(&report));
+        Ok(if report.ok { Answer::Done } else { Answer::No })
     }
 
     /// Holds one line of JSON for stdout.

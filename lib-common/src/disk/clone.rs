@@ -2,7 +2,7 @@
 //! that was asked for.
 
 use super::ext4;
-use super::seed::{Home, check, check_file_system};
+use super::seed::{Home, check_file_system};
 use crate::doc::{AbsPath, Check, CloneMethod, Disk, Disks, ImageRef, SeedSize, Spec};
 use crate::error::{Code, Context, Error, Result};
 use crate::sys::fs::{Copied, allocated_bytes, clone_file};
@@ -97,9 +97,9 @@ fn clone(from: &Path, to: &Path) -> Result<CloneMethod> {
 /// Errors: [`Code::MissingProgram`], or the signal that came. What is wrong with the disk is in its check.
 pub fn check_disk(path: &Path) -> Result<Vec<Check>> {
     if !path.is_file() {
-        return Ok(vec![check("file", false, format!("{} is not there", path.display()), "make the VM anew")]);
+        return Ok(vec![Check::new("file", false, format!("{} is not there", path.display()), "make the VM anew")]);
     }
-    let file = check("file", true, format!("{} bytes on the host", allocated_bytes(path)), "");
+    let file = Check::new("file", true, format!("{} bytes on the host", allocated_bytes(path)), "");
     let file_system = check_file_system("file_system", path, "`bg-seed repair` mends it")?;
     Ok(vec![file, file_system])
 }

@@ -115,7 +115,7 @@ impl Home {
 pub fn check_seed(seed: &Seed, rootfs_digest: &Digest) -> Result<Vec<Check>> {
     let rebuild = "bg-seed build makes them anew";
     let current = seed.source_digest == *rootfs_digest;
-    let mut checks = vec![check(
+    let mut checks = vec![Check::new(
         "source",
         current,
         if current { "made from this root file system".into() } else { format!("made from {}", seed.source_digest) },
@@ -125,13 +125,13 @@ pub fn check_seed(seed: &Seed, rootfs_digest: &Digest) -> Result<Vec<Check>> {
         let name = file_name(one.size_bytes);
         let name = name.trim_end_matches(".ext4").replace('-', "_");
         if !one.path.is_file() {
-            checks.push(check(&name, false, format!("{} is not there", one.path), rebuild));
+            checks.push(Check::new(&name, false, format!("{} is not there", one.path), rebuild));
             continue;
         }
         let digest = digest::of_content(&one.path)?;
         let same = digest == one.digest;
         let seen = if same { "as it was made".into() } else { format!("its digest is {digest}") };
-        checks.push(check(&format!("{name}_digest"), same, seen, rebuild));
+        checks.push(Check::new(&format!("{name}_digest"), same, seen, rebuild));
         checks.push(check_file_system(&format!("{name}_file_system"), &one.path, rebuild)?);
     }
     Ok(checks)
@@ -146,11 +146,7 @@ pub(super) fn check_file_system(name: &str, path: &Path, fix: &str) -> Result<Ch
         Err(e) if matches!(e.code(), crate::Code::BadInput | crate::Code::CommandFailed) => (false, e.to_string()),
         Err(e) => return Err(e),
     };
-    Ok(check(name, ok, message, fix))
-}
-
-pub(super) fn check(name: &str, ok: bool, message: String, fix: &str) -> Check {
-    Check { name: name.into(), ok, message, fix: (!ok).then(|| fix.to_owned()) }
+    Ok(Check::new(name, ok, message, fix))
 }
 
 #[cfg(test)]

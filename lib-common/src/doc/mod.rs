@@ -8,6 +8,7 @@ mod finding;
 mod health;
 mod identity;
 mod image;
+mod image_diff;
 mod journal;
 mod machine;
 mod report;
@@ -24,6 +25,7 @@ pub use identity::{
 pub use image::{
     Build, BuildStep, BuildStepKind, Image, Kernel, ManifestEntry, Registered, Rootfs, Seed, SeedSize, Timing,
 };
+pub use image_diff::{Change, ImageDiff, PackageChange, PackageDiff, SizeDiff};
 pub use journal::{JournalLine, ProcessDoc, ShimState, Undo};
 pub use machine::{
     Accel, CloneMethod, Disk, Disks, ExitInfo, Guest, ImageRef, Machine, Spec, State, Stats, Status, Vmm, VmmChoice,

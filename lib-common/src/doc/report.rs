@@ -39,6 +39,13 @@ pub struct Check {
     pub fix: Option<String>,
 }
 
+impl Check {
+    /// A check; `fix` is told where it did not pass.
+    pub fn new(name: &str, ok: bool, message: impl Into<String>, fix: &str) -> Self {
+        Check { name: name.into(), ok, message: message.into(), fix: (!ok).then(|| fix.to_owned()) }
+    }
+}
+
 impl Report {
     /// A report of `checks` on `subject`.
     pub fn new(subject: impl Into<String>, checks: Vec<Check>) -> Self {

@@ -106,7 +106,7 @@ fn named(name: &Name, e: Error) -> Error {
 }
 
 /// `starting: sshd does not answer yet`.
-fn describe(health: &Health) -> String {
+pub(in crate::ops) fn describe(health: &Health) -> String {
     let word = match health.status {
         HealthStatus::Ok => "ok",
         HealthStatus::Starting => "starting",

@@ -74,8 +74,9 @@ fn refuse_existing(store: &Store, name: &Name, replace: bool) -> Result<()> {
         .hint("--replace puts this one in its place; VMs made from the old one keep what they have"))
 }
 
-/// The image is whole before its name shows it. A replaced one is in staging afterwards, and removed there.
-fn publish(store: &Store, staging: Staging, name: &Name) -> Result<()> {
+/// The image is whole before its name shows it. A replaced one is in staging afterwards, and removed there. The caller holds
+/// the lock of the images.
+pub(super) fn publish(store: &Store, staging: Staging, name: &Name) -> Result<()> {
     let home = store.image_dir(name);
     let (staged, _lock) = staging.commit()?;
     if home.exists() {
@@ -88,13 +89,15 @@ fn publish(store: &Store, staging: Staging, name: &Name) -> Result<()> {
 }
 
 /// Copies into staging; the paths that go into the record are those after the rename.
-struct Copy<'a> {
-    staging: &'a Staging,
-    home: PathBuf,
+pub(super) struct Copy<'a> {
+    pub staging: &'a Staging,
+    /// The image's directory, after the rename.
+    pub home: PathBuf,
 }
 
 impl Copy<'_> {
-    fn kernel(&self, kernel: &mut Kernel) -> Result<()> {
+    /// The files of a kernel, each compared with its digest while it is copied.
+    pub fn kernel(&self, kernel: &mut Kernel) -> Result<()> {
         let digest_of = |key: &str| {
             let missing = || Error::new(Code::BadDocument, format!("`kernel.digests` has no `{key}`"));
             kernel.digests.get(key).cloned().ok_or_else(missing)

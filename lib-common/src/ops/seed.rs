@@ -4,7 +4,7 @@ use crate::build::slot::Slot;
 use crate::cli::{Answer, Context, Source};
 use crate::digest;
 use crate::disk::seed;
-use crate::doc::{AbsPath, Check, Disks, Document, Kind, Name, Report, Rootfs, Seed, SeedSize, to_json};
+use crate::doc::{AbsPath, Check, Disks, Document, Kind, Name, Rootfs, Seed, SeedSize};
 use crate::error::{Code, Error, Result};
 use crate::ops::machine::is_running;
 use crate::store::save_record;
@@ -67,7 +67,7 @@ fn described(dir: &Path, size_bytes: u64) -> Result<SeedSize> {
 
 /// In the image's directory. Built beside it; then record and files change while nobody else changes the image. A file that
 /// the record does not name, such as one that a kill left, is found by the audit.
-fn into_store(cx: &mut Context<'_>, name: &Name, sizes: &[u64]) -> Result<Document> {
+pub(super) fn into_store(cx: &mut Context<'_>, name: &Name, sizes: &[u64]) -> Result<Document> {
     let store = cx.store();
     let rootfs: Rootfs = store.image(name)?.require()?;
     let staging = store.stage("seed")?;
@@ -113,7 +113,7 @@ pub fn check_image(cx: &mut Context<'_>, source: &Source) -> Result<Answer> {
         }],
     };
     let subject = source.name.as_ref().map_or_else(|| "seed".into(), |n| format!("seed of {n}"));
-    report(cx, subject, checks)
+    cx.report(subject, checks)
 }
 
 /// `bg-seed check --vm`: the work disk of a VM that does not run.
@@ -128,12 +128,5 @@ pub fn check_machine(cx: &mut Context<'_>, name: &Name) -> Result<Answer> {
     cx.stages.begin("check");
     let disks: Disks = doc.require()?;
     let checks = crate::disk::check_disk(&disks.work.path)?;
-    report(cx, format!("work disk of {name}"), checks)
-}
-
-fn report(cx: &mut Context<'_>, subject: String, checks: Vec<Check>) -> Result<Answer> {
-    let mut report = Report::new(subject, checks);
-    report.timings = cx.stages.take();
-    cx.emit_line(&to_json(&report));
-    Ok(if report.ok { Answer::Done } else { Answer::No })
+    cx.report(format!("work disk of {name}"), checks)
 }

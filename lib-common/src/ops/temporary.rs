@@ -96,6 +96,11 @@ impl Temporary {
         self.machine.file(name)
     }
 
+    /// It as its clients see it.
+    pub fn live(&self) -> &Live {
+        &self.live
+    }
+
     /// The error that explains the others: a VM that has ended, and why.
     pub fn explain(&self, e: Error) -> Error {
         let e = self.live.explain(e);
@@ -117,7 +122,7 @@ impl Temporary {
     /// [`Code::TimedOut`] for a guest that takes too long, [`Code::VmmFailed`] for another end, those of
     /// [`http::post_shutdown`].
     pub fn power_off(&self) -> Result<()> {
-        http::post_shutdown(&self.vmm().vsock, AGENT_WAIT).map_err(|e| self.live.explain(e))?;
+        http::post_shutdown(&self.vmm().vsock, AGENT_WAIT).map_err(|e| self.explain(e))?;
         if !vmm::wait_end(self.started.state(), SHUTDOWN_WAIT)? {
             let message = format!("the guest did not shut down within {} s", SHUTDOWN_WAIT.as_secs());
             return Err(Error::new(Code::TimedOut, message));

@@ -40,6 +40,15 @@ pub fn clone_file(from: &Path, to: &Path) -> Result<Copied> {
     })
 }
 
+/// A hard link, or a clone where the file system has none or `to` is on another one. Never replaces.
+pub fn link_or_clone(from: &Path, to: &Path) -> Result<()> {
+    match std::fs::hard_link(from, to) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Err(Error::io("link to", to, &e)),
+        Err(_) => clone_file(from, to).map(drop),
+    }
+}
+
 fn clone_into(source: &File, target: &File) -> Result<Copied, Errno> {
     // SAFETY: both descriptors are open for the whole call.
     match unsafe { ficlone(target.as_raw_fd(), source.as_raw_fd()) } {

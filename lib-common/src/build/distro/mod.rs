@@ -1,9 +1,10 @@
-//! What differs between distributions when a running guest is provisioned: how packages are named, installed and listed,
-//! where they come from, and what a build leaves behind. Scripts for the guest's `/bin/sh`, made by pure functions.
+//! What differs between distributions when a running guest is provisioned or checked: how packages are named, installed and
+//! listed, where they come from, what a build leaves behind, and how services are. Scripts for the guest's `/bin/sh`, made by pure functions.
 //!
 //! Here is also what does not differ: the traces that any build leaves.
 
 mod debian;
+mod systemd;
 
 use super::sets::Link;
 use crate::doc::{ManifestEntry, Rootfs};
@@ -27,6 +28,17 @@ pub struct Packages {
     pub links: BTreeSet<Link>,
 }
 
+/// How the services of a guest are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Units {
+    /// Whether startup is over and nothing has failed.
+    pub is_up: bool,
+    /// The init's own word for it.
+    pub state: String,
+    /// The services that have failed.
+    pub failed: Vec<String>,
+}
+
 impl Distro {
     /// The distribution of a root file system.
     ///
@@ -35,7 +47,7 @@ impl Distro {
         match rootfs.distro.as_str() {
             "debian" => Ok(Distro::Debian),
             other => {
-                let message = format!("images of the distribution `{}` cannot be built", other.escape_debug());
+                let message = format!("the distribution `{}` is none that is known here", other.escape_debug());
                 Err(Error::new(Code::BadDocument, message).hint("known: debian"))
             }
         }
@@ -84,6 +96,29 @@ impl Distro {
     pub fn manifest(self, printed: &str) -> Result<Vec<ManifestEntry>> {
         match self {
             Distro::Debian => debian::manifest(printed),
+        }
+    }
+
+    /// The name of process 1, as `/proc/1/comm` has it.
+    pub fn init(self) -> &'static str {
+        match self {
+            Distro::Debian => systemd::INIT,
+        }
+    }
+
+    /// Waits until the guest has started, and prints how its services are, for [`Distro::units`].
+    pub fn print_units(self) -> &'static str {
+        match self {
+            Distro::Debian => systemd::PRINT_UNITS,
+        }
+    }
+
+    /// How the guest's services are.
+    ///
+    /// Errors: [`Code::BadInput`] where the init does not say it.
+    pub fn units(self, printed: &str) -> Result<Units> {
+        match self {
+            Distro::Debian => systemd::units(printed),
         }
     }
 

@@ -117,7 +117,9 @@ fn extract(package: &Path, work: &Path, stages: &mut Stages) -> Result<Input> {
 
 /// The kernel's release: what it was said to be, and what it says itself, have to agree, since the guest looks for its
 /// modules by what the kernel says.
-fn release(said: Option<String>, found: Option<String>) -> Result<String> {
+///
+/// Errors: [`Code::BadValue`] for what is no release, [`Code::BadInput`] where they differ or nobody says one.
+pub fn release(said: Option<String>, found: Option<String>) -> Result<String> {
     match (said, found) {
         (Some(said), _) if !is_release(&said) => {
             Err(Error::new(Code::BadValue, format!("`{}` is not a kernel release", said.escape_debug()))

@@ -76,6 +76,15 @@ pub fn to_vmlinux(image: &Path, out: &Path) -> Result<Vmlinux> {
     Ok(Vmlinux { digest, version })
 }
 
+/// The release of an uncompressed kernel, where it says it.
+///
+/// Errors: [`Code::BadInput`] for what is no kernel that could be started here.
+pub fn release_of(vmlinux: &Path) -> Result<Option<String>> {
+    let file = open(vmlinux)?;
+    check(&file).context(format!("{} is not a kernel that can be used", vmlinux.display()))?;
+    banner_version(&mut BufReader::new(file))
+}
+
 fn open(path: &Path) -> Result<fs::File> {
     fs::File::open(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => Error::from(e).with_code(Code::MissingFile),

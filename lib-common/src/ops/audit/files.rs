@@ -17,7 +17,7 @@ pub fn machines(store: &Store) -> Result<Vec<Found>> {
         let Some(_look) = glance(&path.join("lock")) else { continue };
         let finding = |evidence: String| owned("machine", &path, evidence);
         let damaged = |e: &Error, file: &str| {
-            let mut f = finding(said(e));
+            let mut f = finding(e.with_causes());
             f.fix = format!("mend {}, or remove the VM: bg-vm rm {}", path.join(file).display(), f.owner);
             Found { finding: f, remedy: Remedy::Report }
         };
@@ -64,7 +64,7 @@ pub fn images(store: &Store) -> Result<Vec<Found>> {
                 found.push(Found { finding: finding("it has no record".into()), remedy: Remedy::Image(path) });
             }
             Err(e) => {
-                let mut f = finding(said(&e));
+                let mut f = finding(e.with_causes());
                 f.fix = format!("mend it, or remove the image: bg-image rm {}", f.owner);
                 found.push(Found { finding: f, remedy: Remedy::Report });
             }
@@ -248,11 +248,6 @@ fn owned(kind: &str, path: &Path, evidence: String) -> Finding {
     f.owner = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     f.age_ms = age_ms(path);
     f
-}
-
-fn said(e: &Error) -> String {
-    let causes = e.causes().iter().map(|c| format!(": {c}")).collect::<String>();
-    format!("{}{causes}", e.message())
 }
 
 /// What a directory holds, but for names that begin with a dot and are no temporary files; empty where it is missing.

@@ -3,9 +3,10 @@
 use super::start::{Claimed, launch};
 use crate::cli::{Answer, Context};
 use crate::config::Config;
-use crate::doc::{AbsPath, Disks, Document, ImageRef, Kernel, Kind, Name, Rootfs, Seed, Spec, VmmChoice};
+use crate::doc::{AbsPath, Disks, Document, ImageRef, Kernel, Kind, LaunchDisk, Name, Rootfs, Seed, Spec, VmmChoice};
 use crate::error::{Code, Error, Result};
 use crate::store::{MachineDir, Store, random_id};
+use crate::sys::fs::link_or_clone;
 
 /// What `bg-vm plan` takes; what is not given comes from the configuration.
 #[derive(Clone, Debug, Default)]
@@ -45,7 +46,7 @@ pub fn plan(cx: &mut Context<'_>, args: &PlanArgs) -> Result<Answer> {
 /// `bg-seed clone`: claims the VM's name and makes its disks. The creation stays open for `bg-vm start`.
 pub fn clone(cx: &mut Context<'_>, source: &crate::cli::Source) -> Result<Answer> {
     let mut doc = cx.document(source, Kind::Machine)?;
-    let claimed = claim(cx, &mut doc)?;
+    let claimed = claim(cx, &mut doc, "create")?;
     claimed.operation.hand_on();
     cx.emit(doc)?;
     Ok(Answer::Done)
@@ -55,13 +56,14 @@ pub fn clone(cx: &mut Context<'_>, source: &crate::cli::Source) -> Result<Answer
 pub fn create(cx: &mut Context<'_>, args: &CreateArgs) -> Result<Answer> {
     cx.stages.begin("plan");
     let mut doc = planned(cx, &args.plan)?;
-    let claimed = claim(cx, &mut doc)?;
+    let claimed = claim(cx, &mut doc, "create")?;
     let doc = if args.no_start { finish_without_start(cx, doc, claimed)? } else { launch(cx, doc, claimed)? };
     cx.emit(doc)?;
     Ok(Answer::Done)
 }
 
-fn planned(cx: &Context<'_>, args: &PlanArgs) -> Result<Document> {
+/// The document of a VM that does not exist yet.
+pub(in crate::ops) fn planned(cx: &Context<'_>, args: &PlanArgs) -> Result<Document> {
     let store = cx.store();
     let image_name = image_name(&store, &cx.config, args.image.as_ref())?;
     let image = store.image(&image_name)?;
@@ -108,8 +110,9 @@ fn taken(name: &Name) -> Error {
         .hint(format!("`bg-vm start {name}` starts it, `bg-vm rm {name}` removes it"))
 }
 
-/// Claims the name by a rename that never replaces, then makes the disks in the VM's own directory.
-fn claim(cx: &mut Context<'_>, doc: &mut Document) -> Result<Claimed> {
+/// Claims the name by a rename that never replaces, then makes the disks in the VM's own directory. `operation` is how the
+/// journal calls it.
+pub(in crate::ops) fn claim(cx: &mut Context<'_>, doc: &mut Document, operation: &str) -> Result<Claimed> {
     let store = cx.store();
     let machine = store.machine_dir(&doc.name()?);
     let (spec, image): (Spec, ImageRef) = (doc.require()?, doc.require()?);
@@ -118,7 +121,7 @@ fn claim(cx: &mut Context<'_>, doc: &mut Document) -> Result<Claimed> {
         return Err(Error::new(Code::BadDocument, "the document has `disks` already"));
     }
     cx.stages.begin("claim");
-    let (operation, lock) = store.stage("create")?.publish(machine.path()).map_err(|e| match e.code() {
+    let (operation, lock) = store.stage(operation)?.publish(machine.path()).map_err(|e| match e.code() {
         Code::Exists => taken(machine.name()),
         _ => e,
     })?;
@@ -133,16 +136,11 @@ fn claim(cx: &mut Context<'_>, doc: &mut Document) -> Result<Claimed> {
 /// Links kernel and initrd into the VM's directory, so that replacing or removing the image does not change the VM.
 pub(in crate::ops) fn link_kernel(machine: &MachineDir, kernel: &Kernel) -> Result<()> {
     for (from, to) in [(&kernel.vmlinux, "vmlinux"), (&kernel.initrd, "initrd")] {
-        let to = machine.file(to);
-        match std::fs::hard_link(from, &to) {
-            Ok(()) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Error::new(Code::MissingFile, format!("{from} is not there"))
-                    .hint("build and register the image again"));
-            }
-            // Another file system, or one without hard links.
-            Err(_) => drop(crate::sys::fs::clone_file(from, &to)?),
+        if !from.is_file() {
+            return Err(Error::new(Code::MissingFile, format!("{from} is not there"))
+                .hint("build and register the image again"));
         }
+        link_or_clone(from, &machine.file(to))?;
     }
     Ok(())
 }
@@ -167,8 +165,14 @@ fn finish_without_start(cx: &mut Context<'_>, mut doc: Document, claimed: Claime
     Ok(doc)
 }
 
+/// The disks of a document as the VMM gets them, checked: see [`own_disks`].
+pub(in crate::ops) fn launch_disks(doc: &Document, machine: &MachineDir) -> Result<Vec<LaunchDisk>> {
+    let disks = own_disks(doc, machine)?;
+    Ok([disks.root.path, disks.work.path].map(|path| LaunchDisk { path, read_only: false }).into())
+}
+
 /// The disks of a document, checked: regular files in the VM's own directory, not links to somewhere else.
-pub(super) fn own_disks(doc: &Document, machine: &MachineDir) -> Result<Disks> {
+fn own_disks(doc: &Document, machine: &MachineDir) -> Result<Disks> {
     let disks: Disks = doc.require()?;
     let expected = |path: &AbsPath, name: &str| path.to_path_buf() == machine.file(name);
     if !expected(&disks.root.path, "root.ext4") || !expected(&disks.work.path, "work.ext4") {

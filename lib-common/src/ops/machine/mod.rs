@@ -9,7 +9,7 @@ mod stats;
 mod stop;
 
 pub use create::{CreateArgs, PlanArgs, clone, create, plan};
-pub(in crate::ops) use create::{image_name, link_kernel};
+pub(in crate::ops) use create::{claim, image_name, launch_disks, link_kernel, planned};
 pub use list::{ListArgs, ls, show};
 pub use logs::{LogsArgs, logs};
 pub use remove::{RemoveArgs, rm};

@@ -1,6 +1,6 @@
 //! start, restart: identity, VMM, record.
 
-use super::create::own_disks;
+use super::create::launch_disks;
 use super::{Target, for_each, is_running, targets};
 use crate::cli::{Answer, Context};
 use crate::doc::{AbsPath, Accel, Document, Guest, Identity, Launch, LaunchDisk, Name, SecondDisk, Spec, Undo, Vmm};
@@ -85,9 +85,8 @@ pub(super) fn launch(cx: &mut Context<'_>, mut doc: Document, claimed: Claimed) 
     let Claimed { machine, mut operation, lock } = claimed;
     cx.stages.begin("identity");
     let identity = identity(cx, &mut doc, &machine)?;
-    let disks = own_disks(&doc, &machine)?;
-    let disks = [disks.root.path, disks.work.path].map(|path| LaunchDisk { path, read_only: false });
-    let started = boot(cx, &doc, (&machine, &mut operation), (&identity, disks.into()))?;
+    let disks = launch_disks(&doc, &machine)?;
+    let started = boot(cx, &doc, (&machine, &mut operation), (&identity, disks))?;
     cx.stages.begin("record");
     doc.set::<Vmm>(started.vmm());
     doc.append_timings(&cx.stages.take_before("save"))?;

@@ -159,7 +159,7 @@ impl Shim {
         };
         // How the run before this one ended is no longer how the last one did.
         if let Err(e) = remove_file(&self.launch.exit_file) {
-            self.say(&with_causes(&e));
+            self.say(&e.with_causes());
         }
         self.answer_kept(held);
         Ok(())
@@ -193,7 +193,7 @@ impl Shim {
             self.say(&format!("the guest rebooted ({})", self.state.reboots));
             if let Err(e) = self.boot() {
                 let end = if self.stopping { End::Killed } else { End::Crashed };
-                return (end, format!("not started again: {}", with_causes(&e)));
+                return (end, format!("not started again: {}", e.with_causes()));
             }
         }
     }
@@ -227,11 +227,11 @@ impl Shim {
                 }
                 Ok(Event::DiskFailed(what)) => self.say(&format!("{what}; the guest was told")),
                 // It runs on; how it ends will be seen all the same.
-                Ok(Event::Confused(e)) => self.say(&with_causes(&e)),
+                Ok(Event::Confused(e)) => self.say(&e.with_causes()),
                 Ok(Event::Deadline | Event::Hold | Event::Qmp(_)) => {}
                 Err(e) => {
                     self.end_vmm();
-                    return (End::Crashed, format!("bg-shim cannot go on: {}", with_causes(&e)));
+                    return (End::Crashed, format!("bg-shim cannot go on: {}", e.with_causes()));
                 }
             }
         }
@@ -267,7 +267,7 @@ impl Shim {
         self.say(&format!("ended: {reason} ({status})"));
         let exit = ExitInfo { at: now(), reason: reason.into(), status, reboots: self.state.reboots };
         save(&self.launch.exit_file, format!("{}\n", to_json(&exit)).as_bytes(), 0o600).inspect_err(|e| {
-            let message = with_causes(e);
+            let message = e.with_causes();
             self.say(&message);
         })
     }
@@ -351,11 +351,6 @@ fn own_process() -> Result<ProcessDoc> {
 
 fn failure(e: &Error) -> crate::doc::ErrorDoc {
     crate::doc::ErrorDoc::new("bg-shim", e)
-}
-
-/// An error as one line.
-fn with_causes(e: &Error) -> String {
-    std::iter::once(e.message()).chain(e.causes().iter().map(String::as_str)).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

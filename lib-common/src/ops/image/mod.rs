@@ -1,4 +1,13 @@
-//! bg-image: ls, show, rm, default.
+//! bg-image: ls, show, rm, default; to check an image, to compare two, and to bring a record up to its files.
+
+mod diff;
+mod files;
+mod reconcile;
+mod verify;
+
+pub use diff::{DiffArgs, Operand, diff};
+pub use reconcile::{ReconcileArgs, reconcile};
+pub use verify::{VerifyArgs, verify};
 
 use crate::cli::table::{render, size};
 use crate::cli::{Answer, Context};
@@ -37,12 +46,16 @@ fn row(doc: &Document, default: Option<&Name>) -> Result<Vec<String>> {
 /// `bg-image show`: the record; without a name that of the default image.
 pub fn show(cx: &mut Context<'_>, name: Option<&Name>) -> Result<Answer> {
     let store = cx.store();
-    let name = match name {
-        Some(name) => name.clone(),
-        None => store.default_image()?.ok_or_else(no_default)?,
-    };
-    cx.emit_line(&store.image(&name)?.to_line());
+    cx.emit_line(&store.image(&named(&store, name)?)?.to_line());
     Ok(Answer::Done)
+}
+
+/// The image that was asked for; without a name the default one.
+fn named(store: &Store, name: Option<&Name>) -> Result<Name> {
+    match name {
+        Some(name) => Ok(name.clone()),
+        None => store.default_image()?.ok_or_else(no_default),
+    }
 }
 
 fn no_default() -> Error {

@@ -1,0 +1,79 @@
+//! The files of an image against what its record says of them. Reads, and changes nothing.
+
+use crate::build::manifest;
+use crate::digest;
+use crate::doc::{Digest, Kernel, ManifestEntry, Rootfs, Seed};
+use crate::error::{Code, Context, Error, Result};
+use std::path::Path;
+
+/// What is wrong with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wrong {
+    /// It is not there.
+    Missing,
+    /// It is not what it was.
+    Changed,
+}
+
+impl Wrong {
+    /// As in `rootfs.ext4 is missing`.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Wrong::Missing => "is missing",
+            Wrong::Changed => "is not what the record says",
+        }
+    }
+}
+
+/// What is wrong with a file or directory whose digest `of` computes; nothing with one that is as it should be.
+pub(super) fn wrong(path: &Path, expected: Option<&Digest>, of: fn(&Path) -> Result<Digest>) -> Result<Option<Wrong>> {
+    match of(path) {
+        Ok(found) if Some(&found) == expected => Ok(None),
+        Ok(_) => Ok(Some(Wrong::Changed)),
+        Err(_) if !path.exists() => Ok(Some(Wrong::Missing)),
+        Err(e) if e.code() == Code::BadInput => Ok(Some(Wrong::Changed)),
+        Err(e) => Err(e),
+    }
+}
+
+/// All that is wrong with the files of an image, in words; nothing where they are what the record says.
+pub(super) fn all_wrong(rootfs: &Rootfs, kernel: &Kernel, seed: Option<&Seed>) -> Result<Vec<String>> {
+    let file: fn(&Path) -> Result<Digest> = digest::of_file;
+    let of_kernel = |key: &str| kernel.digests.get(key);
+    let mut files = vec![
+        (&rootfs.path, Some(&rootfs.digest), file),
+        (&rootfs.manifest, Some(&rootfs.manifest_digest), file),
+        (&kernel.vmlinux, of_kernel("vmlinux"), file),
+        (&kernel.initrd, of_kernel("initrd"), file),
+    ];
+    files.extend(kernel.modules.iter().map(|tree| (tree, of_kernel("modules"), digest::of_tree as _)));
+    let seeds = seed.iter().flat_map(|seed| &seed.sizes);
+    files.extend(seeds.map(|one| (&one.path, Some(&one.digest), digest::of_content as _)));
+    let mut found = vec![];
+    for (path, expected, of) in files {
+        found.extend(wrong(path, expected, of)?.map(|what| format!("{path} {}", what.in_words())));
+    }
+    if seed.is_some_and(|seed| seed.source_digest != rootfs.digest) {
+        found.push("the seeds were made from another root file system".into());
+    }
+    Ok(found)
+}
+
+/// The packages of an image by its manifest, which is what the record says or an error.
+///
+/// # Errors
+/// [`Code::MissingFile`], [`Code::DigestMismatch`], [`Code::BadDocument`].
+pub(super) fn packages(rootfs: &Rootfs) -> Result<Vec<ManifestEntry>> {
+    let path = &rootfs.manifest;
+    let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => Error::io("read", path, &e).with_code(Code::MissingFile),
+        _ => Error::io("read", path, &e),
+    })?;
+    let found = manifest::digest(&text);
+    if found != rootfs.manifest_digest {
+        return Err(Error::new(Code::DigestMismatch, format!("{path} is not what the document says"))
+            .also(format!("expected {}, found {found}", rootfs.manifest_digest))
+            .hint("build the image again"));
+    }
+    manifest::parse(&text).context(format!("{path} is not a manifest"))
+}
