@@ -127,7 +127,7 @@ pub fn check_machine(cx: &mut Context<'_>, name: &Name) -> Result<Answer> {
     }
     cx.stages.begin("check");
     let disks: Disks = doc.require()?;
-    let checks = crate::disk::check_disk(&disks.work.path)?;
+    let checks = crate::disk::check_disk(&disks.work.path, name)?;
     report(cx, format!("work disk of {name}"), checks)
 }
 
