@@ -6,6 +6,7 @@ mod guest;
 mod image_build;
 mod interrupted;
 mod life;
+mod nested;
 mod repository;
 mod ssh;
 mod user;

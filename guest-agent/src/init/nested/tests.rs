@@ -110,7 +110,11 @@ fn whatever_interrupts_it_the_next_boot_comes_to_the_same_end() {
         // A second interruption, soon after, must not matter either.
         mend_until(tree.home(), 1);
         let end = mend(tree.home());
-        assert_eq!((snapshot(tree.home()), &end.warnings[0]), (expected.clone(), &told.warnings[0]), "after {n} changes");
+        assert_eq!(
+            (snapshot(tree.home()), &end.warnings[0]),
+            (expected.clone(), &told.warnings[0]),
+            "after {n} changes"
+        );
     }
 }
 
@@ -177,14 +181,7 @@ fn two_of_different_kinds_are_both_kept_and_no_link_is_followed() {
     let outside = tempfile::tempdir().unwrap();
     let to_outside = outside.path().as_os_str().as_bytes();
     let kinds = |name: &[u8]| -> [Entry; 6] {
-        [
-            dir(name),
-            file(name, b"one"),
-            file(name, b"two"),
-            link(name, to_outside),
-            link(name, b"nowhere"),
-            pipe(name),
-        ]
+        [dir(name), file(name, b"one"), file(name, b"two"), link(name, to_outside), link(name, b"nowhere"), pipe(name)]
     };
     for above in kinds(b"x") {
         for nested in kinds(b"root/x") {
@@ -221,11 +218,8 @@ fn only_a_file_alike_in_all_is_a_copy() {
         (b"some", 0o600, b"same", 0o600, false),
     ];
     for (n, (above, mode, nested, nested_mode, copy)) in cases.into_iter().enumerate() {
-        let entries = [
-            file(b"f", above).mode(mode),
-            file(b"root/f", nested).mode(nested_mode),
-            file(b"root/.bashrc", b""),
-        ];
+        let entries =
+            [file(b"f", above).mode(mode), file(b"root/f", nested).mode(nested_mode), file(b"root/.bashrc", b"")];
         let tree = Tree::new(&entries);
         mend(tree.home());
         let kept = tree.home().join(".banger-conflicts/f");
@@ -274,9 +268,7 @@ fn a_merged_directory_keeps_the_mode_of_the_one_above_and_a_moved_one_its_own() 
 #[test]
 fn conflicts_are_counted_to_a_limit_and_few_are_shown() {
     let many: Vec<Entry> = (0..1200)
-        .flat_map(|n: u32| {
-            [file(format!("d/{n}").as_bytes(), b"1"), file(format!("root/d/{n}").as_bytes(), b"2")]
-        })
+        .flat_map(|n: u32| [file(format!("d/{n}").as_bytes(), b"1"), file(format!("root/d/{n}").as_bytes(), b"2")])
         .chain([dir(b"root/.ssh")])
         .collect();
     let told = mend(Tree::new(&many).home());

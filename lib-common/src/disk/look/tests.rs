@@ -85,18 +85,3 @@ fn what_is_no_disk_is_an_error() {
         assert_eq!(is_nested(&file).unwrap_err().code(), Code::BadInput);
     }
 }
-
-/// What `bg-vm start` waits for. Run by hand: `cargo test --release -p lib-common -- --ignored --nocapture look`.
-#[test]
-#[ignore = "a measurement"]
-fn a_look_takes_a_moment() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("disk");
-    disk(&file, &["root/", "root/.bashrc"], (0, 0));
-    crate::disk::ext4::grow(&file, 64 << 30).unwrap();
-    let begun = std::time::Instant::now();
-    for _ in 0..100 {
-        assert!(is_nested(&file).unwrap());
-    }
-    println!("{:?} a look at a disk of 64 GiB", begun.elapsed() / 100);
-}

@@ -108,7 +108,9 @@ pub fn snapshot(home: &Path) -> BTreeMap<PathBuf, (u32, What)> {
             let what = match kind {
                 kind if kind.is_dir() => What::Dir,
                 kind if kind.is_file() => What::File(fs_err::read(&path).unwrap()),
-                kind if kind.is_symlink() => What::Link(fs_err::read_link(&path).unwrap().as_os_str().as_bytes().into()),
+                kind if kind.is_symlink() => {
+                    What::Link(fs_err::read_link(&path).unwrap().as_os_str().as_bytes().into())
+                }
                 kind => {
                     assert!(kind.is_fifo(), "{}", path.display());
                     What::Pipe
