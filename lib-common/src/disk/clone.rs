@@ -102,9 +102,10 @@ pub fn check_disk(path: &Path, name: &Name) -> Result<Vec<Check>> {
     }
     let file = check("file", true, format!("{} bytes on the host", allocated_bytes(path)), "");
     let file_system = check_file_system("file_system", path, "`bg-seed repair` mends it")?;
+    let sound = file_system.ok;
     let mut checks = vec![file, file_system];
-    // A disk that cannot be read has failed already.
-    if let Ok(nested) = look::is_nested(path) {
+    // What has failed already is not looked into.
+    if sound && let Ok(nested) = look::is_nested(path) {
         let seen = if nested { "its content is nested in /root/root" } else { "its content is where it belongs" };
         checks.push(check("not_nested", !nested, seen.into(), &format!("`bg-vm start {name}` mends it")));
     }

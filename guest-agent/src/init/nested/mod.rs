@@ -25,6 +25,9 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::path::Path;
 
+/// How many levels one boot mends; the next goes on.
+const MAX_LEVELS: usize = 1000;
+
 /// Mends the work disk, which is mounted, if it is stale, and tells what was done and what was kept apart.
 pub fn mend(told: &mut Told) {
     let home = Path::new(NEW_ROOT).join("root");
@@ -55,7 +58,7 @@ fn flatten(top: &File, changes: Changes<'_>) -> nix::Result<Option<Outcome>> {
     let mut outcome = Outcome::default();
     let reserved = CString::new(IN_PROGRESS).map_err(|_| Errno::EINVAL)?;
     let nested = CString::new(NESTED).map_err(|_| Errno::EINVAL)?;
-    while outcome.failed == 0 && is_nested(|path| look(top, path))? {
+    while outcome.failed == 0 && outcome.levels < MAX_LEVELS && is_nested(|path| look(top, path))? {
         begin(top, changes, &nested, &reserved)?;
         Merge::new(changes, top, &mut outcome).level(&reserved);
     }

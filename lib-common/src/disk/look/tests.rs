@@ -85,3 +85,15 @@ fn what_is_no_disk_is_an_error() {
         assert_eq!(is_nested(&file).unwrap_err().code(), Code::BadInput);
     }
 }
+
+#[test]
+fn a_start_waits_no_longer_than_it_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, pipe) = (dir.path().join("disk"), dir.path().join("pipe"));
+    disk(&file, &["root/", "root/.bashrc"], (0, 0));
+    assert!(is_nested_within(&file, Duration::from_secs(20)));
+    // Nobody writes to it, so that opening it has no end.
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(!is_nested_within(&pipe, Duration::from_millis(20)));
+    assert!(!is_nested_within(&dir.path().join("missing"), Duration::from_secs(20)));
+}

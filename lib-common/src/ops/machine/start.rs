@@ -11,6 +11,10 @@ use crate::store::{MachineDir, Operation, id_of};
 use crate::sys::lock::Lock;
 use crate::vmm;
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a start looks at a work disk. A millisecond is usual, four where the journal is pending.
+const LOOK_WITHIN: Duration = Duration::from_secs(2);
 
 /// A VM whose lock is held and whose operation is open.
 pub(super) struct Claimed {
@@ -88,7 +92,7 @@ fn start_one(cx: &mut Context<'_>, target: &Target) -> Result<Document> {
 
 /// Whether the guest will find its work disk stale. A disk that cannot be read is the guest's to complain of.
 fn work_is_nested(doc: &Document, machine: &MachineDir) -> bool {
-    own_disks(doc, machine).and_then(|disks| look::is_nested(&disks.work.path)).unwrap_or(false)
+    own_disks(doc, machine).is_ok_and(|disks| look::is_nested_within(&disks.work.path, LOOK_WITHIN))
 }
 
 /// Starts the VMM, saves the record, and only then lets the VM stay: whatever is killed before that, the shim ends it.
