@@ -209,7 +209,9 @@ fn two_of_different_kinds_are_both_kept_and_no_link_is_followed() {
 #[test]
 fn only_a_file_alike_in_all_is_a_copy() {
     let big = vec![b'x'; (1 << 20) + 1];
-    let cases: [(&[u8], u32, &[u8], u32, bool); 6] = [
+    // Content and mode above, the same of what is nested, and whether that is a copy.
+    type Case<'a> = (&'a [u8], u32, &'a [u8], u32, bool);
+    let cases: [Case<'_>; 6] = [
         (b"same", 0o600, b"same", 0o600, true),
         (b"", 0o600, b"", 0o600, true),
         (&big[1..], 0o600, &big[1..], 0o600, true),

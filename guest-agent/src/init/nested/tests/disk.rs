@@ -1,6 +1,9 @@
 //! Repairs of real ext4 disks, mounted as the guest mounts them: crashes with a journal to replay, a full disk, attributes.
 //! Only root can mount; an ordinary user's run says that these did not run.
 
+// Tests mount disks as a person does.
+#![allow(clippy::disallowed_types)]
+
 use super::hostile;
 use super::support::{Tree, dir, file, mend, mend_until, snapshot};
 use std::path::{Path, PathBuf};
