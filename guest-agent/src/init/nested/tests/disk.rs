@@ -8,6 +8,7 @@ use super::hostile;
 use super::support::{Tree, dir, file, mend, mend_until, snapshot};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Runs a program that must succeed.
 fn run(program: &str, args: &[&str], paths: &[&Path]) -> String {
@@ -17,12 +18,15 @@ fn run(program: &str, args: &[&str], paths: &[&Path]) -> String {
     text
 }
 
-fn can_mount() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        println!("NOT RUN: only root can mount a disk");
+/// One at a time: a program that another test starts has this one's open files between fork and exec, and a disk with an
+/// open file cannot be unmounted. `None` for whom mounting is not allowed.
+fn turn() -> Option<MutexGuard<'static, ()>> {
+    static TURN: Mutex<()> = Mutex::new(());
+    if nix::unistd::geteuid().is_root() {
+        return Some(TURN.lock().unwrap_or_else(PoisonError::into_inner));
     }
-    root
+    println!("NOT RUN: only root can mount a disk");
+    None
 }
 
 /// A disk in a file, and where to mount it.
@@ -89,9 +93,7 @@ impl Drop for Mounted<'_> {
 
 #[test]
 fn a_disk_ends_as_a_directory_does_and_stays_so_without_a_sync() {
-    if !can_mount() {
-        return;
-    }
+    let Some(_turn) = turn() else { return };
     let tree = Tree::new(&hostile());
     let disk = Disk::new(&tree);
     let told = mend(tree.home());
@@ -108,9 +110,7 @@ fn a_disk_ends_as_a_directory_does_and_stays_so_without_a_sync() {
 
 #[test]
 fn a_power_cut_at_any_point_is_recovered_from() {
-    if !can_mount() {
-        return;
-    }
+    let Some(_turn) = turn() else { return };
     let tree = Tree::new(&hostile());
     let fresh = Disk::new(&tree);
     let (_, changes) = mend_until(tree.home(), usize::MAX);
@@ -130,9 +130,7 @@ fn a_power_cut_at_any_point_is_recovered_from() {
 
 #[test]
 fn a_full_disk_loses_nothing_and_is_mended_once_there_is_room() {
-    if !can_mount() {
-        return;
-    }
+    let Some(_turn) = turn() else { return };
     let entries = [
         file(b".bashrc", b"above"),
         file(b"root/.bashrc", b"nested"),
@@ -160,9 +158,7 @@ fn a_full_disk_loses_nothing_and_is_mended_once_there_is_room() {
 
 #[test]
 fn what_cannot_be_moved_stays_and_does_not_hold_up_the_rest() {
-    if !can_mount() {
-        return;
-    }
+    let Some(_turn) = turn() else { return };
     let entries = [
         file(b"root/.bashrc", b"fixed"),
         file(b"root/src/a", b"fixed too"),
