@@ -111,6 +111,47 @@ fn a_document_goes_through_with_what_others_wrote_in_it() {
 }
 
 #[test]
+fn a_nested_work_disk_is_told_of_at_every_start_and_by_its_check() {
+    let world = World::new(&["dev"]);
+    let told = |done: &Done| done.stderr.matches("the work disk of `dev` has its content nested in /root/root").count();
+    let check = || {
+        let done = world.sandbox.run("bg-seed", &["check", "--vm", "dev"], "");
+        let checks = done.documents()[0]["checks"].take();
+        (done.exit, checks.as_array().unwrap().clone())
+    };
+    let names = |checks: &[Value]| checks.iter().map(|c| c["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let (exit, checks) = check();
+    assert_eq!((exit, names(&checks)), (0, ["file", "file_system", "not_nested"].map(str::to_owned).to_vec()));
+    let started = world.vm(&["start", "dev"], "");
+    started.ok();
+    assert_eq!(told(&started), 0, "{started:?}");
+    world.vm(&["kill", "dev"], "").ok();
+
+    let work = world.sandbox.state("machines/dev/work.ext4");
+    std::fs::remove_file(&work).unwrap();
+    fixture::nested_work_disk(&work);
+    let (exit, checks) = check();
+    let failed: Vec<&Value> = checks.iter().filter(|c| c["ok"] == false).collect();
+    assert_eq!((exit, failed.len(), &failed[0]["name"]), (1, 1, &"not_nested".into()), "{checks:?}");
+    assert_eq!(failed[0]["fix"], "`bg-vm start dev` mends it");
+    // This VMM has no guest that would mend it.
+    for verb in ["start", "restart"] {
+        let started = world.vm(&[verb, "dev"], "");
+        let stages = &started.json()["timings"];
+        assert_eq!(told(&started), 1, "{verb}: {started:?}");
+        assert!(stages.as_array().unwrap().iter().any(|t| t["stage"] == "look_at_work"), "{verb}: {stages}");
+    }
+    world.vm(&["kill", "dev"], "").ok();
+    // What cannot be read is no reason not to start.
+    write(&work, "no disk").unwrap();
+    let started = world.vm(&["start", "dev"], "");
+    started.ok();
+    assert_eq!(told(&started), 0);
+    world.vm(&["kill", "dev"], "").ok();
+    assert_eq!(names(&check().1), ["file", "file_system"]);
+}
+
+#[test]
 fn a_document_of_a_vm_that_was_made_anew_touches_no_other() {
     let world = World::new(&["dev"]);
     let old = world.vm(&["show", "dev"], "").ok();

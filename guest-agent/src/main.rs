@@ -10,6 +10,11 @@ use std::process::ExitCode;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// In the agent's directory: what `/init` could not do, what somebody should see to, and what it has done; one line each.
+const PROBLEMS_FILE: &str = "problems";
+const WARNINGS_FILE: &str = "warnings";
+const NOTES_FILE: &str = "notes";
+
 /// In the agent's directory: what the second disk is, by its word in the identity.
 const SECOND_DISK_FILE: &str = "second-disk";
 

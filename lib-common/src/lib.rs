@@ -1,7 +1,9 @@
 //! The library under banger's tools, one module a domain. `ARCHITECTURE.md` has the map.
 //!
-//! With the feature `guest` only [`doc`], [`error`] and [`sys`] exist: that is all the guest agent may use.
+//! With the feature `guest` only [`doc`], [`error`], [`sys`] and [`disk::nested`] exist: that is all the guest agent may
+//! use.
 
+pub mod disk;
 pub mod doc;
 pub mod error;
 pub mod sys;
@@ -14,8 +16,6 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "host")]
 pub mod digest;
-#[cfg(feature = "host")]
-pub mod disk;
 #[cfg(feature = "host")]
 pub mod guest;
 #[cfg(feature = "host")]

@@ -101,6 +101,19 @@ pub fn create(sandbox: &Sandbox, name: &str) -> Done {
     done
 }
 
+/// Makes a stale work disk in the new file `path`: root's home is nested in its directory `root`.
+pub fn nested_work_disk(path: &Path) {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("root")).unwrap();
+    std::fs::write(dir.path().join("root/.bashrc"), "# for tests\n").unwrap();
+    make_ext4(dir.path(), path);
+    for field in ["uid", "gid"] {
+        let change = format!("set_inode_field /root {field} 0");
+        let output = Command::new("debugfs").args(["-w", "-R", &change]).arg(path).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
 /// A whole ext4 of 8 MiB with a home directory for root, made once.
 fn rootfs() -> &'static [u8] {
     static BYTES: OnceLock<Vec<u8>> = OnceLock::new();

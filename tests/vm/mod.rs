@@ -8,6 +8,7 @@ mod image;
 mod image_build;
 mod interrupted;
 mod life;
+mod nested;
 mod repository;
 mod ssh;
 mod user;

@@ -6,15 +6,19 @@ mod handover;
 mod identity;
 mod keys;
 mod mounts;
+mod nested;
 mod service;
 mod stages;
 mod switch;
+mod told;
 
 use crate::power;
+use lib_common::doc::SecondDisk;
 use lib_common::error::{Code, Error, Result};
 use stages::Stages;
 use std::convert::Infallible;
 use std::process::ExitCode;
+use told::Told;
 
 /// Where the guest's root file system is mounted before it becomes `/`.
 const NEW_ROOT: &str = "/newroot";
@@ -53,27 +57,29 @@ fn only_in_an_initrd() -> Result<()> {
 
 fn boot() -> Result<Infallible> {
     let mut stages = Stages::begin();
-    let mut problems = vec![];
+    let mut told = Told::default();
     mounts::kernel_file_systems()?;
     let identity = identity::read()?;
     mounts::load_modules()?;
     stages.done("modules");
     mounts::root()?;
     stages.done("root");
-    mounts::second(identity.second_disk).unwrap_or_else(|e| problems.push(one_line(&e)));
+    let mounted = mounts::second(identity.second_disk).map_err(|e| told.problems.push(one_line(&e)));
     stages.done("work");
+    if mounted.is_ok() && identity.second_disk == SecondDisk::Work {
+        nested::mend(&mut told);
+        stages.done("mend");
+    }
     identity::lay_down(&identity)?;
-    keys::authorize(&identity.authorized_keys).unwrap_or_else(|e| problems.push(one_line(&e)));
+    keys::authorize(&identity.authorized_keys).unwrap_or_else(|e| told.problems.push(one_line(&e)));
     stages.done("identity");
     service::install()?;
-    files::write_lines(&format!("{AGENT_DIR}/problems"), &problems)?;
+    told.save(AGENT_DIR)?;
     handover::write(&identity)?;
     switch::free_initrd()?;
     stages.done("agent");
     stages.save(&format!("{AGENT_DIR}/init-stages.json"))?;
-    for problem in &problems {
-        console::say(&format!("banger-init: {problem}; booting on"));
-    }
+    told.say();
     switch::to_new_root()
 }
 

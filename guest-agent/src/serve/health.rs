@@ -5,24 +5,22 @@ use lib_common::doc::{Health, HealthStatus, SecondDisk};
 use std::io::Read;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// What `/init` could not do, one line each.
-const PROBLEMS: &str = "/run/banger/problems";
-
 /// No file that is read here is longer than this, whatever somebody put there; in bytes.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 
-/// How many problems are reported, and how long each may be.
-const MAX_PROBLEMS: usize = 16;
-const MAX_PROBLEM_CHARS: usize = 256;
+/// How many lines of a kind are reported, and how long each may be.
+const MAX_LINES: usize = 16;
+const MAX_LINE_CHARS: usize = 256;
 
 /// The guest's health now.
 pub fn gather(sshd_answers: bool) -> Health {
     let mounts = read("/proc/self/mountinfo");
     let (root_mounted, work_mounted) = (is_mounted(&mounts, "/", "vda"), is_mounted(&mounts, "/root", "vdb"));
-    let known = problem_lines(&read(PROBLEMS));
+    let known = told(crate::PROBLEMS_FILE);
     let work_fine = work_mounted || second_disk(&line(&own_file(crate::SECOND_DISK_FILE))) != SecondDisk::Work;
     let disks_fine = root_mounted && work_fine && known.is_empty();
     let mut problems = known;
+    problems.extend(told(crate::WARNINGS_FILE));
     let mut note = |fine: bool, text: &str| {
         if !fine {
             problems.push(text.to_owned());
@@ -47,7 +45,13 @@ pub fn gather(sshd_answers: bool) -> Health {
         work_used_bytes: if work_mounted { used_bytes("/root") } else { 0 },
         memory_available_bytes: memory_available(&read("/proc/meminfo")),
         problems,
+        notes: told(crate::NOTES_FILE),
     }
+}
+
+/// What `/init` has left for health in the file of this name.
+fn told(name: &str) -> Vec<String> {
+    bounded_lines(&read(&own_file(name)))
 }
 
 /// What the second disk is meant to be. A machine of which nothing is known is one with a work disk.
@@ -124,9 +128,9 @@ fn used_bytes(path: &str) -> u64 {
         .map_or(0, |s| s.blocks().saturating_sub(s.blocks_free()).saturating_mul(s.fragment_size()))
 }
 
-fn problem_lines(text: &str) -> Vec<String> {
-    let lines = text.lines().filter(|line| !line.trim().is_empty()).take(MAX_PROBLEMS);
-    lines.map(|line| line.chars().take(MAX_PROBLEM_CHARS).collect()).collect()
+fn bounded_lines(text: &str) -> Vec<String> {
+    let lines = text.lines().filter(|line| !line.trim().is_empty()).take(MAX_LINES);
+    lines.map(|line| line.chars().take(MAX_LINE_CHARS).collect()).collect()
 }
 
 #[cfg(test)]
@@ -161,10 +165,10 @@ mod tests {
     }
 
     #[test]
-    fn problems_are_bounded() {
+    fn what_init_tells_is_bounded() {
         let text = format!("one\n\n{}\n{}", "x".repeat(1000), "more\n".repeat(100));
-        let lines = problem_lines(&text);
-        assert_eq!((lines.len(), lines[0].as_str(), lines[1].len()), (MAX_PROBLEMS, "one", MAX_PROBLEM_CHARS));
+        let lines = bounded_lines(&text);
+        assert_eq!((lines.len(), lines[0].as_str(), lines[1].len()), (MAX_LINES, "one", MAX_LINE_CHARS));
     }
 
     #[test]

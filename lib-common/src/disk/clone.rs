@@ -2,8 +2,9 @@
 //! that was asked for.
 
 use super::ext4;
+use super::look;
 use super::seed::{Home, check_file_system};
-use crate::doc::{AbsPath, Check, CloneMethod, Disk, Disks, ImageRef, SeedSize, Spec};
+use crate::doc::{AbsPath, Check, CloneMethod, Disk, Disks, ImageRef, Name, SeedSize, Spec};
 use crate::error::{Code, Context, Error, Result};
 use crate::sys::fs::{Copied, allocated_bytes, clone_file};
 use crate::timing::Stages;
@@ -92,16 +93,23 @@ fn clone(from: &Path, to: &Path) -> Result<CloneMethod> {
     })
 }
 
-/// Whether a disk that nobody has mounted is there and sound.
+/// Whether the work disk of the VM `name`, which nobody has mounted, is there and sound, and its content not nested.
 ///
 /// Errors: [`Code::MissingProgram`], or the signal that came. What is wrong with the disk is in its check.
-pub fn check_disk(path: &Path) -> Result<Vec<Check>> {
+pub fn check_disk(path: &Path, name: &Name) -> Result<Vec<Check>> {
     if !path.is_file() {
         return Ok(vec![Check::new("file", false, format!("{} is not there", path.display()), "make the VM anew")]);
     }
     let file = Check::new("file", true, format!("{} bytes on the host", allocated_bytes(path)), "");
-    let file_system = check_file_system("file_system", path, "`bg-seed repair` mends it")?;
-    Ok(vec![file, file_system])
+    let file_system = check_file_system("file_system", path, &format!("e2fsck -fy {}", path.display()))?;
+    let sound = file_system.ok;
+    let mut checks = vec![file, file_system];
+    // What has failed already is not looked into.
+    if sound && let Ok(nested) = look::is_nested(path) {
+        let seen = if nested { "its content is nested in /root/root" } else { "its content is where it belongs" };
+        checks.push(Check::new("not_nested", !nested, seen, &format!("`bg-vm start {name}` mends it")));
+    }
+    Ok(checks)
 }
 
 #[cfg(test)]

@@ -35,9 +35,13 @@ pub struct Health {
     pub work_used_bytes: u64,
     /// `MemAvailable`.
     pub memory_available_bytes: u64,
-    /// What is wrong, in words; empty when nothing is.
+    /// What is wrong, in words; empty when nothing is. Entries that a repair kept apart are listed here too, and leave the
+    /// status as it is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
+    /// What was done at this boot and somebody may want to know: a repair of the work disk. Nothing is wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Health in one word.

@@ -87,6 +87,7 @@ pub fn health(status: HealthStatus) -> Health {
         work_used_bytes: 1,
         memory_available_bytes: 1,
         problems: if fine { vec![] } else { vec!["sshd does not answer yet".into()] },
+        notes: vec![],
     }
 }
 

@@ -144,8 +144,8 @@ fn sanitized(mut health: Health) -> Health {
             *text = text.replace(char::is_control, "\u{fffd}");
         }
     };
-    let Health { agent_version, boot_id, hostname, distro, init, problems, .. } = &mut health;
-    [agent_version, boot_id, hostname, distro, init].into_iter().chain(problems).for_each(plain);
+    let Health { agent_version, boot_id, hostname, distro, init, problems, notes, .. } = &mut health;
+    [agent_version, boot_id, hostname, distro, init].into_iter().chain(problems).chain(notes).for_each(plain);
     health
 }
 

@@ -127,6 +127,6 @@ pub fn check_machine(cx: &mut Context<'_>, name: &Name) -> Result<Answer> {
     }
     cx.stages.begin("check");
     let disks: Disks = doc.require()?;
-    let checks = crate::disk::check_disk(&disks.work.path)?;
+    let checks = crate::disk::check_disk(&disks.work.path, name)?;
     cx.report(format!("work disk of {name}"), checks)
 }

@@ -22,3 +22,5 @@ pub mod signal;
 pub mod socket;
 #[cfg(feature = "host")]
 pub mod tsc;
+#[cfg(feature = "guest")]
+pub mod xattr;

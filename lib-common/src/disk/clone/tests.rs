@@ -76,7 +76,8 @@ fn disks_have_the_size_asked_for_by_the_cheapest_way() {
         for (disk, bytes) in [(&disks.root, root_bytes), (&disks.work, work * MIB)] {
             assert_eq!(Superblock::read(&disk.path).unwrap().size_bytes, bytes, "{name}");
             assert_eq!(std::fs::metadata(&disk.path).unwrap().len(), bytes, "{name}");
-            assert!(check_disk(&disk.path).unwrap().iter().all(|c| c.ok), "{name}");
+            let checks = check_disk(&disk.path, &setup.image.name).unwrap();
+            assert!(checks.len() == 3 && checks.iter().all(|c| c.ok), "{name}: {checks:?}");
         }
         assert_eq!((disks.root.from_seed, disks.work.from_seed), (None, Some(from_seed)), "{name}");
         assert_eq!(disks.work.method == CloneMethod::Built, !from_seed, "{name}");
@@ -101,5 +102,5 @@ fn a_lost_disk_is_named() {
     std::fs::remove_file(&setup.image.rootfs.path).unwrap();
     let e = setup.clone("vm", 0, 32 * MIB).1.unwrap_err();
     assert_eq!(e.code(), Code::MissingFile);
-    assert!(!check_disk(Path::new("/does/not/exist")).unwrap()[0].ok);
+    assert!(!check_disk(Path::new("/does/not/exist"), &setup.image.name).unwrap()[0].ok);
 }

@@ -107,8 +107,9 @@ fn control_characters_stay_in_the_guest() {
     let mut nasty = health(HealthStatus::Degraded);
     nasty.hostname = "dev\u{1b}]0;x\u{7}".into();
     nasty.problems = vec!["a\u{9b}2Jb\n".into()];
+    nasty.notes = nasty.problems.clone();
     let guest = Fake::http(reply("503 Service Unavailable", &to_json(&nasty)));
     let got = get_health(guest.socket(), LONG).unwrap();
     assert_eq!(got.hostname, "dev\u{fffd}]0;x\u{fffd}");
-    assert_eq!(got.problems, ["a\u{fffd}2Jb\u{fffd}"]);
+    assert_eq!((got.problems.concat(), got.notes.concat()), ("a\u{fffd}2Jb\u{fffd}".into(), got.problems.concat()));
 }

@@ -172,7 +172,7 @@ pub(in crate::ops) fn launch_disks(doc: &Document, machine: &MachineDir) -> Resu
 }
 
 /// The disks of a document, checked: regular files in the VM's own directory, not links to somewhere else.
-fn own_disks(doc: &Document, machine: &MachineDir) -> Result<Disks> {
+pub(super) fn own_disks(doc: &Document, machine: &MachineDir) -> Result<Disks> {
     let disks: Disks = doc.require()?;
     let expected = |path: &AbsPath, name: &str| path.to_path_buf() == machine.file(name);
     if !expected(&disks.root.path, "root.ext4") || !expected(&disks.work.path, "work.ext4") {

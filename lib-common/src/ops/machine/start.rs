@@ -1,8 +1,9 @@
 //! start, restart: identity, VMM, record.
 
-use super::create::launch_disks;
+use super::create::{launch_disks, own_disks};
 use super::{Target, for_each, is_running, targets};
 use crate::cli::{Answer, Context};
+use crate::disk::look;
 use crate::doc::{AbsPath, Accel, Document, Guest, Identity, Launch, LaunchDisk, Name, SecondDisk, Spec, Undo, Vmm};
 use crate::error::{Code, Error, Result};
 use crate::guest::ssh::keys;
@@ -10,6 +11,10 @@ use crate::store::{MachineDir, Operation, id_of};
 use crate::sys::lock::Lock;
 use crate::vmm::{self, Started};
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a start looks at a work disk. A millisecond is usual, four where the journal is pending.
+const LOOK_WITHIN: Duration = Duration::from_secs(2);
 
 /// A VM whose lock is held and whose operation is open.
 pub(in crate::ops) struct Claimed {
@@ -70,6 +75,11 @@ fn start_one(cx: &mut Context<'_>, target: &Target) -> Result<Document> {
         return Ok(target.answer(doc));
     }
     doc.remove("status");
+    cx.stages.begin("look_at_work");
+    if work_is_nested(&doc, &machine) {
+        let message = "has its content nested in /root/root; the guest mends it at this start";
+        cx.remark(&format!("the work disk of `{}` {message}", target.name));
+    }
     cx.stages.begin("journal");
     let operation = machine.journal().begin("start")?;
     let doc = launch(cx, doc, Claimed { machine, operation, lock })?;
@@ -78,6 +88,11 @@ fn start_one(cx: &mut Context<'_>, target: &Target) -> Result<Document> {
         answer.append_timings_of(&doc)?;
     }
     Ok(answer)
+}
+
+/// Whether the guest will find its work disk stale. A disk that cannot be read is the guest's to complain of.
+fn work_is_nested(doc: &Document, machine: &MachineDir) -> bool {
+    own_disks(doc, machine).is_ok_and(|disks| look::is_nested_within(&disks.work.path, LOOK_WITHIN))
 }
 
 /// Starts the VMM, saves the record, and only then lets the VM stay: whatever is killed before that, the shim ends it.
