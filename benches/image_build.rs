@@ -95,8 +95,7 @@ fn roots(runs: usize, dir: &Path, kernel: &[u8]) -> (Vec<f64>, Vec<f64>, Vec<u8>
         let built = run(build.env("BG_CACHE_DIR", dir.join("cache")), kernel);
         let lines = std::fs::read_to_string(&arguments).unwrap();
         let mut command = Command::new(&real);
-        command
-            .args(lines.lines().map(|arg| if arg == "-" { dir.join("root.tar").into() } else { PathBuf::from(arg) }));
+        command.args(lines.lines().map(|arg| if arg == "-" { dir.join("root.tar") } else { PathBuf::from(arg) }));
         let tar = run(command.env("LC_ALL", "C.UTF-8"), b"");
         document = built.stdout;
         // The first of each fills the page cache.

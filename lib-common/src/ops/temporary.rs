@@ -25,6 +25,9 @@ const AGENT_WAIT: Duration = Duration::from_secs(10);
 /// How long a guest may take to shut down: on a busy host, under emulation.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(120);
 
+/// How long a VM whose connections broke may take to end, if that is why they did.
+const ENDS_WITHIN: Duration = Duration::from_secs(3);
+
 /// A file system with less room than this is full, in bytes.
 const FULL: u64 = 1 << 20;
 
@@ -103,6 +106,10 @@ impl Temporary {
 
     /// The error that explains the others: a VM that has ended, and why.
     pub fn explain(&self, e: Error) -> Error {
+        if e.code() == Code::GuestUnreachable {
+            // A connection breaks when the VMM ends, and the shim ends after it.
+            let _ = vmm::wait_end(self.started.state(), ENDS_WITHIN);
+        }
         let e = self.live.explain(e);
         if e.code() != Code::NotRunning {
             return e;
