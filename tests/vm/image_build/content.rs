@@ -1,6 +1,6 @@
 //! What is in an image that was built, and what is not.
 
-use super::{PACKAGE, Repository, World, assert_nothing_is_left, build, script, show};
+use super::{PACKAGE, Repository, World, build, script, show};
 use lib_common::digest::{of_bytes, of_file};
 use serde_json::Value;
 use std::ffi::OsString;
@@ -67,7 +67,7 @@ fn an_image_has_what_was_asked_for_and_nothing_of_its_build() {
         ["--run", &source, "--run", &order, "--packages", PACKAGE, "--copy", &tree, "--copy", &file, "--run", &check];
     let args = [&["--size", "3G", "--modules", "--allow-host", &host][..], &steps].concat();
     let (doc, said) = build(&world, &args);
-    assert_nothing_is_left(&world);
+    world.assert_nothing_is_left();
     let at = |what: &str| said.find(what).unwrap_or_else(|| panic!("{what} is missing: {said}"));
     assert!(at("Setting up bgtest") < at("the files are right") && at("bgtest works") < at("first"), "{said}");
     let kinds: Vec<_> = doc["build"]["steps"].as_array().unwrap().iter().map(|s| s["kind"].as_str().unwrap()).collect();

@@ -2,7 +2,7 @@
 
 #![allow(clippy::disallowed_types)]
 
-use super::{PACKAGE, Repository, World, assert_nothing_is_left, fails, run, script, show};
+use super::{PACKAGE, Repository, World, fails, run, script, show};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
@@ -36,7 +36,7 @@ fn a_build_that_fails_says_why_and_leaves_nothing() {
     assert_eq!(world.guest(&name, "hostname"), name);
     assert_eq!(world.findings(), Vec::<Value>::new(), "a VM that was left on purpose is no leak");
     world.ok("bg-vm", &["rm", "--force", &name]);
-    assert_nothing_is_left(&world);
+    world.assert_nothing_is_left();
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_disk_that_is_full_fails_the_step() {
     assert!(said.contains(small.0.to_str().unwrap()) && said.contains("is full"), "{said}");
     let left: Vec<_> = std::fs::read_dir(small.0.join("state/machines")).unwrap().map(|e| e.unwrap().path()).collect();
     assert_eq!(left, Vec::<std::path::PathBuf>::new());
-    assert_nothing_is_left(&world);
+    world.assert_nothing_is_left();
 }
 
 /// A file system of the test's own; dropped, it is unmounted.

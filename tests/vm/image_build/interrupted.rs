@@ -5,7 +5,7 @@
 
 #![allow(clippy::disallowed_types)]
 
-use super::{PACKAGE, Repository, World, assert_nothing_is_left, build, cached, command, script, show};
+use super::{PACKAGE, Repository, World, build, cached, command, script, show};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -75,7 +75,7 @@ fn a_build_ended_at_any_stage_leaves_nothing() {
                 (code, _) => assert_eq!(code, Some(128 + signal as i32), "{what}"),
             }
             ended += usize::from(!output.status.success());
-            assert_nothing_is_left(&world);
+            world.assert_nothing_is_left();
         }
     }
     println!("{ended} builds were ended at stages of {stages:?}");

@@ -47,18 +47,9 @@ fn fails(world: &World, args: &[&str], exit: i32) -> Value {
     let output = run(world, args);
     assert_eq!(output.status.code(), Some(exit), "{args:?}: {}", show(&output));
     assert!(output.stdout.is_empty(), "{}", show(&output));
-    assert_nothing_is_left(world);
+    world.assert_nothing_is_left();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     serde_json::from_str(text.lines().last().unwrap()).unwrap()
-}
-
-fn assert_nothing_is_left(world: &World) {
-    assert_eq!(world.processes(), Vec::<String>::new());
-    assert_eq!(world.findings(), Vec::<Value>::new());
-    for dir in ["state/machines", "state/staging", "run"] {
-        let left: Vec<_> = std::fs::read_dir(world.path().join(dir)).unwrap().map(|e| e.unwrap().path()).collect();
-        assert_eq!(left, Vec::<PathBuf>::new());
-    }
 }
 
 fn script(world: &World, name: &str, text: &str) -> String {
