@@ -5,8 +5,8 @@
 //! - the same build again, from the cache;
 //! - the largest resident memory of `bg-image-build`.
 //!
-//! Needs what `make setup` installs, and the mirrors. `BG_BENCH_RUNS` is the number of runs (3). Prints a table, then every
-//! sample as a line of JSON.
+//! Needs what `make setup` installs, and the mirrors. `BG_BENCH_RUNS` is the number of runs (3). Prints the rows of a table,
+//! and every sample as JSON. `-- roots` and `-- images` measure the one or the other.
 
 #![allow(clippy::disallowed_types, missing_docs)]
 
@@ -80,15 +80,15 @@ fn recorder(dir: &Path, real: &Path) -> PathBuf {
     arguments
 }
 
-/// Root builds and mmdebstrap alone, by turns; and the document of a root.
-fn roots(runs: usize, dir: &Path, kernel: &[u8]) -> (Vec<f64>, Vec<f64>, Vec<u8>) {
+/// Root builds and mmdebstrap alone, by turns.
+fn roots(runs: usize, dir: &Path, kernel: &[u8]) -> (Vec<f64>, Vec<f64>) {
     let path = std::env::var_os("PATH").unwrap();
     let real = std::env::split_paths(&path).map(|d| d.join("mmdebstrap")).find(|p| p.is_file()).expect("mmdebstrap");
     let arguments = recorder(dir, &real);
     let mut first = vec![dir.to_owned()];
     first.extend(std::env::split_paths(&path));
     let with_recorder = std::env::join_paths(first).unwrap();
-    let (mut ours, mut alone, mut document) = (vec![], vec![], vec![]);
+    let (mut ours, mut alone) = (vec![], vec![]);
     for n in 0..=runs {
         let mut build = tool("bg-rootfs");
         build.args(["build", "--distro", "debian", "--no-cache"]).env("PATH", &with_recorder);
@@ -97,14 +97,13 @@ fn roots(runs: usize, dir: &Path, kernel: &[u8]) -> (Vec<f64>, Vec<f64>, Vec<u8>
         let mut command = Command::new(&real);
         command.args(lines.lines().map(|arg| if arg == "-" { dir.join("root.tar") } else { PathBuf::from(arg) }));
         let tar = run(command.env("LC_ALL", "C.UTF-8"), b"");
-        document = built.stdout;
         // The first of each fills the page cache.
         if n > 0 {
             ours.push(built.seconds);
             alone.push(tar.seconds);
         }
     }
-    (ours, alone, document)
+    (ours, alone)
 }
 
 /// The stages of `bg-image-build` in a document, in seconds, that `chosen` chooses.
@@ -113,21 +112,35 @@ fn stages(document: &Value, chosen: impl Fn(&str) -> bool) -> f64 {
     timings.filter(|t| chosen(t["stage"].as_str().unwrap())).map(|t| t["ms"].as_f64().unwrap() / 1e3).sum()
 }
 
-fn main() {
-    let runs = std::env::var("BG_BENCH_RUNS").map_or(3, |n| n.parse().unwrap());
-    let scratch = tempfile::tempdir().unwrap();
-    let dir = scratch.path();
-    let kernel = run(tool("bg-kernel").arg("build"), b"").stdout;
-    let (ours, alone, base) = roots(runs, dir, &kernel);
+/// Where `make setup` has put vhost-device-vsock, for tools with a cache of the measurement's own.
+fn link_programs(cache: &Path) {
+    let users = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let users = users.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").unwrap()).join(".cache"));
+    std::fs::create_dir_all(cache).unwrap();
+    let program = "vhost-device-vsock";
+    std::os::unix::fs::symlink(users.join("banger").join(program), cache.join(program)).unwrap();
+}
+
+fn measure_roots(runs: usize, dir: &Path, kernel: &[u8]) {
+    let (ours, alone) = roots(runs, dir, kernel);
+    let ratio = median(&ours) / median(&alone);
+    println!("| root build | {:.2} s | {ratio:.3} times mmdebstrap alone ({:.2} s) |", median(&ours), median(&alone));
+    println!("{}", json!({"root_s": ours, "mmdebstrap_s": alone}));
+}
+
+fn measure_images(runs: usize, dir: &Path, kernel: &[u8]) {
+    let base = run(tool("bg-rootfs").args(["build", "--distro", "debian"]), kernel).stdout;
+    let cache = dir.join("cache");
+    link_programs(&cache);
     let build = |force: &[&str]| {
         let mut command = tool("bg-image-build");
         command.args(["--packages", "tree,file"]).args(force);
-        command.env("BG_CACHE_DIR", dir.join("cache")).env("BG_STATE_DIR", dir.join("state"));
-        command.env("BG_RUNTIME_DIR", dir.join("run"));
-        run(&mut command, &base)
+        command.env("BG_CACHE_DIR", &cache).env("BG_STATE_DIR", dir.join("state"));
+        run(command.env("BG_RUNTIME_DIR", dir.join("run")), &base)
     };
+    // Fills the cache of downloads.
     build(&[]);
-    let (mut whole, mut overhead, mut cached, mut peak) = (vec![], vec![], vec![], 0);
+    let (mut whole, mut overhead, mut cached, mut peak, mut parts) = (vec![], vec![], vec![], 0, Value::Null);
     for _ in 0..runs {
         let built = build(&["--force"]);
         let document: Value = serde_json::from_slice(&built.stdout).unwrap();
@@ -135,17 +148,27 @@ fn main() {
         whole.push(built.seconds);
         overhead.push(built.seconds - guests);
         peak = peak.max(built.peak_bytes);
+        parts = document["timings"].clone();
         cached.push(build(&[]).seconds);
     }
-    let ratio = median(&ours) / median(&alone);
-    println!("| measure | median of {runs} | |\n|---|---|---|");
-    println!("| root build | {:.2} s | {ratio:.3} times mmdebstrap alone ({:.2} s) |", median(&ours), median(&alone));
+    let mib = peak as f64 / f64::from(1 << 20);
     println!("| image build | {:.2} s | all but boot and packages: {:.2} s |", median(&whole), median(&overhead));
-    println!("| the same again | {:.3} s | |", median(&cached));
-    println!("| peak memory of bg-image-build | {:.1} MiB | the largest |", peak as f64 / f64::from(1 << 20));
-    println!(
-        "{}",
-        json!({"root_s": ours, "mmdebstrap_s": alone, "image_s": whole, "overhead_s": overhead, "cached_s": cached,
-            "peak_bytes": peak})
-    );
+    println!("| the same again | {:.3} s | from the cache |", median(&cached));
+    println!("| peak memory of bg-image-build | {mib:.1} MiB | the largest of {runs} |");
+    println!("{}", json!({"image_s": whole, "overhead_s": overhead, "cached_s": cached, "peak_bytes": peak}));
+    println!("{}", json!({"stages_of_the_last": parts}));
+}
+
+fn main() {
+    let runs = std::env::var("BG_BENCH_RUNS").map_or(3, |n| n.parse().unwrap());
+    let asked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let wants = |part: &str| asked.is_empty() || asked.iter().any(|arg| arg == part);
+    let scratch = tempfile::tempdir().unwrap();
+    let kernel = run(tool("bg-kernel").arg("build"), b"").stdout;
+    if wants("roots") {
+        measure_roots(runs, scratch.path(), &kernel);
+    }
+    if wants("images") {
+        measure_images(runs, scratch.path(), &kernel);
+    }
 }
