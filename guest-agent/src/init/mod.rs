@@ -73,7 +73,7 @@ fn boot() -> Result<Infallible> {
     identity::lay_down(&identity)?;
     keys::authorize(&identity.authorized_keys).unwrap_or_else(|e| told.problems.push(one_line(&e)));
     stages.done("identity");
-    service::install()?;
+    service::install(identity.second_disk != SecondDisk::Work)?;
     told.save(AGENT_DIR)?;
     handover::write(&identity)?;
     switch::free_initrd()?;

@@ -11,7 +11,7 @@ use crate::cli::Context;
 use crate::digest;
 use crate::disk::ext4::{self, CheckOutcome};
 use crate::disk::seed;
-use crate::doc::{AbsPath, Document, Kind, Rootfs, Seed};
+use crate::doc::{AbsPath, Digest, Document, Kind, Rootfs, Seed, SeedSize};
 use crate::error::{Code, Error, Result};
 use crate::store::read_record;
 use crate::sys::fs::clone_file;
@@ -38,9 +38,7 @@ pub(super) fn finish(
     move_file(&ended.root(), &image)?;
     move_file(&ended.file(LOG), &dir.join(LOG))?;
     ended.remove()?;
-    cx.stages.begin("digest");
-    let digest = digest::of_file(&image)?;
-    let mut sizes = seed::build(&image, seed::DEFAULT_SIZES, dir, &mut cx.stages)?;
+    let (digest, mut sizes) = digest_and_seeds(cx, &image, dir)?;
     for size in &mut sizes {
         size.path = AbsPath::new(becomes.join(seed::file_name(size.size_bytes)))?;
     }
@@ -73,6 +71,20 @@ pub(super) fn load(slot: &Slot) -> Option<Made> {
         && made.rootfs.manifest.metadata().is_ok_and(|m| m.len() > 0)
         && made.seed.sizes.iter().all(|one| sized(&one.path, one.size_bytes));
     whole.then_some(made)
+}
+
+/// The digest of the image, which takes a second, and meanwhile what else has to be done with it: its seeds, and its way to
+/// the disk.
+fn digest_and_seeds(cx: &mut Context<'_>, image: &Path, dir: &Path) -> Result<(Digest, Vec<SeedSize>)> {
+    std::thread::scope(|scope| {
+        let hashing = scope.spawn(|| digest::of_file(image));
+        let sizes = seed::build(image, seed::DEFAULT_SIZES, dir, &mut cx.stages)?;
+        cx.stages.begin("sync");
+        fs_err::File::open(image)?.sync_data()?;
+        cx.stages.begin("digest");
+        let digest = hashing.join().unwrap_or_else(|_| Err(Error::new(Code::Internal, "a digest panicked")))?;
+        Ok((digest, sizes))
+    })
 }
 
 fn record(made: &Made) -> Document {
