@@ -52,6 +52,14 @@ impl World {
     fn record(&self, vm: &str) -> PathBuf {
         self.sandbox.state(&format!("machines/{vm}/machine.json"))
     }
+
+    fn assert_nothing_is_left(&self) {
+        assert_eq!(
+            (children(&self.sandbox.state("machines")), children(&self.sandbox.path("run"))),
+            (NO_FILES, NO_FILES)
+        );
+        assert_eq!(self.sandbox.findings(&["--now"]), NONE);
+    }
 }
 
 impl Drop for World {
@@ -80,11 +88,7 @@ fn of_several_vms_all_are_worked_on_and_one_error_names_those_that_failed() {
     );
     world.vm(&["rm", "a", "b"], "").failed_with(Code::InUse);
     world.vm(&["rm", "--force", "a", "no", "b"], "").ok();
-    assert_eq!(
-        (children(&world.sandbox.state("machines")), children(&world.sandbox.path("run"))),
-        (NO_FILES, NO_FILES)
-    );
-    assert_eq!(world.sandbox.findings(&["--now"]), NONE);
+    world.assert_nothing_is_left();
 }
 
 #[test]
@@ -178,11 +182,7 @@ fn a_vm_whose_record_was_damaged_while_it_ran_is_removed_with_its_processes() {
         assert!(failed.hint.unwrap().contains("--force"), "{damage:?}");
     }
     world.vm(&["rm", "--force", "dev"], "").ok();
-    assert_eq!(
-        (children(&world.sandbox.state("machines")), children(&world.sandbox.path("run"))),
-        (NO_FILES, NO_FILES)
-    );
-    assert_eq!(world.sandbox.findings(&["--now"]), NONE);
+    world.assert_nothing_is_left();
 }
 
 #[test]

@@ -87,10 +87,16 @@ fn clone(from: &Path, to: &Path) -> Result<CloneMethod> {
             .hint("`bg-image verify` says what the image lacks")
             .detail("path", from.display().to_string()));
     }
-    Ok(match clone_file(from, to)? {
-        Copied::Reflink => CloneMethod::Reflink,
-        Copied::Extents => CloneMethod::SparseCopy,
-    })
+    Ok(clone_file(from, to)?.into())
+}
+
+impl From<Copied> for CloneMethod {
+    fn from(copied: Copied) -> Self {
+        match copied {
+            Copied::Reflink => CloneMethod::Reflink,
+            Copied::Extents => CloneMethod::SparseCopy,
+        }
+    }
 }
 
 /// Whether the work disk of the VM `name`, which nobody has mounted, is there and sound, and its content not nested.

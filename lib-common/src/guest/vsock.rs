@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// `OK 4294967295\n` is 14 bytes; nobody needs more than this.
@@ -30,6 +30,14 @@ pub fn connect(socket: &Path, port: u32, deadline: Instant) -> Result<UnixStream
     };
     let stream = open(socket, deadline).map_err(within)?;
     handshake(stream, port, deadline).map_err(within)
+}
+
+/// Where the device of the vsock `socket` looks for whoever serves the guest's connections to a port of the host
+/// (Firecracker's docs/vsock.md, "Guest-Initiated Connections").
+pub fn served_at(socket: &Path, port: u32) -> PathBuf {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(format!("_{port}"));
+    path.into()
 }
 
 fn handshake(stream: UnixStream, port: u32, deadline: Instant) -> Result<UnixStream> {

@@ -33,8 +33,6 @@ pub mod files {
     pub const VSOCK: &str = "vm.vsock";
     /// The same before the guest has said that it is up.
     pub const VSOCK_EARLY: &str = "vm.vsock.early";
-    /// Where it says so.
-    pub const VSOCK_UP: &str = "vm.vsock_51";
     /// Between the VMM and vhost-device-vsock.
     pub const VHOST: &str = "vhost.sock";
 }

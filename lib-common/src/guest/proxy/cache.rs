@@ -8,7 +8,8 @@ use super::conn::Stop;
 use super::head::{Header, header};
 use crate::digest::{self, Hashing};
 use crate::doc::Digest;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::sys::fs::remove_file;
 use fs_err as fs;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -111,7 +112,7 @@ impl Cache {
         for (path, _, age) in list(&self.dir)? {
             let temporary = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(TEMP_PREFIX));
             if temporary && age > TEMP_AGE {
-                remove(&path)?;
+                remove_file(&path)?;
             }
         }
         let mut contents = list(&self.dir.join("content"))?;
@@ -120,7 +121,7 @@ impl Cache {
         for (path, size, _) in contents {
             kept = kept.saturating_add(size);
             if kept > most {
-                remove(&path)?;
+                remove_file(&path)?;
                 removed = true;
             }
         }
@@ -132,7 +133,7 @@ impl Cache {
         for (path, ..) in list(&self.dir.join("urls"))? {
             let digest = first_line(&path).and_then(|line| Digest::parse(line.split(' ').next()?).ok());
             if !digest.is_some_and(|digest| self.content_path(&digest).exists()) {
-                remove(&path)?;
+                remove_file(&path)?;
             }
         }
         Ok(())
@@ -232,13 +233,6 @@ fn list(dir: &Path) -> Result<Vec<(PathBuf, u64, Duration)>> {
         }
     }
     Ok(files)
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, &e)),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

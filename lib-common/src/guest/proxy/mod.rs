@@ -18,6 +18,7 @@ pub use admitted::Admitted;
 
 use crate::doc::PROXY_PORT;
 use crate::error::{Error, Result};
+use crate::guest::vsock::served_at;
 use cache::Cache;
 use conn::{Conn, Stop};
 use nix::poll::PollFlags;
@@ -147,7 +148,7 @@ impl Proxy {
             active: Mutex::new(0),
             one_less: Condvar::new(),
         });
-        let socket = socket_path(vsock);
+        let socket = served_at(vsock, PROXY_PORT);
         let listener = listen_on(&socket)?;
         // From here on its drop removes the socket.
         let mut proxy = Proxy { shared: Arc::clone(&shared), socket, thread: None };
@@ -221,13 +222,6 @@ fn remember(list: &mut Vec<String>, text: String) {
     if list.len() < MAX_REMEMBERED && !list.contains(&text) {
         list.push(text);
     }
-}
-
-/// Where the vsock device looks for whoever serves the guest's connections to the port.
-fn socket_path(vsock: &Path) -> PathBuf {
-    let mut path = vsock.as_os_str().to_owned();
-    path.push(format!("_{PROXY_PORT}"));
-    path.into()
 }
 
 fn listen_on(path: &Path) -> Result<UnixListener> {

@@ -73,14 +73,11 @@ pub(super) fn load(slot: &Slot) -> Option<Made> {
     whole.then_some(made)
 }
 
-/// The digest of the image, which takes a second, and meanwhile what else has to be done with it: its seeds, and its way to
-/// the disk.
+/// The digest of the image, which takes a second, and meanwhile its seeds.
 fn digest_and_seeds(cx: &mut Context<'_>, image: &Path, dir: &Path) -> Result<(Digest, Vec<SeedSize>)> {
     std::thread::scope(|scope| {
         let hashing = scope.spawn(|| digest::of_file(image));
         let sizes = seed::build(image, seed::DEFAULT_SIZES, dir, &mut cx.stages)?;
-        cx.stages.begin("sync");
-        fs_err::File::open(image)?.sync_data()?;
         cx.stages.begin("digest");
         let digest = hashing.join().unwrap_or_else(|_| Err(Error::new(Code::Internal, "a digest panicked")))?;
         Ok((digest, sizes))
@@ -97,10 +94,12 @@ fn record(made: &Made) -> Document {
 
 /// A guest that was shut down leaves a clean file system.
 fn check(root: &Path) -> Result<()> {
-    if ext4::check(root)? == CheckOutcome::JournalPending {
+    let mut found = ext4::check(root)?;
+    if found == CheckOutcome::JournalPending {
         ext4::repair(root)?;
+        found = ext4::check(root)?;
     }
-    match ext4::check(root)? {
+    match found {
         CheckOutcome::Clean => Ok(()),
         CheckOutcome::JournalPending => Err(Error::new(Code::BadInput, "the image's journal cannot be replayed")),
         CheckOutcome::Damaged(problems) => {

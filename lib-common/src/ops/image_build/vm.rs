@@ -14,7 +14,7 @@ use crate::guest::ssh::session::Session;
 use crate::ops::machine::{Claimed, identity, link_kernel};
 use crate::ops::temporary::{self, Temporary};
 use crate::store::{MachineDir, random_id};
-use crate::sys::fs::{Copied, clone_file};
+use crate::sys::fs::clone_file;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -138,10 +138,7 @@ fn make_disks(cx: &mut Context<'_>, machine: &MachineDir, (base, plan): (&Base, 
         let error = Error::new(Code::MissingFile, format!("the base's disk {} is not there", base.rootfs.path));
         return Err(error.hint("build the base again; the cache may have been emptied"));
     }
-    let method = match clone_file(&base.rootfs.path, &root)? {
-        Copied::Reflink => CloneMethod::Reflink,
-        Copied::Extents => CloneMethod::SparseCopy,
-    };
+    let method = clone_file(&base.rootfs.path, &root)?.into();
     if plan.size > base.rootfs.size_bytes {
         cx.stages.begin("grow_root");
         ext4::grow(&root, plan.size).context("cannot grow the root disk")?;

@@ -4,12 +4,14 @@
 use super::Shim;
 use super::events::{Device, Event, Feed, Vmm};
 use crate::build::kernel::initrd;
-use crate::doc::{ProcessDoc, Timing};
+use crate::doc::{ProcessDoc, Timing, UP_PORT};
 use crate::error::{Code, Context, Error, Result};
+use crate::guest::vsock::served_at;
 use crate::sys::cmd::{Child, Cmd, Stream, Streams};
 use crate::sys::fs::remove_file;
 use crate::sys::process::ProcessId;
 use crate::sys::socket::is_listening;
+use crate::timing::millis;
 use crate::vmm::qemu_qmp::{Message, Qmp};
 use crate::vmm::{files, qemu};
 use std::fs::{File, OpenOptions};
@@ -33,8 +35,7 @@ impl Shim {
         let mut timings = vec![];
         let mut since = Instant::now();
         let mut part = |stage: &str| {
-            let ms = (since.elapsed().as_secs_f64() * 1e6).round() / 1e3;
-            timings.push(Timing { tool: "bg-shim".into(), stage: stage.into(), ms });
+            timings.push(Timing { tool: "bg-shim".into(), stage: stage.into(), ms: millis(since.elapsed()) });
             since = Instant::now();
         };
         self.start_device()?;
@@ -52,10 +53,11 @@ impl Shim {
     fn start_device(&mut self) -> Result<()> {
         (self.device, self.up) = (None, None);
         (self.state.vmm, self.state.vsock_device) = (None, None);
-        for socket in [files::VSOCK, files::VSOCK_EARLY, files::VSOCK_UP, files::VHOST] {
+        let up = served_at(&self.run_file(files::VSOCK), UP_PORT);
+        for socket in [files::VSOCK, files::VSOCK_EARLY, files::VHOST] {
             remove_file(&self.run_file(socket))?;
         }
-        let up = self.run_file(files::VSOCK_UP);
+        remove_file(&up)?;
         let listener = UnixListener::bind(&up).and_then(|up| up.set_nonblocking(true).map(|()| up));
         self.up = Some(listener.map_err(|e| Error::io("listen on", &up, &e))?);
         let (stderr, to_log) = pipe()?;
