@@ -4,8 +4,9 @@
 //! Files are TOML with the keys of [`KEYS`]; an unknown key is an error that names the nearest one. Flags are merged
 //! by the verbs, which own them.
 
-use crate::doc::{Name, VmmChoice};
+use crate::doc::{Cidr, Name, VmmChoice};
 use crate::error::{Code, Error, Result};
+use crate::net::subnet;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -43,6 +44,8 @@ pub const KEYS: &[(&str, &str, &str, &str)] = &[
         "vhost-device-vsock in PATH, else in the cache directory",
         "the vsock device beside QEMU",
     ),
+    ("net_dir", "BG_NET_DIR", "/run/banger/net", "TAPs and addresses, a directory for each network namespace"),
+    ("subnet", "BG_SUBNET", subnet::DEFAULT, "the guests' network that bg-tap makes"),
     ("lock_wait", "BG_LOCK_WAIT", "10", "seconds to wait for a lock"),
     ("console_bytes", "BG_CONSOLE_BYTES", "4M", "at most so much of a VM's console is kept"),
 ];
@@ -66,6 +69,10 @@ pub struct Config {
     pub memory_mib: u64,
     /// Work disk of a new VM.
     pub work_bytes: u64,
+    /// TAPs and leases, by network namespace.
+    pub net_dir: PathBuf,
+    /// The guests' network that `bg-tap up` makes.
+    pub subnet: Cidr,
     /// How long to wait for a lock.
     pub lock_wait: Duration,
     /// How much of a console is kept.
@@ -136,6 +143,11 @@ impl Config {
             vcpu: parsed(values, "vcpu", parse_vcpu)?.unwrap_or(1),
             memory_mib: parsed(values, "memory", parse_memory_mib)?.unwrap_or(1024),
             work_bytes: parsed(values, "work_size", parse_size)?.unwrap_or(8 << 30),
+            net_dir: path(values, "net_dir")?.unwrap_or_else(|| crate::net::DEFAULT_DIR.into()),
+            subnet: match parsed(values, "subnet", subnet::parse)? {
+                Some(subnet) => subnet,
+                None => subnet::parse(subnet::DEFAULT)?,
+            },
             lock_wait: parsed(values, "lock_wait", parse_seconds)?.unwrap_or(Duration::from_secs(10)),
             console_bytes: parsed(values, "console_bytes", parse_size)?.unwrap_or(4 << 20),
             guest_agent: path(values, "guest_agent")?,

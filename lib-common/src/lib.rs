@@ -19,6 +19,8 @@ pub mod digest;
 #[cfg(feature = "host")]
 pub mod guest;
 #[cfg(feature = "host")]
+pub mod net;
+#[cfg(feature = "host")]
 pub mod ops;
 #[cfg(feature = "host")]
 pub mod store;

@@ -82,7 +82,7 @@ pub fn main<A: Parser>(tool: &'static str, run: fn(A, &mut Context<'_>) -> Resul
         env: process_env(),
         root: nix::unistd::geteuid().is_root(),
         stdin: (Box::new(std::io::stdin()), std::io::stdin().is_terminal()),
-        stdout: (Box::new(std::io::stdout()), std::io::stdout().is_terminal()),
+        stdout: (Box::new(output::ProcessStdout), std::io::stdout().is_terminal()),
         stderr: (Box::new(std::io::stderr()), stderr_is_terminal),
     };
     ExitCode::from(run_with(tool, run, io))

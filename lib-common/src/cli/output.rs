@@ -38,6 +38,13 @@ impl Context<'_> {
         self.stdout.write_all(&held).and_then(|()| self.stdout.flush()).map_err(|e| closed(&e))
     }
 
+    /// Writes what is held and ends stdout, so that the next tool of a pipe begins: what follows is nobody's wait.
+    pub fn hand_on(&mut self) -> Result<()> {
+        self.flush()?;
+        self.stdout = Box::new(std::io::sink());
+        Ok(())
+    }
+
     /// Stdout for what is no document: the console's log, a table.
     pub fn raw_stdout(&mut self) -> &mut dyn Write {
         &mut self.stdout
@@ -60,6 +67,28 @@ impl Context<'_> {
         self.stages.aside(|| {
             let _ = writeln!(stderr, "{}", shown(line));
         });
+    }
+}
+
+/// The process's stdout; dropped, it is closed for whoever reads it.
+pub(super) struct ProcessStdout;
+
+impl Write for ProcessStdout {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        std::io::stdout().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stdout().flush()
+    }
+}
+
+impl Drop for ProcessStdout {
+    fn drop(&mut self) {
+        // Descriptor 1 stays taken, so that no file that is opened later becomes it.
+        if let Ok(null) = std::fs::File::options().write(true).open("/dev/null") {
+            let _ = nix::unistd::dup2_stdout(null);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `Machine`: a VM, from its plan to its health.
 
-use super::{AbsPath, Health, Kernel, Name, Rootfs, Section, Seed, Timing};
+use super::{AbsPath, Health, Kernel, Name, Net, Rootfs, Section, Seed, Timing};
 use serde::{Deserialize, Serialize};
 
 /// The whole document, for the schema and the manual; tools use [`super::Document`] and single sections.
@@ -22,6 +22,9 @@ pub struct Machine {
     /// By `bg-seed clone`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disks: Option<Disks>,
+    /// By `bg-tap acquire`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub net: Option<Net>,
     /// By `bg-vm start`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guest: Option<Guest>,

@@ -11,6 +11,7 @@ mod image;
 mod image_diff;
 mod journal;
 mod machine;
+mod net;
 mod report;
 mod shim;
 mod types;
@@ -31,9 +32,10 @@ pub use machine::{
     Accel, CloneMethod, Disk, Disks, ExitInfo, Guest, ImageRef, Machine, Spec, State, Stats, Status, Vmm, VmmChoice,
     VmmKind,
 };
+pub use net::{Net, Network, NetworkRecord, PoolCount, TapInfo, Uplink};
 pub use report::{Check, Report};
 pub use shim::{Launch, LaunchDisk, ShimReply};
-pub use types::{AbsPath, Digest, Name};
+pub use types::{AbsPath, Cidr, Digest, Mac, Name};
 
 use crate::error::{Code, Error, Result};
 use serde::de::{DeserializeOwned, MapAccess, Visitor};

@@ -3,6 +3,7 @@
 use crate::error::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
@@ -122,6 +123,94 @@ impl Digest {
     }
 }
 
+/// A hardware address: six pairs of lower-case hexadecimal digits with colons between.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "host", derive(schemars::JsonSchema), schemars(extend("pattern" = "^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")))]
+#[serde(try_from = "String", into = "String")]
+pub struct Mac(String);
+
+impl Mac {
+    /// From its six bytes.
+    pub fn new(bytes: [u8; 6]) -> Self {
+        Mac(bytes.map(|b| format!("{b:02x}")).join(":"))
+    }
+
+    /// Checks an address.
+    pub fn parse(text: &str) -> Result<Self> {
+        let pair = |p: &str| p.len() == 2 && p.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        if text.split(':').count() == 6 && text.split(':').all(pair) {
+            return Ok(Mac(text.to_owned()));
+        }
+        Err(Error::new(Code::BadValue, format!("`{}` is not a hardware address", text.escape_debug()))
+            .hint("such as 02:12:34:56:78:9a"))
+    }
+}
+
+/// An IPv4 address with the length of its network's prefix: `172.16.224.2/20`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "host", derive(schemars::JsonSchema), schemars(with = "String", extend("pattern" = "^[0-9.]+/[0-9]+$")))]
+#[serde(try_from = "String", into = "String")]
+pub struct Cidr {
+    address: Ipv4Addr,
+    prefix: u8,
+}
+
+impl Cidr {
+    /// An address in a network; a prefix has 32 bits at most.
+    pub fn new(address: Ipv4Addr, prefix: u8) -> Result<Self> {
+        match prefix {
+            0..=32 => Ok(Cidr { address, prefix }),
+            _ => Err(Error::new(Code::BadValue, format!("{prefix} is not the length of a prefix: 32 is the most"))),
+        }
+    }
+
+    /// Checks `ADDRESS/PREFIX`.
+    pub fn parse(text: &str) -> Result<Self> {
+        let parts = text.split_once('/').and_then(|(a, p)| Some((a.parse().ok()?, p.parse().ok()?)));
+        let (address, prefix) = parts.ok_or_else(|| {
+            Error::new(Code::BadValue, format!("`{}` is not an IPv4 address with a prefix", text.escape_debug()))
+                .hint("such as 172.16.224.0/20")
+        })?;
+        Cidr::new(address, prefix)
+    }
+
+    /// The address.
+    pub fn address(self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// The length of the prefix.
+    pub fn prefix(self) -> u8 {
+        self.prefix
+    }
+}
+
+impl TryFrom<String> for Cidr {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self> {
+        Cidr::parse(&text)
+    }
+}
+
+impl From<Cidr> for String {
+    fn from(cidr: Cidr) -> String {
+        cidr.to_string()
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+impl std::str::FromStr for Cidr {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        Cidr::parse(text)
+    }
+}
+
 macro_rules! text_value {
     ($($type:ident: $parse:expr;)*) => { $(
         impl TryFrom<String> for $type {
@@ -139,6 +228,7 @@ macro_rules! text_value {
 
 text_value! {
     Name: Name::parse;
+    Mac: Mac::parse;
     AbsPath: |text: &str| AbsPath::new(text);
     Digest: Digest::parse;
 }
@@ -154,6 +244,18 @@ mod tests {
         }
         for bad in ["", "-a", "a-", "A", "a_b", "a.b", "a/b", "..", "a\n", "é", &"x".repeat(64)] {
             assert!(Name::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn addresses_read_as_they_are_written() {
+        assert_eq!(Mac::parse(Mac::new([2, 0, 0xab, 0, 0, 1]).0.as_str()).unwrap().to_string(), "02:00:ab:00:00:01");
+        for bad in ["", "02:00:ab:00:00", "02:00:AB:00:00:01", "2:0:ab:0:0:1", "02-00-ab-00-00-01"] {
+            assert!(Mac::parse(bad).is_err(), "{bad}");
+        }
+        assert_eq!(Cidr::parse("10.1.2.3/8").unwrap().to_string(), "10.1.2.3/8");
+        for bad in ["", "10.1.2.3", "10.1.2/8", "10.1.2.3/33", "10.1.2.3/-1", "::1/64", "10.01.2.3/8"] {
+            assert!(Cidr::parse(bad).is_err(), "{bad}");
         }
     }
 

@@ -11,4 +11,5 @@ pub mod register;
 pub mod rootfs;
 pub mod seed;
 pub mod ssh;
+pub mod tap;
 mod temporary;

@@ -38,6 +38,7 @@ fn package_of(program: &str) -> Option<&'static str> {
         "mmdebstrap" => "mmdebstrap",
         "qemu-system-x86_64" => "-t bookworm-backports qemu-system-x86",
         "qemu-system-aarch64" => "-t bookworm-backports qemu-system-arm",
+        "nft" => "nftables",
         "ssh" => "openssh-client",
         "depmod" => "kmod",
         "apt-get" | "apt-cache" => "apt",

@@ -1,0 +1,330 @@
+//! TAPs: taken, given back, made. One that nobody has is a port of the bridge already, and ready.
+//!
+//! Who has a TAP is its alias, and that alone. The file `pool` has a record for each number: whether that TAP was idle when
+//! somebody last looked, and for which user. It saves the search, and a wrong record costs a glance, never a mistake: the
+//! alias is read and changed under the record's lock. Whoever finds a record locked takes the next one.
+
+use super::Open;
+use super::name::{Holder, MachineId, number, tap};
+use crate::error::{Code, Error, Result};
+use crate::sys::netlink::Netlink;
+use crate::sys::netlink::link::{Change, Link};
+use crate::sys::records::{Held, Records};
+use crate::sys::tun::Tap;
+use nix::errno::Errno;
+use std::path::Path;
+
+/// The ports of a bridge: Linux numbers them with ten bits, and 0 is none.
+pub const MOST: u32 = 1023;
+
+type Record = [u8; 8];
+
+/// The record of a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slot {
+    /// There is no such TAP.
+    None,
+    /// It is this user's, and nobody has it.
+    Idle(u32),
+    /// A VM has it, or it is not as we make them.
+    Busy,
+}
+
+impl Slot {
+    fn to_record(self) -> Record {
+        let (state, owner): (u64, u32) = match self {
+            Slot::None => (0, 0),
+            Slot::Idle(owner) => (1, owner),
+            Slot::Busy => (2, 0),
+        };
+        ((state << 32) | u64::from(owner)).to_le_bytes()
+    }
+
+    fn of(record: Record) -> Self {
+        let number = u64::from_le_bytes(record);
+        match number >> 32 {
+            0 => Slot::None,
+            1 => Slot::Idle((number & u64::from(u32::MAX)) as u32),
+            _ => Slot::Busy,
+        }
+    }
+}
+
+/// The TAPs of a network.
+pub struct Pool<'a> {
+    records: Records<8>,
+    netlink: &'a Netlink,
+    network: &'a Open,
+}
+
+/// What a TAP that was given back had been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GivenBack {
+    /// That VM's.
+    From(Holder),
+    /// Idle, gone, or somebody else's: it was left alone.
+    Nothing,
+}
+
+impl<'a> Pool<'a> {
+    /// Makes the file, where it is missing.
+    pub fn create(path: &Path) -> Result<()> {
+        Records::<8>::create(path, MOST + 1)
+    }
+
+    pub(super) fn open(path: &Path, network: &'a Open) -> Result<Self> {
+        Ok(Pool { records: Records::open(path, true)?, netlink: &network.netlink, network })
+    }
+
+    /// How many idle TAPs are to be kept: record 0.
+    pub fn target(&self) -> Result<u32> {
+        Ok(u64::from_le_bytes(self.records.get(0)?) as u32)
+    }
+
+    /// Sets that.
+    pub fn set_target(&self, target: u32) -> Result<()> {
+        self.records.put(0, &u64::from(target).to_le_bytes())
+    }
+
+    fn slots(&self) -> Result<Vec<Slot>> {
+        Ok(self.records.range(1..MOST + 1)?.into_iter().map(Slot::of).collect())
+    }
+
+    /// How many idle ones a user has, as far as the file knows.
+    pub fn idle(&self, owner: u32) -> Result<u32> {
+        let idle = self.slots()?.into_iter().filter(|slot| *slot == Slot::Idle(owner)).count();
+        Ok(u32::try_from(idle).unwrap_or(MOST))
+    }
+
+    /// Takes an idle TAP of that user's; `None` where there is none.
+    pub fn take(&self, owner: u32, holder: &Holder) -> Result<Option<String>> {
+        let slots = self.slots()?;
+        let start = somewhere();
+        for n in (1..=MOST).map(|i| 1 + (i + start) % MOST).filter(|n| slots[*n as usize - 1] == Slot::Idle(owner)) {
+            let Some(held) = self.records.try_lock(n)? else { continue };
+            if Slot::of(held.get()?) != Slot::Idle(owner) {
+                continue;
+            }
+            let name = tap(n);
+            let link = self.netlink.link(&name)?;
+            let slot = self.slot_of(link.as_ref());
+            if slot != Slot::Idle(owner) {
+                held.put(&slot.to_record())?;
+                continue;
+            }
+            self.netlink.change_link(&name, &Change { alias: Some(holder.alias()), ..Change::default() })?;
+            held.put(&Slot::Busy.to_record())?;
+            return Ok(Some(name));
+        }
+        Ok(None)
+    }
+
+    /// What a TAP is, as the kernel says.
+    fn slot_of(&self, link: Option<&Link>) -> Slot {
+        let Some(link) = link else { return Slot::None };
+        let ready = link.kind == "tun" && link.master == self.network.record.bridge_index && !link.carrier;
+        match (Holder::parse(&link.alias), link.tun_owner) {
+            (Some(Holder::Pool), Some(owner)) if ready => Slot::Idle(owner),
+            _ => Slot::Busy,
+        }
+    }
+
+    /// Makes a TAP. It stays only when it is whole: whoever is killed before leaves nothing.
+    pub fn make(&self, owner: u32, holder: &Holder) -> Result<String> {
+        let slots = self.slots()?;
+        for n in (1..=MOST).filter(|n| slots[*n as usize - 1] == Slot::None) {
+            let Some(held) = self.records.try_lock(n)? else { continue };
+            if Slot::of(held.get()?) != Slot::None {
+                continue;
+            }
+            let name = tap(n);
+            match Tap::create(&name, owner) {
+                Ok(made) => {
+                    self.attach(&name, holder)?;
+                    made.persist()?;
+                }
+                // It is there, and the file did not know.
+                Err(Errno::EBUSY | Errno::EINVAL) => {
+                    held.put(&self.slot_of(self.netlink.link(&name)?.as_ref()).to_record())?;
+                    continue;
+                }
+                Err(e) => return Err(cannot_make(e)),
+            }
+            let slot = if *holder == Holder::Pool { Slot::Idle(owner) } else { Slot::Busy };
+            held.put(&slot.to_record())?;
+            return Ok(name);
+        }
+        Err(self.full())
+    }
+
+    fn attach(&self, name: &str, holder: &Holder) -> Result<()> {
+        let master = Some(self.network.record.bridge_index);
+        let alias = Some(holder.alias());
+        let change = Change { alias, master, up: true, no_ipv6_address: true, ..Change::default() };
+        self.netlink.change_link(name, &change).map_err(|e| match e {
+            Errno::EXFULL => self.full(),
+            Errno::ENODEV | Errno::EINVAL => {
+                let bridge = &self.network.record.bridge;
+                Error::new(Code::NotFound, format!("the bridge `{bridge}` is gone")).hint("as root: bg-tap up")
+            }
+            e => Error::from(e).within(format!("cannot set up the TAP `{name}`")),
+        })
+    }
+
+    fn full(&self) -> Error {
+        let bridge = &self.network.record.bridge;
+        Error::new(Code::InUse, format!("the bridge `{bridge}` is full: {MOST} ports are the most that Linux gives one"))
+            .hint("give back what is not needed: bg-tap release, bg-tap pool drain")
+    }
+
+    /// Gives a TAP back, clean. With `id` only where it is that VM's. A program that has it open keeps it
+    /// ([`Code::InUse`]).
+    pub fn give_back(&self, name: &str, id: Option<&MachineId>) -> Result<GivenBack> {
+        let n = number(name).ok_or_else(|| {
+            Error::new(Code::BadValue, format!("`{name}` is not a TAP of bg-tap")).hint("`bg-tap ls` lists them")
+        })?;
+        let held = self.records.lock(n)?;
+        let Some(link) = self.netlink.link(name)? else {
+            held.put(&Slot::None.to_record())?;
+            return Ok(GivenBack::Nothing);
+        };
+        let Some(holder @ Holder::Machine { id: of, address }) = Holder::parse(&link.alias) else {
+            return Ok(GivenBack::Nothing);
+        };
+        if id.is_some_and(|id| *id != of) {
+            return Ok(GivenBack::Nothing);
+        }
+        if link.carrier {
+            return Err(Error::new(Code::InUse, format!("the TAP `{name}` is in use: a program has it open"))
+                .hint("stop the VM first"));
+        }
+        self.netlink.flush_addresses(link.index)?;
+        self.netlink.remove_neighbour(self.network.record.bridge_index, address)?;
+        if crate::sys::netns::tracked_connections() > 0 {
+            Netlink::netfilter()?.forget_connections(address)?;
+        }
+        self.clean(&held, link)?;
+        Ok(GivenBack::From(holder))
+    }
+
+    /// The last step, after which somebody else may take it.
+    fn clean(&self, held: &Held<'_, 8>, mut link: Link) -> Result<()> {
+        let alias = Holder::Pool.alias();
+        let attached = link.master == self.network.record.bridge_index;
+        let master = (!attached).then_some(self.network.record.bridge_index);
+        let change = Change {
+            alias: Some(alias.clone()),
+            master,
+            group: Some(0),
+            up: true,
+            flush_learned: attached,
+            ..Change::default()
+        };
+        self.netlink.change_link(&link.name, &change)?;
+        (link.alias, link.master) = (alias, self.network.record.bridge_index);
+        held.put(&self.slot_of(Some(&link)).to_record())
+    }
+
+    /// Puts the file right by what the kernel has, and TAPs that lost their bridge back on it. A TAP that somebody works
+    /// on now is left to him.
+    pub fn repair(&self) -> Result<Vec<(u32, Link)>> {
+        let mut all = look(self.netlink)?;
+        for (n, link) in &mut all {
+            let Some(held) = self.records.try_lock(*n)? else { continue };
+            if link.master != self.network.record.bridge_index {
+                let master = Some(self.network.record.bridge_index);
+                self.netlink.change_link(&link.name, &Change { master, up: true, ..Change::default() })?;
+            }
+            // Somebody may have taken it since.
+            let now = self.netlink.link(&link.name)?;
+            held.put(&self.slot_of(now.as_ref()).to_record())?;
+        }
+        for (n, _) in (1..).zip(self.slots()?).filter(|(_, slot)| *slot != Slot::None) {
+            let Some(held) = self.records.try_lock(n)? else { continue };
+            if all.iter().all(|(other, _)| *other != n) && self.netlink.link(&tap(n))?.is_none() {
+                held.put(&Slot::None.to_record())?;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Removes every idle TAP of a user, or of all. Gives how many.
+    ///
+    /// Their locks keep others from taking them. They get a group number that no link has, the kernel is asked once more
+    /// who is in it, and the group is removed in one request: one by one a thousand take twenty seconds.
+    pub fn drain(&self) -> Result<u32> {
+        let idle = (1..).zip(self.slots()?).filter(|(_, slot)| matches!(slot, Slot::Idle(_)));
+        let mut held = vec![];
+        for (n, _) in idle {
+            held.extend(self.records.try_lock(n)?);
+        }
+        let names = held.iter().map(|h| tap(h.number())).collect::<Vec<_>>();
+        let idle = |link: &Link| Holder::parse(&link.alias) == Some(Holder::Pool) && !link.carrier;
+        let removed = remove_links(self.netlink, &names, idle)?;
+        for held in &held {
+            let slot = self.slot_of(self.netlink.link(&tap(held.number()))?.as_ref());
+            held.put(&slot.to_record())?;
+        }
+        Ok(removed)
+    }
+}
+
+/// Every TAP of ours, with its number, as the kernel has them.
+pub fn look(netlink: &Netlink) -> Result<Vec<(u32, Link)>> {
+    let mut all: Vec<(u32, Link)> =
+        netlink.links()?.into_iter().filter_map(|link| Some((number(&link.name)?, link))).collect();
+    all.retain(|(_, link)| link.kind == "tun" && Holder::parse(&link.alias).is_some());
+    all.sort_by_key(|(n, _)| *n);
+    Ok(all)
+}
+
+/// Removes links by their names in one request, but for those that are not as `wanted`. Gives how many.
+pub fn remove_links(netlink: &Netlink, names: &[String], wanted: impl Fn(&Link) -> bool) -> Result<u32> {
+    if names.is_empty() {
+        return Ok(0);
+    }
+    let before = netlink.links()?;
+    let group = loop {
+        // Groups of others are small numbers, or made the same way.
+        let group = u32::try_from(random()? >> 33).unwrap_or(1).max(1 << 16);
+        if before.iter().all(|link| link.group != group) {
+            break group;
+        }
+    };
+    let ours = |link: &&Link| names.contains(&link.name) && wanted(link);
+    for link in before.iter().filter(ours) {
+        match netlink.change_link(&link.name, &Change { group: Some(group), ..Change::default() }) {
+            Ok(()) | Err(Errno::ENODEV) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    let mut removed = 0;
+    for link in netlink.links()?.iter().filter(|link| link.group == group) {
+        if ours(&link) {
+            removed += 1;
+        } else {
+            netlink.change_link(&link.name, &Change { group: Some(0), ..Change::default() })?;
+        }
+    }
+    netlink.remove_group(group)?;
+    Ok(removed)
+}
+
+/// A number below [`MOST`] that is another one each time, so that many who come at once do not look at the same TAP.
+fn somewhere() -> u32 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
+    std::process::id().wrapping_mul(0x9e37_79b1).wrapping_add(now) % MOST
+}
+
+fn random() -> Result<u64> {
+    let id = crate::store::random_id()?;
+    Ok(u64::from_str_radix(&id[..16], 16).unwrap_or(0))
+}
+
+fn cannot_make(e: Errno) -> Error {
+    let error = Error::from(e).within("cannot make a TAP");
+    match e {
+        Errno::ENOENT => error.with_code(Code::MissingFile).hint("modprobe tun"),
+        _ => error,
+    }
+}

@@ -1,0 +1,166 @@
+//! The guests' network: what it may be, its addresses, and what it overlaps with. Pure.
+
+use crate::doc::Cidr;
+use crate::error::{Code, Error, Result};
+use crate::sys::netlink::addr::{Address, Route};
+use std::net::Ipv4Addr;
+
+/// The network where none is configured. Docker's own begin at 172.17, the default network of AWS is 172.31, libvirt's
+/// and homes' are in 192.168 and companies' mostly in 10: the end of 172.16 is seldom taken.
+pub const DEFAULT: &str = "172.16.224.0/20";
+
+/// The largest and the smallest network: 16,381 guests, and 5.
+const PREFIXES: std::ops::RangeInclusive<u8> = 18..=29;
+
+/// A network for guests: the length of its prefix is 18 to 29, and the rest of its address is zero.
+pub fn parse(text: &str) -> Result<Cidr> {
+    let cidr = Cidr::parse(text)?;
+    if !PREFIXES.contains(&cidr.prefix()) {
+        return Err(Error::new(Code::BadValue, format!("`{cidr}` is too large or too small for guests"))
+            .hint("the length of the prefix is 18 to 29"));
+    }
+    is_network(cidr)
+}
+
+/// A network, of whatever size.
+pub fn parse_network(text: &str) -> Result<Cidr> {
+    is_network(Cidr::parse(text)?)
+}
+
+fn is_network(cidr: Cidr) -> Result<Cidr> {
+    let network = network_of(cidr);
+    if network == cidr {
+        return Ok(cidr);
+    }
+    Err(Error::new(Code::BadValue, format!("`{cidr}` is an address in a network, not the network"))
+        .hint(format!("the network is {network}")))
+}
+
+/// The network in which an address is.
+pub fn network_of(cidr: Cidr) -> Cidr {
+    let address = Ipv4Addr::from_bits(cidr.address().to_bits() & mask(cidr.prefix()));
+    Cidr::new(address, cidr.prefix()).unwrap_or(cidr)
+}
+
+fn mask(prefix: u8) -> u32 {
+    u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)
+}
+
+/// Whether two networks have an address in common: then one holds the other.
+pub fn overlap(a: Cidr, b: Cidr) -> bool {
+    let shorter = mask(a.prefix().min(b.prefix()));
+    (a.address().to_bits() ^ b.address().to_bits()) & shorter == 0
+}
+
+/// The host's address: the first one.
+pub fn gateway(subnet: Cidr) -> Ipv4Addr {
+    address(subnet, 1)
+}
+
+/// How many addresses a network has, the first and last included.
+pub fn size(subnet: Cidr) -> u32 {
+    1 << (32 - subnet.prefix())
+}
+
+/// The places of guests' addresses in a network: without its own, the host's and the broadcast's.
+pub fn guests(subnet: Cidr) -> std::ops::Range<u32> {
+    2..size(subnet) - 1
+}
+
+/// The address at a place of a network.
+pub fn address(subnet: Cidr, place: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(subnet.address().to_bits() + place)
+}
+
+/// The place of a guest's address, where it is one of this network.
+pub fn place(subnet: Cidr, address: Ipv4Addr) -> Option<u32> {
+    let place = address.to_bits().checked_sub(subnet.address().to_bits())?;
+    guests(subnet).contains(&place).then_some(place)
+}
+
+/// What a new network would overlap with: an address of an interface (with its index), or a route. Those of the interface
+/// `own` are its own. A route for the whole world or half of it (as VPNs set them) is less exact than ours, and fine.
+pub fn conflict(subnet: Cidr, own: u32, addresses: &[Address], routes: &[Route]) -> Option<(Cidr, u32)> {
+    let cidr = |address, prefix| Cidr::new(address, prefix).ok();
+    let of_interfaces = addresses.iter().filter(|a| a.index != own).map(|a| (cidr(a.address, a.prefix), a.index));
+    let of_routes = routes.iter().filter(|r| r.index != own && r.prefix > 1);
+    let all = of_interfaces.chain(of_routes.map(|r| (cidr(r.network, r.prefix), r.index)));
+    let mut all = all.filter_map(|(cidr, index)| Some((cidr?, index)));
+    all.find(|(cidr, _)| overlap(subnet, *cidr))
+}
+
+/// The interface that leads to an address: that of the most exact route.
+pub fn interface_to(address: Ipv4Addr, routes: &[Route]) -> Option<u32> {
+    let leads = |r: &&Route| r.index != 0 && (r.network.to_bits() ^ address.to_bits()) & mask(r.prefix) == 0;
+    routes.iter().filter(leads).max_by_key(|r| r.prefix).map(|r| r.index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn cidr(text: &str) -> Cidr {
+        Cidr::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_network_has_zeros_after_its_prefix_and_room_for_guests() {
+        assert_eq!(parse(DEFAULT).unwrap().to_string(), DEFAULT);
+        for bad in ["172.16.224.1/20", "10.0.0.0/8", "10.0.0.0/17", "10.0.0.0/30", "10.0.0.0", "::/64"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        let e = parse("172.16.225.9/20").unwrap_err();
+        assert_eq!(e.get_hint(), Some("the network is 172.16.224.0/20"));
+    }
+
+    #[test]
+    fn addresses_have_places() {
+        let net = cidr("10.0.16.0/29");
+        assert_eq!(gateway(net), Ipv4Addr::new(10, 0, 16, 1));
+        let all: Vec<String> = guests(net).map(|place| address(net, place).to_string()).collect();
+        assert_eq!(all, ["10.0.16.2", "10.0.16.3", "10.0.16.4", "10.0.16.5", "10.0.16.6"]);
+        for none in ["10.0.16.0", "10.0.16.1", "10.0.16.7", "10.0.16.8", "10.0.15.255"] {
+            assert_eq!(place(net, none.parse().unwrap()), None, "{none}");
+        }
+    }
+
+    fn route(network: &str, index: u32) -> Route {
+        Route { network: cidr(network).address(), prefix: cidr(network).prefix(), index, on_link: false }
+    }
+
+    #[test]
+    fn what_overlaps_is_named_and_the_world_does_not() {
+        let net = cidr("10.0.16.0/20");
+        let routes = [route("0.0.0.0/0", 2), route("0.0.0.0/1", 3), route("10.0.32.0/20", 4)];
+        let address = Address { index: 5, address: Ipv4Addr::new(10, 0, 31, 255), prefix: 24 };
+        assert_eq!(conflict(net, 0, &[], &routes), None);
+        assert_eq!(conflict(net, 0, &[address], &routes), Some((cidr("10.0.31.255/24"), 5)));
+        assert_eq!(conflict(net, 5, &[address], &routes), None, "our own bridge");
+        for (network, there) in [("10.0.0.0/8", true), ("10.0.16.128/25", true), ("10.1.0.0/16", false)] {
+            assert_eq!(conflict(net, 0, &[], &[route(network, 6)]).is_some(), there, "{network}");
+        }
+    }
+
+    #[test]
+    fn the_most_exact_route_leads() {
+        let routes = [route("0.0.0.0/0", 1), route("10.0.0.0/8", 2), route("10.1.0.0/16", 3)];
+        for (address, index) in [("10.1.2.3", 3), ("10.2.2.3", 2), ("9.9.9.9", 1)] {
+            assert_eq!(interface_to(address.parse().unwrap(), &routes), Some(index), "{address}");
+        }
+        assert_eq!(interface_to("9.9.9.9".parse().unwrap(), &routes[1..]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn networks_overlap_where_they_have_an_address_in_common(a: u32, b: u32, p in 0_u8..=32, q in 0_u8..=32) {
+            // Near each other, so that both answers come.
+            let b = a ^ (b >> (u32::from(q.max(1)) - 1));
+            let (x, y) = (Cidr::new(a.into(), p).unwrap(), Cidr::new(b.into(), q).unwrap());
+            let ends = |c: Cidr| (c.address().to_bits() & mask(c.prefix()), c.address().to_bits() | !mask(c.prefix()));
+            let ((a0, a1), (b0, b1)) = (ends(x), ends(y));
+            prop_assert_eq!(overlap(x, y), a0 <= b1 && b0 <= a1);
+            prop_assert_eq!(overlap(x, y), overlap(y, x));
+        }
+    }
+}

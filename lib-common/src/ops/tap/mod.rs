@@ -1,0 +1,73 @@
+//! Networks and TAPs: `bg-tap`.
+
+mod acquire;
+mod list;
+mod pool;
+mod release;
+mod up;
+
+pub use acquire::{AcquireArgs, Wants, acquire, acquire_for, refill};
+pub use list::{ls, pool_ls};
+pub use pool::{drain, fill};
+pub use release::{ReleaseArgs, of_document, release};
+pub use up::{DownArgs, UpArgs, down, up};
+
+use crate::cli::Context;
+use crate::doc::{API_VERSION, Network, PoolCount, to_json};
+use crate::error::{Code, Error, Result};
+use crate::net::name::Holder;
+use crate::net::{Open, subnet};
+use crate::sys::netlink::link::Link;
+
+/// The user id of a name, or of a number.
+pub fn parse_owner(text: &str) -> Result<u32> {
+    if let Ok(uid) = text.parse() {
+        return Ok(uid);
+    }
+    match nix::unistd::User::from_name(text)? {
+        Some(user) => Ok(user.uid.as_raw()),
+        None => Err(Error::new(Code::BadValue, format!("there is no user `{}`", text.escape_debug()))
+            .hint("a user's name or number")),
+    }
+}
+
+/// The caller's own user id.
+fn own_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+/// What to do about a refusal: networks are root's.
+fn explain(e: Error) -> Error {
+    if e.code() != Code::Permission || e.get_hint().is_some() {
+        return e;
+    }
+    e.hint("as root, with `--owner USER` for TAPs that USER may open; or in a namespace of your own: pipelines/in-netns")
+}
+
+/// Holds the document of the network, with the stages of this run, for stdout.
+fn emit_network(cx: &mut Context<'_>, network: &Open, taps: &[(u32, Link)]) -> Result<()> {
+    let count = |wanted: fn(&Holder) -> bool| {
+        let found = taps.iter().filter(|(_, link)| Holder::parse(&link.alias).is_some_and(|h| wanted(&h))).count();
+        u32::try_from(found).unwrap_or(u32::MAX)
+    };
+    let record = &network.record;
+    let document = Network {
+        api_version: API_VERSION.into(),
+        kind: "Network".into(),
+        netns: network.space.netns(),
+        bridge: record.bridge.clone(),
+        subnet: record.subnet,
+        gateway: subnet::gateway(record.subnet),
+        nat: !record.uplinks.is_empty(),
+        uplinks: record.uplinks.iter().map(|uplink| uplink.name.clone()).collect(),
+        allow: record.allow.clone(),
+        pool: PoolCount {
+            idle: count(|h| *h == Holder::Pool),
+            busy: count(|h| *h != Holder::Pool),
+            target: network.pool()?.target()?,
+        },
+        timings: cx.stages.take(),
+    };
+    cx.emit_line(&to_json(&document));
+    Ok(())
+}

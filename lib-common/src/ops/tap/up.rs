@@ -1,0 +1,248 @@
+//! up, down: bridge, gateway, what guests may reach, and the removal of it all.
+
+use super::{emit_network, explain, own_uid};
+use crate::cli::{Answer, Context};
+use crate::config::Config;
+use crate::doc::{Cidr, NetworkRecord, Uplink};
+use crate::error::{Code, Error, Failures, Result};
+use crate::net::name::{self, Holder};
+use crate::net::{Open, Space, nat, pool, subnet};
+use crate::sys::netlink::Netlink;
+use crate::sys::netlink::addr::Route;
+use crate::sys::netlink::link::{Change, Link};
+use crate::sys::netns::{is_forwarding, set_forwarding};
+use nix::errno::Errno;
+
+/// What `bg-tap up` takes.
+#[derive(Clone, Debug, Default)]
+pub struct UpArgs {
+    /// The guests' network; else that of the bridge which is there, else the configured one.
+    pub subnet: Option<Cidr>,
+    /// Whether guests reach other networks; else as it is.
+    pub nat: Option<bool>,
+    /// Networks of the host that they may reach, with [`UpArgs::nat`].
+    pub allow: Vec<Cidr>,
+}
+
+/// What `bg-tap down` takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DownArgs {
+    /// Remove TAPs that VMs have, too.
+    pub force: bool,
+}
+
+/// `bg-tap up`: makes the network of this namespace, or makes it as it was asked for. Nothing is made before everything
+/// was looked at.
+pub fn up(cx: &mut Context<'_>, args: &UpArgs) -> Result<Answer> {
+    cx.stages.begin("look");
+    let space = Space::current(&cx.config)?;
+    let netlink = Netlink::route()?;
+    plan(&cx.config, &space, &netlink, args)?;
+    cx.stages.begin("lock");
+    space.prepare().map_err(explain)?;
+    let _lock = space.lock()?;
+    // Somebody else may have been quicker.
+    let mut planned = plan(&cx.config, &space, &netlink, args)?;
+    crate::sys::signal::check()?;
+    cx.stages.begin("bridge");
+    planned.record.bridge_index = ensure_bridge(&netlink, &planned.record).map_err(explain)?;
+    if planned.stale {
+        // What another namespace with this inode left, or a bridge that is gone.
+        space.clear_tables()?;
+    }
+    space.create_tables(&planned.record)?;
+    cx.stages.begin("rules");
+    nat::apply(&nat::table(&planned.record, &planned.on_link)).map_err(explain)?;
+    space.save(&planned.record)?;
+    set_forwardings(&planned)?;
+    cx.stages.begin("pool");
+    let network = Open { space, record: planned.record, netlink };
+    let taps = network.pool()?.repair()?;
+    let leases = network.leases()?;
+    for (_, link) in &taps {
+        if let Some(Holder::Machine { id, address }) = Holder::parse(&link.alias) {
+            leases.note(&id, address)?;
+        }
+    }
+    emit_network(cx, &network, &taps)?;
+    Ok(Answer::Done)
+}
+
+/// What is to be there.
+struct Planned {
+    record: NetworkRecord,
+    /// Uplinks that are none any more.
+    former: Vec<Uplink>,
+    /// Networks of the host, besides this one.
+    on_link: Vec<Cidr>,
+    /// Whether the files are of another network.
+    stale: bool,
+}
+
+/// Looks at everything and changes nothing.
+fn plan(config: &Config, space: &Space, netlink: &Netlink, args: &UpArgs) -> Result<Planned> {
+    let uid = own_uid();
+    let recorded = space.record()?;
+    let (links, addresses, routes) = (netlink.links()?, netlink.addresses()?, netlink.routes()?);
+    let current = recorded.filter(|r| links.iter().any(|l| l.name == r.bridge && l.index == r.bridge_index));
+    let bridge = current.as_ref().map_or_else(|| name::bridge(uid), |r| r.bridge.clone());
+    let link = links.iter().find(|link| link.name == bridge);
+    if let Some(link) = link.filter(|link| link.kind != "bridge") {
+        let message = format!("`{bridge}` is taken by an interface that is no bridge");
+        return Err(Error::new(Code::Exists, message).hint(format!("ip link delete {}", link.name)));
+    }
+    let index = link.map_or(0, |link| link.index);
+    let has = addresses.iter().find(|a| a.index == index && index != 0);
+    let has = has.and_then(|a| Cidr::new(a.address, a.prefix).ok()).map(subnet::network_of);
+    let has = current.as_ref().map(|r| r.subnet).or(has);
+    let wanted = args.subnet.or(has).unwrap_or(config.subnet);
+    if let Some(other) = has.filter(|has| *has != wanted) {
+        return Err(Error::new(Code::Exists, format!("the bridge `{bridge}` is up with {other}, not with {wanted}"))
+            .hint("bg-tap down, then bg-tap up"));
+    }
+    if let Some((cidr, index)) = subnet::conflict(wanted, index, &addresses, &routes) {
+        return Err(overlap(wanted, cidr, &links, index));
+    }
+    let own = |r: &&Route| r.index != index && r.on_link && r.prefix > 0;
+    let on_link = routes.iter().filter(own).filter_map(|r| Cidr::new(r.network, r.prefix).ok()).collect();
+    let old = current.clone().map_or_else(Vec::new, |r| r.uplinks);
+    let nat = args.nat.unwrap_or(!old.is_empty());
+    let allow = match &current {
+        Some(r) if nat && args.allow.is_empty() => r.allow.clone(),
+        _ => args.allow.clone(),
+    };
+    let uplinks = if nat { uplinks(&allow, &old, &links, &routes)? } else { vec![] };
+    let former = old.into_iter().filter(|u| uplinks.iter().all(|new| new.name != u.name)).collect();
+    let stale = current.is_none();
+    let record = NetworkRecord { bridge, bridge_index: index, subnet: wanted, uplinks, allow };
+    Ok(Planned { record, former, on_link, stale })
+}
+
+fn overlap(wanted: Cidr, there: Cidr, links: &[Link], index: u32) -> Error {
+    let interface = links.iter().find(|link| link.index == index);
+    let at = interface.map_or_else(String::new, |link| format!(" at `{}`", link.name));
+    Error::new(Code::Exists, format!("{wanted} overlaps with {there}{at}, which is there already"))
+        .hint("take another network: bg-tap up --subnet CIDR, or BG_SUBNET")
+        .detail("overlaps_with", there.to_string())
+}
+
+/// The interfaces that lead to the internet and to what is allowed; the first one is the default route's.
+fn uplinks(allow: &[Cidr], old: &[Uplink], links: &[Link], routes: &[Route]) -> Result<Vec<Uplink>> {
+    let default = routes.iter().find(|r| r.prefix == 0 && r.index != 0).map(|r| r.index);
+    let default = default.ok_or_else(|| {
+        Error::new(Code::NotFound, "there is no default route, so guests cannot reach anything through this host")
+            .hint("bg-tap up --no-nat")
+    })?;
+    let mut found: Vec<Uplink> = vec![];
+    for index in std::iter::once(default).chain(allow.iter().filter_map(|c| subnet::interface_to(c.address(), routes))) {
+        let Some(link) = links.iter().find(|link| link.index == index) else { continue };
+        if found.iter().any(|u| u.name == link.name) {
+            continue;
+        }
+        let forwarding_was_off = match old.iter().find(|u| u.name == link.name) {
+            Some(known) => known.forwarding_was_off,
+            None => !is_forwarding(&link.name)?,
+        };
+        found.push(Uplink { name: link.name.clone(), forwarding_was_off });
+    }
+    Ok(found)
+}
+
+/// The bridge with its address, made where it is missing. Gives its index.
+fn ensure_bridge(netlink: &Netlink, record: &NetworkRecord) -> Result<u32> {
+    let bridge = record.bridge.as_str();
+    // An address of its own: else it would be that of some TAP, and change when that goes.
+    let bits = subnet::gateway(record.subnet).octets();
+    let mac = [0x02, 0xb6, bits[0], bits[1], bits[2], bits[3]];
+    match netlink.add_bridge(bridge, mac) {
+        Ok(()) => {}
+        Err(Errno::EEXIST) => netlink.change_link(bridge, &Change { up: true, ..Change::default() })?,
+        Err(e) => return Err(Error::from(e).within(format!("cannot make the bridge `{bridge}`"))),
+    }
+    let gone = || Error::new(Code::Os, format!("the bridge `{bridge}` went while it was set up"));
+    let index = netlink.link(bridge)?.ok_or_else(gone)?.index;
+    netlink.add_address(index, subnet::gateway(record.subnet), record.subnet.prefix())?;
+    Ok(index)
+}
+
+/// Packets are sent on from the bridge and its uplinks alone, and only where guests reach other networks.
+fn set_forwardings(planned: &Planned) -> Result<()> {
+    let record = &planned.record;
+    set_forwarding(&record.bridge, !record.uplinks.is_empty())?;
+    for uplink in record.uplinks.iter().filter(|u| u.forwarding_was_off) {
+        set_forwarding(&uplink.name, true)?;
+    }
+    restore_forwarding(&planned.former)
+}
+
+/// As it was before. An interface that is gone is fine.
+fn restore_forwarding(uplinks: &[Uplink]) -> Result<()> {
+    for uplink in uplinks.iter().filter(|u| u.forwarding_was_off) {
+        if is_forwarding(&uplink.name).is_ok() {
+            set_forwarding(&uplink.name, false)?;
+        }
+    }
+    Ok(())
+}
+
+/// `bg-tap down`: removes it all. What is gone already is fine; it goes on past errors.
+pub fn down(cx: &mut Context<'_>, args: DownArgs) -> Result<Answer> {
+    cx.stages.begin("look");
+    let space = Space::current(&cx.config)?;
+    let netlink = Netlink::route()?;
+    let recorded = space.record()?;
+    let bridge = recorded.as_ref().map_or_else(|| name::bridge(own_uid()), |r| r.bridge.clone());
+    let names = ours(&netlink, &bridge)?;
+    if names.is_empty() && recorded.is_none() {
+        space.remove().map_err(explain)?;
+        return Ok(Answer::Done);
+    }
+    space.prepare().map_err(explain)?;
+    let _lock = space.lock()?;
+    if !args.force {
+        refuse_busy(&netlink)?;
+    }
+    cx.stages.begin("remove");
+    let mut failed = Failures::default();
+    let mut attempt = |done: Result<()>| done.unwrap_or_else(|e| failed.add(explain(e)));
+    attempt(recorded.as_ref().map_or(Ok(()), |r| restore_forwarding(&r.uplinks)));
+    attempt(nat::apply(&nat::removal().to_nftables()));
+    // Under their locks: somebody may take one right now.
+    attempt(drain(&cx.config, recorded.is_some()));
+    let is_ours = |link: &Link| match Holder::parse(&link.alias) {
+        Some(Holder::Machine { .. }) => args.force,
+        Some(Holder::Pool) => true,
+        None => link.kind == "bridge",
+    };
+    attempt(pool::remove_links(&netlink, &names, is_ours).map(drop));
+    failed.result()?;
+    space.remove().map_err(explain)?;
+    Ok(Answer::Done)
+}
+
+fn drain(config: &Config, there: bool) -> Result<()> {
+    if !there {
+        return Ok(());
+    }
+    Open::current(config)?.pool()?.drain().map(drop)
+}
+
+/// The TAPs of this namespace's network, and its bridge where it is there.
+fn ours(netlink: &Netlink, bridge: &str) -> Result<Vec<String>> {
+    let links = netlink.links()?.into_iter();
+    let tap = |l: &Link| name::number(&l.name).is_some() && Holder::parse(&l.alias).is_some();
+    Ok(links.filter(|l| tap(l) || (l.name == bridge && l.kind == "bridge")).map(|l| l.name).collect())
+}
+
+fn refuse_busy(netlink: &Netlink) -> Result<()> {
+    let busy = |l: &Link| matches!(Holder::parse(&l.alias), Some(Holder::Machine { .. }));
+    let taps: Vec<String> = netlink.links()?.into_iter().filter(busy).map(|l| l.name).collect();
+    match taps.as_slice() {
+        [] => Ok(()),
+        [first, rest @ ..] => {
+            let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+            Err(Error::new(Code::InUse, format!("a VM has the TAP `{first}`{more}"))
+                .hint("`bg-tap ls` shows whose they are; bg-tap release, or bg-tap down --force"))
+        }
+    }
+}

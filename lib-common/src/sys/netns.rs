@@ -1,0 +1,33 @@
+//! The network namespace that this process is in, and what /proc says of it. Knows no domain.
+
+use crate::error::{Error, Result};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// The inode of the current network namespace, by which it is known.
+pub fn inode() -> Result<u64> {
+    let path = Path::new("/proc/self/ns/net");
+    std::fs::metadata(path).map(|m| m.ino()).map_err(|e| Error::io("read", path, &e))
+}
+
+/// Whether packets that come from an interface are sent on.
+pub fn is_forwarding(interface: &str) -> Result<bool> {
+    let path = forwarding(interface);
+    std::fs::read_to_string(&path).map(|text| text.trim() == "1").map_err(|e| Error::io("read", &path, &e))
+}
+
+/// Sets whether packets that come from an interface are sent on.
+pub fn set_forwarding(interface: &str, on: bool) -> Result<()> {
+    let path = forwarding(interface);
+    std::fs::write(&path, if on { "1" } else { "0" }).map_err(|e| Error::io("write", &path, &e))
+}
+
+fn forwarding(interface: &str) -> PathBuf {
+    Path::new("/proc/sys/net/ipv4/conf").join(interface).join("forwarding")
+}
+
+/// How many connections are tracked; 0 where none ever was.
+pub fn tracked_connections() -> u32 {
+    let text = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count").unwrap_or_default();
+    text.trim().parse().unwrap_or(0)
+}
