@@ -63,15 +63,17 @@ fn every_verb_stands_in_its_page_with_its_own_options() {
         // The macro's own line may repeat the tool's name.
         let uses: Vec<&str> = synopsis.split("\n.Nm").skip(1).filter_map(|u| Some(u.split_once('\n')?.1)).collect();
         let helps = helps(tool);
-        let verbs: Vec<_> = helps.iter().filter(|(words, _)| words.len() == 1).collect();
+        // A verb that has verbs of its own is described with them.
+        let leaf = |words: &Vec<String>| helps.iter().all(|(other, _)| other == words || !other.starts_with(words));
+        let verbs: Vec<_> = helps.iter().filter(|(words, _)| !words.is_empty() && leaf(words)).collect();
         for (words, help) in &verbs {
-            let verb = &words[0];
+            let verb = words.join(" ");
             let own: Vec<&&str> = uses.iter().filter(|u| u.starts_with(&format!(".Cm {verb}\n"))).collect();
             assert!(!own.is_empty(), "{tool}(1): SYNOPSIS has no line for `{verb}`");
             let shown: BTreeSet<String> = own.iter().flat_map(|u| documented(u)).collect();
             assert_eq!(shown, options(help), "{tool} {verb}: SYNOPSIS (left) and the program (right)");
             // The page of a tool with one verb is about that verb.
-            let described = verbs.len() == 1 || page.contains(&format!(".Ss {verb}\n"));
+            let described = verbs.len() == 1 || page.contains(&format!(".Ss {}\n", words[0]));
             assert!(described, "{tool}(1) has no section for `{verb}`");
         }
     }

@@ -5,7 +5,9 @@ use crate::support::fixture::FOREIGN;
 use crate::support::source::{children_of, root};
 use crate::support::{Sandbox, Terminals, updating};
 use lib_common::cli::{Answer, Source};
-use lib_common::doc::{ErrorDoc, Finding, Health, Image, ImageDiff, Kind, Machine, ManifestEntry, Registered, Report};
+use lib_common::doc::{
+    ErrorDoc, Finding, Health, Image, ImageDiff, Kind, Machine, ManifestEntry, Network, Registered, Report, TapInfo,
+};
 use proptest::prelude::*;
 use schemars::{JsonSchema, schema_for};
 
@@ -23,7 +25,9 @@ fn the_committed_schemas_are_those_of_the_types() {
         ("image.json", schema::<Image>()),
         ("machine.json", schema::<Machine>()),
         ("manifest-entry.json", schema::<ManifestEntry>()),
+        ("network.json", schema::<Network>()),
         ("report.json", schema::<Report>()),
+        ("tap.json", schema::<TapInfo>()),
     ];
     for (file, generated) in &schemas {
         let path = root("schemas").join(file);

@@ -7,6 +7,7 @@ mod invariants;
 mod killed;
 mod machines;
 mod manual;
+mod net;
 mod pipelines;
 mod reflink;
 mod register;

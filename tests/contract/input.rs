@@ -10,6 +10,7 @@ use lib_common::ops::image::{self, ReconcileArgs};
 use lib_common::ops::machine::{self, RemoveArgs, StopArgs};
 use lib_common::ops::register::{RegisterArgs, register};
 use lib_common::ops::seed::{self, BuildArgs};
+use lib_common::ops::tap::{self, AcquireArgs, ReleaseArgs};
 use std::time::Duration;
 
 #[test]
@@ -78,6 +79,8 @@ const VERBS: &[(&str, Verb, Kind)] = &[
     ("bg-vm stop", |_, cx| machine::stop(cx, &[], &StopArgs { file: None, timeout: Duration::ZERO }), Kind::Machine),
     ("bg-vm kill", |_, cx| machine::kill(cx, &[], None), Kind::Machine),
     ("bg-vm rm", |_, cx| machine::rm(cx, &[], &RemoveArgs { file: None, force: false }), Kind::Machine),
+    ("bg-tap acquire", |_, cx| tap::acquire(cx, &AcquireArgs::default()), Kind::Machine),
+    ("bg-tap release", |_, cx| tap::release(cx, &ReleaseArgs::default()), Kind::Machine),
     ("bg-vm stats", |_, cx| machine::stats(cx, &[], None), Kind::Machine),
 ];
 
@@ -153,6 +156,7 @@ fn a_name_that_is_not_there_is_64_and_the_nearest_is_named() {
         ("bg-vm", &["logs"]),
         ("bg-vm", &["stats"]),
         ("bg-seed", &["check", "--vm"]),
+        ("bg-tap", &["release"]),
         ("bg-health", &[]),
         ("bg-ssh", &[]),
     ];

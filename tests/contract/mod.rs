@@ -35,6 +35,8 @@ pub const FILTERS: &[Filter] = &[
     filter("bg-vm", &["stats"], Kind::Machine),
     filter("bg-health", &[], Kind::Machine),
     filter("bg-ssh", &["--", "true"], Kind::Machine),
+    filter("bg-tap", &["acquire"], Kind::Machine),
+    filter("bg-tap", &["release"], Kind::Machine),
     filter("bg-image-build", &[], Kind::Image),
     // Its option for a file is the one that is given here.
     Filter { tool: "bg-image", args: &["reconcile", "--kernel", "-"], kind: Kind::Image, file: false },

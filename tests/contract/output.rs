@@ -28,6 +28,12 @@ fn a_command_line_that_cannot_be_understood_is_64_with_a_hint() {
         ("bg-image", &["verify", "a", "--timeout", "soon"], "soon"),
         ("bg-seed", &["check", "a", "--vm", "b"], "cannot be used with"),
         ("bg-register", &["--nmae", "a"], "--nmae"),
+        ("bg-tap", &[], "a verb is needed"),
+        ("bg-tap", &["pool"], "a verb is needed"),
+        ("bg-tap", &["up", "--subnet", "172.16.225.9/20"], "172.16.224.0/20"),
+        ("bg-tap", &["up", "--subnet", "10.0.0.0/8"], "18 to 29"),
+        ("bg-tap", &["release", "dev", "--tap", "tap-pool-1"], "cannot be used with"),
+        ("bg-tap", &["acquire", "--owner", "no-such-user"], "no-such-user"),
         ("bg-verify", &["extra"], "extra"),
         ("bg-gc", &["--dry"], "--dry"),
     ];
@@ -45,7 +51,7 @@ fn a_wrong_setting_is_78_and_says_where_it_stands() {
     for (tool, _) in TOOLS.iter().filter(|(tool, _)| *tool != "bg-shim") {
         let sandbox = Sandbox::new();
         let args: &[&str] = match *tool {
-            "bg-vm" | "bg-image" => &["ls"],
+            "bg-vm" | "bg-image" | "bg-tap" => &["ls"],
             "bg-seed" => &["check"],
             "bg-kernel" => &["build"],
             "bg-rootfs" => &["build", "--distro", "debian"],

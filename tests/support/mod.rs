@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_types)]
 
 pub mod fixture;
+pub mod netns;
 pub mod source;
 
 use lib_common::cli::{Answer, Context, Io, run_with};
@@ -28,6 +29,7 @@ pub const TOOLS: &[(&str, &str)] = &[
     ("bg-seed", env!("CARGO_BIN_EXE_bg-seed")),
     ("bg-shim", env!("CARGO_BIN_EXE_bg-shim")),
     ("bg-ssh", env!("CARGO_BIN_EXE_bg-ssh")),
+    ("bg-tap", env!("CARGO_BIN_EXE_bg-tap")),
     ("bg-verify", env!("CARGO_BIN_EXE_bg-verify")),
     ("bg-vm", env!("CARGO_BIN_EXE_bg-vm")),
 ];
@@ -81,7 +83,9 @@ impl Sandbox {
     pub fn env(&self) -> Env {
         let dir = |below: &str| self.path(below).display().to_string();
         let mut env = Env::from([("LC_ALL".to_owned(), "C".to_owned()), ("HOME".to_owned(), dir("home"))]);
-        for (variable, below) in [("BG_STATE_DIR", "state"), ("BG_RUNTIME_DIR", "run"), ("BG_CACHE_DIR", "cache")] {
+        for (variable, below) in
+            [("BG_STATE_DIR", "state"), ("BG_RUNTIME_DIR", "run"), ("BG_CACHE_DIR", "cache"), ("BG_NET_DIR", "net")]
+        {
             env.insert(variable.into(), dir(below));
         }
         env.insert("PATH".into(), std::env::var("PATH").unwrap());
@@ -122,7 +126,7 @@ impl Sandbox {
     /// Says that nothing was made: a tool has no side effect before its stdin was read and parsed.
     #[track_caller]
     pub fn assert_untouched(&self, what: &str) {
-        for dir in ["state", "run", "cache"] {
+        for dir in ["state", "run", "cache", "net"] {
             assert!(!self.path(dir).exists(), "{what}: {dir} was made");
         }
     }

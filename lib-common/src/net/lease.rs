@@ -46,22 +46,26 @@ impl Leases {
     /// An address for a VM: the one that it has; else the one that it `had`, where that is free; else the next one.
     pub fn lease(&self, id: &MachineId, had: Option<Ipv4Addr>) -> Result<Lease> {
         let places = subnet::guests(self.subnet);
-        let records = self.records.range(0..places.end)?;
-        let found = (places.start..).zip(&records[places.start as usize..]).find(|(_, holder)| *holder == id);
-        if let Some((place, _)) = found {
-            return Ok(Lease { address: subnet::address(self.subnet, place), new: false });
+        let address = |place| subnet::address(self.subnet, place);
+        if let Some(place) = self.records.find(places.clone(), |_, holder| holder == id)? {
+            return Ok(Lease { address: address(place), new: false });
         }
-        let had = had.and_then(|address| subnet::place(self.subnet, address));
-        let cursor = u32::from_ne_bytes([0, 1, 2, 3].map(|i| records[CURSOR as usize][i]));
-        let behind = cursor.clamp(places.start - 1, places.end - 1) + 1;
-        let round = had.into_iter().chain(behind..places.end).chain(places.start..behind);
-        for place in round.filter(|place| records[*place as usize] == FREE) {
-            if self.claim(place, id)? {
-                let mut cursor = FREE;
-                cursor[..4].copy_from_slice(&place.to_ne_bytes());
-                self.records.put(CURSOR, &cursor)?;
-                return Ok(Lease { address: subnet::address(self.subnet, place), new: true });
+        if let Some(place) = had.and_then(|address| subnet::place(self.subnet, address))
+            && self.claim(place, id)?
+        {
+            return Ok(Lease { address: address(place), new: true });
+        }
+        let cursor = u128::from_le_bytes(self.records.get(CURSOR)?) as u32;
+        let mut next = cursor.clamp(places.start - 1, places.end - 1) + 1;
+        for end in [places.end, next] {
+            while let Some(place) = self.records.find(next..end, |_, holder| *holder == FREE)? {
+                if self.claim(place, id)? {
+                    self.records.put(CURSOR, &u128::from(place).to_le_bytes())?;
+                    return Ok(Lease { address: address(place), new: true });
+                }
+                next = place + 1;
             }
+            next = places.start;
         }
         Err(Error::new(Code::InUse, format!("every address of {} is taken: {} of them", self.subnet, places.len()))
             .hint("`bg-tap ls` shows who has them; `bg-vm rm` gives a VM's back"))
@@ -93,10 +97,14 @@ impl Leases {
 
     /// Every lease, in the order of addresses.
     pub fn all(&self) -> Result<Vec<(Ipv4Addr, MachineId)>> {
-        let places = subnet::guests(self.subnet);
-        let records = self.records.range(places.clone())?;
-        let taken = places.zip(records).filter(|(_, id)| *id != FREE);
-        Ok(taken.map(|(place, id)| (subnet::address(self.subnet, place), id)).collect())
+        let mut all = vec![];
+        self.records.find(subnet::guests(self.subnet), |place, id| {
+            if *id != FREE {
+                all.push((subnet::address(self.subnet, place), *id));
+            }
+            false
+        })?;
+        Ok(all)
     }
 }
 

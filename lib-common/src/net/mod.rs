@@ -100,7 +100,9 @@ impl Space {
     pub fn record(&self) -> Result<Option<NetworkRecord>> {
         let path = self.dir.join("network.json");
         match std::fs::read_to_string(&path) {
-            Ok(text) => crate::doc::strict(&text).map(Some).map_err(|e| e.within(format!("{} is damaged", path.display()))),
+            Ok(text) => {
+                crate::doc::strict(&text).map(Some).map_err(|e| e.within(format!("{} is damaged", path.display())))
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::io("read", &path, &e)),
         }

@@ -19,8 +19,16 @@ const LINK_LOCAL: &str = "169.254.0.0/16";
 
 /// Where networks of the host's own kind are, by RFC 6890 and RFC 1112: not the internet.
 const PRIVATE: [&str; 10] = [
-    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.0.0.0/24", "192.168.0.0/16",
-    "198.18.0.0/15", "224.0.0.0/4", "240.0.0.0/4",
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
 ];
 
 /// The table of a network: guests reach each other and the host's address on their bridge. With an uplink they reach the

@@ -86,21 +86,29 @@ impl<'a> Pool<'a> {
         self.records.put(0, &u64::from(target).to_le_bytes())
     }
 
-    fn slots(&self) -> Result<Vec<Slot>> {
-        Ok(self.records.range(1..MOST + 1)?.into_iter().map(Slot::of).collect())
-    }
-
     /// How many idle ones a user has, as far as the file knows.
     pub fn idle(&self, owner: u32) -> Result<u32> {
-        let idle = self.slots()?.into_iter().filter(|slot| *slot == Slot::Idle(owner)).count();
-        Ok(u32::try_from(idle).unwrap_or(MOST))
+        Ok(self.numbers(|slot| slot == Slot::Idle(owner))?.len() as u32)
+    }
+
+    /// The numbers whose records are as `wanted`, as far as the file knows.
+    fn numbers(&self, wanted: impl Fn(Slot) -> bool) -> Result<Vec<u32>> {
+        let mut numbers = vec![];
+        self.records.find(1..MOST + 1, |number, record| {
+            if wanted(Slot::of(*record)) {
+                numbers.push(number);
+            }
+            false
+        })?;
+        Ok(numbers)
     }
 
     /// Takes an idle TAP of that user's; `None` where there is none.
     pub fn take(&self, owner: u32, holder: &Holder) -> Result<Option<String>> {
-        let slots = self.slots()?;
-        let start = somewhere();
-        for n in (1..=MOST).map(|i| 1 + (i + start) % MOST).filter(|n| slots[*n as usize - 1] == Slot::Idle(owner)) {
+        let mut idle = self.numbers(|slot| slot == Slot::Idle(owner))?;
+        let start = somewhere(idle.len());
+        idle.rotate_left(start);
+        for n in idle {
             let Some(held) = self.records.try_lock(n)? else { continue };
             if Slot::of(held.get()?) != Slot::Idle(owner) {
                 continue;
@@ -131,8 +139,7 @@ impl<'a> Pool<'a> {
 
     /// Makes a TAP. It stays only when it is whole: whoever is killed before leaves nothing.
     pub fn make(&self, owner: u32, holder: &Holder) -> Result<String> {
-        let slots = self.slots()?;
-        for n in (1..=MOST).filter(|n| slots[*n as usize - 1] == Slot::None) {
+        for n in self.numbers(|slot| slot == Slot::None)? {
             let Some(held) = self.records.try_lock(n)? else { continue };
             if Slot::of(held.get()?) != Slot::None {
                 continue;
@@ -173,8 +180,11 @@ impl<'a> Pool<'a> {
 
     fn full(&self) -> Error {
         let bridge = &self.network.record.bridge;
-        Error::new(Code::InUse, format!("the bridge `{bridge}` is full: {MOST} ports are the most that Linux gives one"))
-            .hint("give back what is not needed: bg-tap release, bg-tap pool drain")
+        Error::new(
+            Code::InUse,
+            format!("the bridge `{bridge}` is full: {MOST} ports are the most that Linux gives one"),
+        )
+        .hint("give back what is not needed: bg-tap release, bg-tap pool drain")
     }
 
     /// Gives a TAP back, clean. With `id` only where it is that VM's. A program that has it open keeps it
@@ -189,6 +199,8 @@ impl<'a> Pool<'a> {
             return Ok(GivenBack::Nothing);
         };
         let Some(holder @ Holder::Machine { id: of, address }) = Holder::parse(&link.alias) else {
+            // Whoever gave it back may have been killed before the file said so.
+            held.put(&self.slot_of(Some(&link)).to_record())?;
             return Ok(GivenBack::Nothing);
         };
         if id.is_some_and(|id| *id != of) {
@@ -210,18 +222,12 @@ impl<'a> Pool<'a> {
     /// The last step, after which somebody else may take it.
     fn clean(&self, held: &Held<'_, 8>, mut link: Link) -> Result<()> {
         let alias = Holder::Pool.alias();
-        let attached = link.master == self.network.record.bridge_index;
-        let master = (!attached).then_some(self.network.record.bridge_index);
-        let change = Change {
-            alias: Some(alias.clone()),
-            master,
-            group: Some(0),
-            up: true,
-            flush_learned: attached,
-            ..Change::default()
-        };
+        // What the bridge had learned at this port it forgot when the program at its other end went.
+        let bridge = self.network.record.bridge_index;
+        let master = (link.master != bridge).then_some(bridge);
+        let change = Change { alias: Some(alias.clone()), master, group: Some(0), up: true, ..Change::default() };
         self.netlink.change_link(&link.name, &change)?;
-        (link.alias, link.master) = (alias, self.network.record.bridge_index);
+        (link.alias, link.master) = (alias, bridge);
         held.put(&self.slot_of(Some(&link)).to_record())
     }
 
@@ -239,7 +245,7 @@ impl<'a> Pool<'a> {
             let now = self.netlink.link(&link.name)?;
             held.put(&self.slot_of(now.as_ref()).to_record())?;
         }
-        for (n, _) in (1..).zip(self.slots()?).filter(|(_, slot)| *slot != Slot::None) {
+        for n in self.numbers(|slot| slot != Slot::None)? {
             let Some(held) = self.records.try_lock(n)? else { continue };
             if all.iter().all(|(other, _)| *other != n) && self.netlink.link(&tap(n))?.is_none() {
                 held.put(&Slot::None.to_record())?;
@@ -253,9 +259,8 @@ impl<'a> Pool<'a> {
     /// Their locks keep others from taking them. They get a group number that no link has, the kernel is asked once more
     /// who is in it, and the group is removed in one request: one by one a thousand take twenty seconds.
     pub fn drain(&self) -> Result<u32> {
-        let idle = (1..).zip(self.slots()?).filter(|(_, slot)| matches!(slot, Slot::Idle(_)));
         let mut held = vec![];
-        for (n, _) in idle {
+        for n in self.numbers(|slot| matches!(slot, Slot::Idle(_)))? {
             held.extend(self.records.try_lock(n)?);
         }
         let names = held.iter().map(|h| tap(h.number())).collect::<Vec<_>>();
@@ -310,10 +315,10 @@ pub fn remove_links(netlink: &Netlink, names: &[String], wanted: impl Fn(&Link) 
     Ok(removed)
 }
 
-/// A number below [`MOST`] that is another one each time, so that many who come at once do not look at the same TAP.
-fn somewhere() -> u32 {
+/// A number below `count` that is another one each time, so that many who come at once do not look at the same TAP.
+fn somewhere(count: usize) -> usize {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
-    std::process::id().wrapping_mul(0x9e37_79b1).wrapping_add(now) % MOST
+    std::process::id().wrapping_mul(0x9e37_79b1).wrapping_add(now) as usize % count.max(1)
 }
 
 fn random() -> Result<u64> {

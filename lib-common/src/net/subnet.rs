@@ -79,11 +79,12 @@ pub fn place(subnet: Cidr, address: Ipv4Addr) -> Option<u32> {
 }
 
 /// What a new network would overlap with: an address of an interface (with its index), or a route. Those of the interface
-/// `own` are its own. A route for the whole world or half of it (as VPNs set them) is less exact than ours, and fine.
+/// `own` (0: there is none yet) are its own. A route for the whole world or half of it (as VPNs set them) is less exact than ours, and fine.
 pub fn conflict(subnet: Cidr, own: u32, addresses: &[Address], routes: &[Route]) -> Option<(Cidr, u32)> {
     let cidr = |address, prefix| Cidr::new(address, prefix).ok();
-    let of_interfaces = addresses.iter().filter(|a| a.index != own).map(|a| (cidr(a.address, a.prefix), a.index));
-    let of_routes = routes.iter().filter(|r| r.index != own && r.prefix > 1);
+    let foreign = |index| own == 0 || index != own;
+    let of_interfaces = addresses.iter().filter(|a| foreign(a.index)).map(|a| (cidr(a.address, a.prefix), a.index));
+    let of_routes = routes.iter().filter(|r| foreign(r.index) && r.prefix > 1);
     let all = of_interfaces.chain(of_routes.map(|r| (cidr(r.network, r.prefix), r.index)));
     let mut all = all.filter_map(|(cidr, index)| Some((cidr?, index)));
     all.find(|(cidr, _)| overlap(subnet, *cidr))
@@ -136,6 +137,7 @@ mod tests {
         let address = Address { index: 5, address: Ipv4Addr::new(10, 0, 31, 255), prefix: 24 };
         assert_eq!(conflict(net, 0, &[], &routes), None);
         assert_eq!(conflict(net, 0, &[address], &routes), Some((cidr("10.0.31.255/24"), 5)));
+        assert!(conflict(net, 0, &[], &[route("10.0.16.0/24", 0)]).is_some(), "a route to nowhere");
         assert_eq!(conflict(net, 5, &[address], &routes), None, "our own bridge");
         for (network, there) in [("10.0.0.0/8", true), ("10.0.16.128/25", true), ("10.1.0.0/16", false)] {
             assert_eq!(conflict(net, 0, &[], &[route(network, 6)]).is_some(), there, "{network}");

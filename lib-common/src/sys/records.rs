@@ -50,12 +50,23 @@ impl<const N: usize> Records<N> {
         Ok(record)
     }
 
-    /// Records in a row; one that somebody changes meanwhile may be half old and half new: look again under its lock.
-    pub fn range(&self, range: Range<u32>) -> Result<Vec<[u8; N]>> {
-        let mut bytes = vec![0; range.len() * N];
-        let read = self.file.read_exact_at(&mut bytes, u64::from(range.start) * N as u64);
-        read.map_err(|e| Error::io("read", &self.path, &e))?;
-        Ok(bytes.as_chunks().0.to_vec())
+    /// The number of the first record of a range that is as `wanted`. Read 4 KiB at a time, into memory that is there:
+    /// one that somebody changes meanwhile may be half old and half new, so look again under its lock.
+    pub fn find(&self, range: Range<u32>, mut wanted: impl FnMut(u32, &[u8; N]) -> bool) -> Result<Option<u32>> {
+        let mut buffer = [0; 4096];
+        let mut next = range.start;
+        while next < range.end {
+            let count = (range.end - next).min((buffer.len() / N) as u32);
+            let bytes = &mut buffer[..count as usize * N];
+            let read = self.file.read_exact_at(bytes, u64::from(next) * N as u64);
+            read.map_err(|e| Error::io("read", &self.path, &e))?;
+            let mut numbered = (next..).zip(bytes.as_chunks().0);
+            if let Some((number, _)) = numbered.find(|(number, record)| wanted(*number, record)) {
+                return Ok(Some(number));
+            }
+            next += count;
+        }
+        Ok(None)
     }
 
     /// Changes a record without its lock, for what is only a hint.
@@ -135,7 +146,8 @@ mod tests {
         assert!(b.try_lock(2).unwrap().is_some() && b.try_lock(0).unwrap().is_some());
         drop(held);
         assert_eq!(b.try_lock(1).unwrap().unwrap().get().unwrap(), *b"abcd");
-        assert_eq!(b.range(0..3).unwrap(), [[0; 4], *b"abcd", [0; 4]]);
+        assert_eq!(b.find(0..3, |_, record| record == b"abcd").unwrap(), Some(1));
+        assert_eq!(b.find(2..3, |_, record| record == b"abcd").unwrap(), None);
         Records::<4>::create(&path, 3).unwrap();
         assert_eq!(a.get(1).unwrap(), *b"abcd", "what is there is kept");
     }

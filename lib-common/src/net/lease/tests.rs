@@ -32,7 +32,7 @@ fn addresses_go_round_and_one_given_up_comes_back_last() {
     assert_eq!(next, [5, 6, 2]);
     let e = leases.lease(&id(6), None).unwrap_err();
     assert_eq!(e.code(), Code::InUse);
-    assert!(e.message().contains("10.0.0.0/29: 5 of them"), "{e}");
+    assert!(e.message().contains("10.0.0.0/29 is taken: 5 of them"), "{e}");
 }
 
 #[test]

@@ -41,7 +41,9 @@ fn explain(e: Error) -> Error {
     if e.code() != Code::Permission || e.get_hint().is_some() {
         return e;
     }
-    e.hint("as root, with `--owner USER` for TAPs that USER may open; or in a namespace of your own: pipelines/in-netns")
+    e.hint(
+        "as root, with `--owner USER` for TAPs that USER may open; or in a namespace of your own: pipelines/in-netns",
+    )
 }
 
 /// Holds the document of the network, with the stages of this run, for stdout.

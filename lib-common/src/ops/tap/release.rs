@@ -71,7 +71,9 @@ pub fn of_document(config: &Config, doc: &mut Document, with_address: bool) -> R
         give_back(config, &id, &net, with_address)?;
     } else if space.knows(net.netns) {
         let message = format!("the VM's TAP is in another network namespace ({})", net.netns);
-        return Err(Error::new(Code::NotFound, message).hint("run it there: nsenter --net=/proc/PID/ns/net bg-tap release"));
+        return Err(
+            Error::new(Code::NotFound, message).hint("run it there: nsenter --net=/proc/PID/ns/net bg-tap release")
+        );
     }
     if with_address {
         doc.remove("net");

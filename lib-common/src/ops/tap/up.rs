@@ -134,7 +134,8 @@ fn uplinks(allow: &[Cidr], old: &[Uplink], links: &[Link], routes: &[Route]) -> 
             .hint("bg-tap up --no-nat")
     })?;
     let mut found: Vec<Uplink> = vec![];
-    for index in std::iter::once(default).chain(allow.iter().filter_map(|c| subnet::interface_to(c.address(), routes))) {
+    for index in std::iter::once(default).chain(allow.iter().filter_map(|c| subnet::interface_to(c.address(), routes)))
+    {
         let Some(link) = links.iter().find(|link| link.index == index) else { continue };
         if found.iter().any(|u| u.name == link.name) {
             continue;

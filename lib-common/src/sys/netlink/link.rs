@@ -1,7 +1,7 @@
 //! Links: one by its name, all of them, changes, and the removal of one or of a whole group.
 
 use super::{Ask, Netlink, attribute, nested, number, text, zero_ended};
-use neli::consts::rtnl::{Ifla, IflaInfo, Iff, RtAddrFamily, Rtm};
+use neli::consts::rtnl::{Iff, Ifla, IflaInfo, RtAddrFamily, Rtm};
 use neli::rtnl::{Ifinfomsg, IfinfomsgBuilder, Rtattr};
 use neli::types::Buffer;
 use nix::errno::Errno;
@@ -14,8 +14,6 @@ const TUN_OWNER: u16 = 1;
 /// if_link.h, `IFLA_INET6_ADDR_GEN_MODE` and its value for "no address".
 const INET6_ADDR_GEN_MODE: u16 = 8;
 const ADDR_GEN_MODE_NONE: u8 = 1;
-/// if_link.h, `IFLA_BRPORT_FLUSH`: forgets the addresses that were learned on a port.
-const BRPORT_FLUSH: u16 = 24;
 
 /// A network interface, as far as this suite looks at it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,8 +49,6 @@ pub struct Change {
     pub up: bool,
     /// Give it no IPv6 address when it becomes ready.
     pub no_ipv6_address: bool,
-    /// Forget the addresses that were learned on this port of a bridge.
-    pub flush_learned: bool,
 }
 
 impl Netlink {
@@ -90,13 +86,7 @@ impl Netlink {
         if change.no_ipv6_address {
             attributes.push(without_ipv6()?);
         }
-        if change.flush_learned {
-            let inner = nested(u16::from(IflaInfo::SlaveData), vec![attribute(BRPORT_FLUSH, Vec::<u8>::new())?])?;
-            let kind = attribute(u16::from(IflaInfo::SlaveKind), "bridge")?;
-            attributes.push(nested(Ifla::Linkinfo, vec![kind, inner])?);
-        }
-        // Not RTM_SETLINK, which knows no data of a port.
-        self.change(Rtm::Newlink.into(), Ask::One, message(0, change.up, attributes)?)
+        self.change(Rtm::Setlink.into(), Ask::One, message(0, change.up, attributes)?)
     }
 
     /// Makes a bridge with that hardware address, and makes it ready. `EEXIST` where something has the name.

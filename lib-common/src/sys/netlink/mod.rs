@@ -9,14 +9,13 @@ pub mod link;
 
 use neli::consts::nl::{NlmF, Nlmsg};
 use neli::consts::rtnl::RtaType;
-use neli::consts::socket::NlFamily;
-use neli::err::SocketError;
+use neli::consts::socket::{Msg, NlFamily};
 use neli::nl::{NlPayload, Nlmsghdr, NlmsghdrBuilder};
 use neli::rtnl::{Rtattr, RtattrBuilder};
-use neli::socket::synchronous::NlSocketHandle;
+use neli::socket::NlSocket;
 use neli::types::{Buffer, RtBuffer};
 use neli::utils::Groups;
-use neli::{FromBytesWithInput, Size, ToBytes};
+use neli::{FromBytes, FromBytesWithInput, Size, ToBytes};
 use nix::errno::Errno;
 use std::cell::Cell;
 use std::fmt::Debug;
@@ -24,7 +23,7 @@ use std::io::Cursor;
 
 /// A socket to one part of the kernel.
 pub struct Netlink {
-    socket: NlSocketHandle,
+    socket: NlSocket,
     sequence: Cell<u32>,
 }
 
@@ -53,7 +52,7 @@ impl Netlink {
     }
 
     fn connect(family: NlFamily) -> Result<Self, Errno> {
-        let socket = NlSocketHandle::connect(family, None, Groups::empty()).map_err(|e| errno(&e))?;
+        let socket = NlSocket::connect(family, None, Groups::empty()).map_err(|e| errno(&e))?;
         Ok(Netlink { socket, sequence: Cell::new(0) })
     }
 
@@ -77,11 +76,16 @@ impl Netlink {
         };
         let message = NlmsghdrBuilder::default().nl_type(kind).nl_flags(flags).nl_seq(sequence);
         let message = message.nl_payload(NlPayload::Payload(payload)).build().map_err(|_| Errno::EMSGSIZE)?;
-        self.socket.send(&message).map_err(|e| errno(&e))?;
+        let mut bytes = Cursor::new(Vec::with_capacity(512));
+        message.to_bytes(&mut bytes).map_err(|_| Errno::EMSGSIZE)?;
+        self.socket.send(bytes.into_inner(), Msg::empty()).map_err(|e| errno(&e))?;
+        // The kernel fills what it gets: a small buffer for one answer costs few page faults, a large one makes few trips.
+        let mut buffer = vec![0; if matches!(ask, Ask::All) { 1 << 15 } else { 1 << 13 }];
         loop {
-            let (answers, _) = self.socket.recv::<u16, Buffer>().map_err(|e| errno(&e))?;
-            for answer in answers {
-                let answer = answer.map_err(|e| errno(&e))?;
+            let (length, _) = self.socket.recv(&mut buffer, Msg::empty()).map_err(|e| errno(&e))?;
+            let mut answers = Cursor::new(&buffer[..length]);
+            while answers.position() < length as u64 {
+                let answer = Nlmsghdr::<u16, Buffer>::from_bytes(&mut answers).map_err(|_| Errno::EBADMSG)?;
                 // What is left of an earlier request that ended early.
                 if *answer.nl_seq() == sequence && is_last(&answer, &mut each)? {
                     return Ok(());
@@ -110,11 +114,8 @@ fn is_last<A: FromBytesWithInput<Input = usize>>(
     }
 }
 
-fn errno(e: &SocketError) -> Errno {
-    match e {
-        SocketError::Io(e) => e.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
-        SocketError::Msg(_) | SocketError::Ser(_) | SocketError::De(_) => Errno::EBADMSG,
-    }
+fn errno(e: &std::io::Error) -> Errno {
+    e.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 /// One attribute.

@@ -1,0 +1,119 @@
+//! Killed between any two steps: the next run goes on from there, and nothing is left that is nobody's.
+
+use super::{Host, has_strace, id, machine};
+use crate::support::{finish, program};
+use serde_json::Value;
+
+/// Runs `bg-tap` and kills it before the call number `nth` of that system call. Says whether it got there.
+fn killed_at(host: &Host, (call, nth): (&str, u32), args: &[&str], stdin: &str) -> bool {
+    let inject = format!("inject={call}:signal=SIGKILL:when={nth}");
+    let log = host.sandbox.path("strace").display().to_string();
+    let mut words = vec!["-o", &log, "-e", &inject, program("bg-tap")];
+    words.extend(args);
+    let mut command = host.netns.command("strace", &words);
+    command.env_clear().envs(host.sandbox.env()).current_dir(host.sandbox.path("home"));
+    match finish(command.spawn().unwrap(), stdin.as_bytes()).exit {
+        137 => true,
+        0 => false,
+        exit => panic!("{call} {nth}: {args:?} ended with {exit}"),
+    }
+}
+
+/// Every point at which it can be killed, and `then` after each.
+fn at_every_step(host: &Host, calls: &[&str], args: &[&str], stdin: impl Fn() -> String, mut then: impl FnMut()) {
+    let mut points = 0;
+    for call in calls {
+        let mut nth = 1;
+        while killed_at(host, (call, nth), args, &stdin()) {
+            then();
+            (nth, points) = (nth + 1, points + 1);
+        }
+        // The run that nobody killed.
+        then();
+    }
+    assert!(points > calls.len(), "{points} points");
+}
+
+#[test]
+fn up_goes_on_where_it_was_killed() {
+    let test = "up_goes_on_where_it_was_killed";
+    let Some(host) = Host::new(test).filter(|_| has_strace(test)) else { return };
+    let calls = ["mkdir", "sendto", "ftruncate", "openat", "rename"];
+    let calls = &calls[..if std::env::var_os("BG_TEST_FULL").is_some() { 5 } else { 3 }];
+    at_every_step(&host, calls, &["up"], String::new, || {
+        let network = host.tap(&["up"], "").json();
+        assert_eq!(network["gateway"], "172.16.224.1");
+        assert_eq!(host.acquire(1)["net"]["address"], "172.16.224.2/20");
+        host.down(&["--force"]);
+    });
+}
+
+#[test]
+fn down_goes_on_where_it_was_killed() {
+    let test = "down_goes_on_where_it_was_killed";
+    let Some(host) = Host::up(test).filter(|_| has_strace(test)) else { return };
+    host.tap(&["pool", "fill", "2"], "").ok();
+    at_every_step(&host, &["sendto", "unlinkat"], &["down"], String::new, || {
+        host.down(&[]);
+        host.tap(&["up"], "").ok();
+        host.tap(&["pool", "fill", "2"], "").ok();
+    });
+    host.down(&[]);
+}
+
+/// Every TAP is idle, or names the VM, and can be given back.
+fn give_all_back(host: &Host) {
+    for tap in host.ls().iter().filter(|tap| tap["tap"] != Value::Null) {
+        assert_eq!(tap["machine_id"], id(1));
+        host.tap(&["release", "--with-address", "--tap", tap["tap"].as_str().unwrap()], "").ok();
+    }
+    let taps = host.netns.links().iter().filter(|name| name.starts_with("tap-")).count();
+    assert_eq!(taps, host.idle().len());
+}
+
+#[test]
+fn a_loan_that_was_killed_is_the_vms_or_nobodys() {
+    let test = "a_loan_that_was_killed_is_the_vms_or_nobodys";
+    let Some(host) = Host::up(test).filter(|_| has_strace(test)) else { return };
+    let calls = ["sendto", "ioctl", "pwrite64", "fcntl"];
+    for target in ["0", "1"] {
+        host.tap(&["pool", "drain"], "").ok();
+        host.tap(&["pool", "fill", target], "").ok();
+        at_every_step(
+            &host,
+            &calls,
+            &["acquire"],
+            || machine(1),
+            || {
+                let doc = host.acquire(1);
+                assert_eq!(host.ls().iter().filter(|tap| tap["tap"] == doc["net"]["tap"]).count(), 1);
+                give_all_back(&host);
+                host.tap(&["release", "--with-address"], doc.to_string()).ok();
+                assert_eq!(host.ls(), Vec::<Value>::new());
+                host.tap(&["pool", "drain"], "").ok();
+                host.tap(&["pool", "fill", target], "").ok();
+            },
+        );
+    }
+    host.down(&[]);
+}
+
+#[test]
+fn a_return_that_was_killed_can_be_repeated() {
+    let test = "a_return_that_was_killed_can_be_repeated";
+    let Some(host) = Host::up(test).filter(|_| has_strace(test)) else { return };
+    let doc = std::cell::RefCell::new(host.acquire(1));
+    let calls = ["sendto", "pwrite64", "fcntl"];
+    at_every_step(
+        &host,
+        &calls,
+        &["release", "--with-address"],
+        || doc.borrow().to_string(),
+        || {
+            host.tap(&["release", "--with-address"], doc.borrow().to_string()).ok();
+            assert_eq!((host.ls().len(), host.idle().len()), (0, 1));
+            *doc.borrow_mut() = host.acquire(1);
+        },
+    );
+    host.down(&["--force"]);
+}

@@ -1,0 +1,73 @@
+//! TAPs that an ordinary user may open, and what such a user may do by himself.
+
+use super::{Host, machine};
+use crate::support::finish;
+use lib_common::error::Code;
+
+/// The user `nobody` of every system.
+const NOBODY: u32 = 65534;
+
+/// A program that is run as a user without any right, with a /dev/net/tun that everybody may open.
+fn as_user(host: &Host, uid: u32, line: &str) -> crate::support::Done {
+    let node = host.sandbox.path("tun");
+    let script = format!(
+        "test -e {0} || {{ mknod {0} c 10 200 && chmod 666 {0}; }}; mount --bind {0} /dev/net/tun && \
+         exec setpriv --reuid {uid} --regid {uid} --clear-groups {line}",
+        node.display()
+    );
+    let mut command = host.netns.command("unshare", &["--mount", "--", "sh", "-c", &script]);
+    command.env_clear().envs(host.sandbox.env()).current_dir("/");
+    finish(command.spawn().unwrap(), machine(9).as_bytes())
+}
+
+fn tool() -> &'static str {
+    crate::support::program("bg-tap")
+}
+
+#[test]
+fn a_tap_is_its_owners() {
+    let Some(host) = Host::up("a_tap_is_its_owners") else { return };
+    host.tap(&["pool", "fill", "1", "--owner", "nobody"], "").ok();
+    let roots = host.acquire(1);
+    let nobodys = host.tap(&["acquire", "--owner", "65534"], machine(2)).json();
+    assert_eq!(nobodys["net"]["tap"], "tap-pool-1", "root took none of nobody's");
+    assert!(roots["net"]["tap"] != "tap-pool-1" && host.idle().len() == 2, "one for each who took one");
+    // It opens the device, and tells it not to stay.
+    let opens = |uid, tap: &str| as_user(&host, uid, &format!("ip tuntap del {tap} mode tap")).exit == 0;
+    assert!(!opens(NOBODY - 1, "tap-pool-1") && !opens(NOBODY, roots["net"]["tap"].as_str().unwrap()));
+    assert!(opens(NOBODY, "tap-pool-1"));
+    host.tap(&["acquire", "--owner", "no-such-user"], machine(3)).failed_with(Code::Usage);
+    host.down(&["--force"]);
+}
+
+#[test]
+fn an_ordinary_user_may_look_and_is_told_what_to_type() {
+    let Some(host) = Host::up("an_ordinary_user_may_look_and_is_told_what_to_type") else { return };
+    host.acquire(1);
+    // The directories of a test are private; those of the network are not.
+    for dir in ["", "home"] {
+        host.netns.ok(&format!("chmod 755 {}", host.sandbox.path(dir).display()));
+    }
+    assert_eq!(as_user(&host, NOBODY, &format!("{} ls", tool())).documents().len(), 1);
+    for verb in ["acquire", "up", "down", "pool fill 1", "pool drain", "release --tap tap-pool-1"] {
+        let e = as_user(&host, NOBODY, &format!("{} {verb}", tool())).failed_with(Code::Permission);
+        assert!(e.hint.as_ref().is_some_and(|h| h.contains("--owner") && h.contains("in-netns")), "{verb}: {e:?}");
+    }
+    host.down(&["--force"]);
+}
+
+#[test]
+fn an_ordinary_user_has_a_network_in_a_namespace_of_his_own() {
+    let Some(host) = Host::new("an_ordinary_user_has_a_network_in_a_namespace_of_his_own") else { return };
+    host.netns.ok(&format!("chmod 755 {}", host.sandbox.path("").display()));
+    let script = host.sandbox.path("script");
+    let text = format!(
+        "export BG_NET_DIR=$(mktemp -d)\nset -e\n{0} up >&2\n{0} pool fill 2 >&2\n{0} acquire\n{0} down --force >&2\n\
+         rmdir \"$BG_NET_DIR\"\n",
+        tool()
+    );
+    std::fs::write(&script, text).unwrap();
+    let line = format!("unshare --map-root-user --net sh {}", script.display());
+    let done = as_user(&host, NOBODY, &line);
+    assert_eq!(done.json()["net"]["bridge"], "bg-0", "{done:?}");
+}
