@@ -68,7 +68,7 @@ fn every_verb_stands_in_its_page_with_its_own_options() {
         let verbs: Vec<_> = helps.iter().filter(|(words, _)| !words.is_empty() && leaf(words)).collect();
         for (words, help) in &verbs {
             let verb = words.join(" ");
-            let own: Vec<&&str> = uses.iter().filter(|u| u.starts_with(&format!(".Cm {verb}\n"))).collect();
+            let own: Vec<&&str> = uses.iter().filter(|u| u.lines().next() == Some(&format!(".Cm {verb}"))).collect();
             assert!(!own.is_empty(), "{tool}(1): SYNOPSIS has no line for `{verb}`");
             let shown: BTreeSet<String> = own.iter().flat_map(|u| documented(u)).collect();
             assert_eq!(shown, options(help), "{tool} {verb}: SYNOPSIS (left) and the program (right)");

@@ -2,6 +2,7 @@
 
 use super::{Host, machine};
 use crate::support::finish;
+use crate::support::source::root;
 use lib_common::error::Code;
 
 /// The user `nobody` of every system.
@@ -61,13 +62,9 @@ fn an_ordinary_user_has_a_network_in_a_namespace_of_his_own() {
     let Some(host) = Host::new("an_ordinary_user_has_a_network_in_a_namespace_of_his_own") else { return };
     host.netns.ok(&format!("chmod 755 {}", host.sandbox.path("").display()));
     let script = host.sandbox.path("script");
-    let text = format!(
-        "export BG_NET_DIR=$(mktemp -d)\nset -e\n{0} up >&2\n{0} pool fill 2 >&2\n{0} acquire\n{0} down --force >&2\n\
-         rmdir \"$BG_NET_DIR\"\n",
-        tool()
-    );
+    let text = "set -e\n$1 up >&2\n$1 pool fill 2 >&2\n$1 acquire\n$1 down --force >&2\nrmdir \"$BG_NET_DIR\"\n";
     std::fs::write(&script, text).unwrap();
-    let line = format!("unshare --map-root-user --net sh {}", script.display());
-    let done = as_user(&host, NOBODY, &line);
+    let in_netns = root("pipelines/in-netns");
+    let done = as_user(&host, NOBODY, &format!("{} sh {} {}", in_netns.display(), script.display(), tool()));
     assert_eq!(done.json()["net"]["bridge"], "bg-0", "{done:?}");
 }

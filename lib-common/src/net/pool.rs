@@ -120,8 +120,14 @@ impl<'a> Pool<'a> {
                 held.put(&slot.to_record())?;
                 continue;
             }
-            self.netlink.change_link(&name, &Change { alias: Some(holder.alias()), ..Change::default() })?;
-            held.put(&Slot::Busy.to_record())?;
+            match self.netlink.change_link(&name, &Change { alias: Some(holder.alias()), ..Change::default() }) {
+                Ok(()) => held.put(&Slot::Busy.to_record())?,
+                Err(Errno::ENODEV) => {
+                    held.put(&Slot::None.to_record())?;
+                    continue;
+                }
+                Err(e) => return Err(Error::from(e).within(format!("cannot take the TAP `{name}`"))),
+            }
             return Ok(Some(name));
         }
         Ok(None)
