@@ -130,6 +130,20 @@ fn a_tap_that_a_program_has_open_is_kept() {
 }
 
 #[test]
+fn a_tap_of_another_namespace_is_left_to_that_and_gone_with_it() {
+    let test = "a_tap_of_another_namespace_is_left_to_that_and_gone_with_it";
+    let (Some(host), Some(other)) = (Host::up(test), Host::up(test)) else { return };
+    let doc = other.acquire(1).to_string();
+    let e = host.tap(&["release"], &doc).failed_with(Code::NotFound);
+    assert!(e.message.contains("another network namespace") && e.hint.unwrap().contains("nsenter"));
+    drop(other);
+    assert_eq!(host.tap(&["release"], &doc).json()["net"]["tap"], Value::Null);
+    // In a new namespace it gets its old address again.
+    assert_eq!(host.tap(&["acquire"], &doc).json()["net"]["address"], "172.16.224.2/20");
+    host.down(&["--force"]);
+}
+
+#[test]
 fn without_a_network_there_is_a_hint() {
     let Some(host) = Host::new("without_a_network_there_is_a_hint") else { return };
     for args in [&["acquire"][..], &["ls"], &["pool", "ls"], &["pool", "drain"], &["pool", "fill", "1"]] {

@@ -63,11 +63,6 @@ impl Space {
         self.netns
     }
 
-    /// Whether another namespace than this one has a network.
-    pub fn knows(&self, netns: u64) -> bool {
-        netns != self.netns && self.root.join(netns.to_string()).join("network.json").exists()
-    }
-
     /// Makes the directory. Everybody may look into it, and nobody else may change it.
     pub fn prepare(&self) -> Result<()> {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&self.dir);
@@ -111,7 +106,7 @@ impl Space {
     /// Writes it.
     pub fn save(&self, record: &NetworkRecord) -> Result<()> {
         let text = format!("{}\n", crate::doc::to_json(record));
-        crate::sys::fs::save(&self.dir.join("network.json"), text.as_bytes(), 0o644)
+        crate::sys::fs::replace(&self.dir.join("network.json"), text.as_bytes(), 0o644)
     }
 
     /// Removes the files of pool and leases, which were another network's.

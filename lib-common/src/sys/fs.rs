@@ -172,14 +172,23 @@ pub fn sync_all(dir: &Path) -> Result<()> {
 /// Replaces `path` by `bytes` so that after a crash it is the old or the new content, never a part: a unique temporary
 /// file in the same directory, fsync, rename, fsync of the directory.
 pub fn save(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    write_beside(path, bytes, mode, File::sync_all)?;
+    sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Replaces `path` by `bytes` in one step, and syncs nothing: for what does not outlive the host's boot.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    write_beside(path, bytes, mode, |_| Ok(()))
+}
+
+fn write_beside(path: &Path, bytes: &[u8], mode: u32, sync: fn(&File) -> std::io::Result<()>) -> Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let io = |e: &std::io::Error| Error::io("save", path, e);
     let mut builder = tempfile::Builder::new();
     builder.prefix(".tmp-").permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
     let mut temp = builder.tempfile_in(dir).map_err(|e| io(&e))?;
-    temp.write_all(bytes).and_then(|()| temp.as_file().sync_all()).map_err(|e| io(&e))?;
-    temp.persist(path).map_err(|e| io(&e.error))?;
-    sync_dir(dir)
+    temp.write_all(bytes).and_then(|()| sync(temp.as_file())).map_err(|e| io(&e))?;
+    temp.persist(path).map(drop).map_err(|e| io(&e.error))
 }
 
 /// Makes a directory of mode 0700 with its parents; one that is there must be the caller's own and no symlink.

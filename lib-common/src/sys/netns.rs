@@ -10,6 +10,15 @@ pub fn inode() -> Result<u64> {
     std::fs::metadata(path).map(|m| m.ino()).map_err(|e| Error::io("read", path, &e))
 }
 
+/// Whether a namespace is still there, as far as the caller may see: a process is in it, or ip-netns(8) keeps it.
+pub fn is_alive(inode: u64) -> bool {
+    let of_processes =
+        super::process::all_pids().unwrap_or_default().into_iter().map(|pid| format!("/proc/{pid}/ns/net"));
+    let named = std::fs::read_dir("/run/netns").into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let mut paths = of_processes.map(PathBuf::from).chain(named);
+    paths.any(|path| std::fs::metadata(path).is_ok_and(|m| m.ino() == inode))
+}
+
 /// Whether packets that come from an interface are sent on.
 pub fn is_forwarding(interface: &str) -> Result<bool> {
     let path = forwarding(interface);

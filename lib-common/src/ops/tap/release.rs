@@ -69,7 +69,7 @@ pub fn of_document(config: &Config, doc: &mut Document, with_address: bool) -> R
     let space = Space::current(config)?;
     if net.netns == space.netns() {
         give_back(config, &id, &net, with_address)?;
-    } else if space.knows(net.netns) {
+    } else if crate::sys::netns::is_alive(net.netns) {
         let message = format!("the VM's TAP is in another network namespace ({})", net.netns);
         return Err(
             Error::new(Code::NotFound, message).hint("run it there: nsenter --net=/proc/PID/ns/net bg-tap release")
