@@ -52,13 +52,21 @@ fn a_vm_keeps_its_address_and_gets_an_old_one_back() {
 
 #[test]
 fn no_two_of_many_get_the_same() {
-    let (_dir, path, subnet) = leases(24);
-    let taken: Vec<Ipv4Addr> = std::thread::scope(|scope| {
-        let lease = |n| Leases::open(&path, subnet, true).unwrap().lease(&id(n), None).unwrap().address;
-        let threads: Vec<_> = (0..64).map(|n| scope.spawn(move || lease(n))).collect();
-        threads.into_iter().map(|t| t.join().unwrap()).collect()
-    });
-    assert_eq!(taken.iter().collect::<BTreeSet<_>>().len(), 64);
+    for _ in 0..50 {
+        let (_dir, path, subnet) = leases(24);
+        let begin = std::sync::Barrier::new(16);
+        let lease = |n| {
+            let leases = Leases::open(&path, subnet, true).unwrap();
+            begin.wait();
+            leases.lease(&id(n), None).unwrap().address
+        };
+        let taken: Vec<Ipv4Addr> = std::thread::scope(|scope| {
+            let lease = &lease;
+            let threads: Vec<_> = (0..16).map(|n| scope.spawn(move || lease(n))).collect();
+            threads.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        assert_eq!(taken.iter().collect::<BTreeSet<_>>().len(), 16);
+    }
 }
 
 proptest! {
