@@ -70,6 +70,12 @@ enum Verb {
         #[arg(long, short)]
         follow: bool,
     },
+    /// Print the VMs' names and addresses, for /etc/hosts
+    Hosts {
+        /// Tell the VMs that run, too
+        #[arg(long)]
+        update: bool,
+    },
     /// Print what a VM uses: processor, memory, storage
     Stats(Targets),
 }
@@ -93,9 +99,15 @@ struct Plan {
     /// The work disk's size
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     work_size: Option<u64>,
-    /// Without a network card, which is the only way for now
+    /// With a network card, which is the default where the caller may have one
+    #[arg(long, overrides_with = "no_net")]
+    net: bool,
+    /// Without a network card
     #[arg(long)]
     no_net: bool,
+    /// Let it reach the internet, with the host's address
+    #[arg(long, conflicts_with = "no_net")]
+    nat: bool,
     /// The VMM: auto or qemu
     #[arg(long, value_name = "VMM")]
     vmm: Option<VmmChoice>,
@@ -150,6 +162,7 @@ fn run(args: Cli, cx: &mut Context<'_>) -> lib_common::Result<Answer> {
         Verb::Ls(o) => machine::ls(cx, ListArgs { table: o.output.map(|f| f == Format::Table) }),
         Verb::Show { name } => machine::show(cx, &name),
         Verb::Logs { name, follow } => machine::logs(cx, &LogsArgs { name, follow }),
+        Verb::Hosts { update } => machine::hosts(cx, update),
         Verb::Stats(t) => machine::stats(cx, &t.names, t.file),
     }
 }
@@ -163,6 +176,8 @@ impl From<Plan> for PlanArgs {
             memory_mib: p.memory,
             root_bytes: p.root_size,
             work_bytes: p.work_size,
+            net: (p.net || p.no_net || p.nat).then_some(!p.no_net),
+            nat: p.nat,
             vmm: p.vmm,
         }
     }

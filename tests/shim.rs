@@ -132,6 +132,8 @@ fn identity() -> Identity {
         host_key_public: "ssh-ed25519 AAAA".into(),
         second_disk: SecondDisk::Work,
         proxy_port: None,
+        net: None,
+        hosts: vec![],
     }
 }
 

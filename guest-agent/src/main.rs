@@ -1,7 +1,9 @@
 //! banger's one binary inside a guest: `/init` of the initrd, and the agent that it leaves behind.
 //!
-//! Started as process 1, or under a name that ends in `init`, it is the first; `guest-agent serve` is the second.
+//! Started as process 1, or under a name that ends in `init`, it is the first; `guest-agent serve` is the second;
+//! `guest-agent hosts` is for the host, which runs it by SSH.
 
+mod hosts;
 mod init;
 mod power;
 mod serve;
@@ -29,12 +31,13 @@ fn main() -> ExitCode {
     }
     match (args.next().as_deref().and_then(|a| a.to_str()), args.next()) {
         (Some("serve"), None) => serve::main(),
+        (Some("hosts"), None) => hosts::main(),
         (Some("--version"), None) => {
             println!("guest-agent {VERSION}");
             ExitCode::SUCCESS
         }
         _ => {
-            eprintln!("usage: guest-agent serve | guest-agent --version");
+            eprintln!("usage: guest-agent serve | guest-agent hosts | guest-agent --version");
             ExitCode::from(64)
         }
     }

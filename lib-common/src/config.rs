@@ -8,6 +8,7 @@ use crate::doc::{Cidr, Name, VmmChoice};
 use crate::error::{Code, Error, Result};
 use crate::net::subnet;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -46,6 +47,13 @@ pub const KEYS: &[(&str, &str, &str, &str)] = &[
     ),
     ("net_dir", "BG_NET_DIR", "/run/banger/net", "TAPs and addresses, a directory for each network namespace"),
     ("subnet", "BG_SUBNET", subnet::DEFAULT, "the guests' network that bg-tap makes"),
+    ("net", "BG_NET", "auto", "whether a new VM gets a network card: auto (where it may), on, off"),
+    (
+        "nameservers",
+        "BG_NAMESERVERS",
+        "the host's own, without those on its loopback interface",
+        "whom guests that reach other networks ask for names: addresses, separated by commas",
+    ),
     ("lock_wait", "BG_LOCK_WAIT", "10", "seconds to wait for a lock"),
     ("console_bytes", "BG_CONSOLE_BYTES", "4M", "at most so much of a VM's console is kept"),
 ];
@@ -73,6 +81,10 @@ pub struct Config {
     pub net_dir: PathBuf,
     /// The guests' network that `bg-tap up` makes.
     pub subnet: Cidr,
+    /// Whether a new VM gets a network card; where it may have one, if that is not said.
+    pub net: Option<bool>,
+    /// Whom guests ask for names, instead of the host's name servers.
+    pub nameservers: Option<Vec<Ipv4Addr>>,
     /// How long to wait for a lock.
     pub lock_wait: Duration,
     /// How much of a console is kept.
@@ -148,6 +160,8 @@ impl Config {
                 Some(subnet) => subnet,
                 None => subnet::parse(subnet::DEFAULT)?,
             },
+            net: parsed(values, "net", parse_net)?.flatten(),
+            nameservers: parsed(values, "nameservers", parse_addresses)?,
             lock_wait: parsed(values, "lock_wait", parse_seconds)?.unwrap_or(Duration::from_secs(10)),
             console_bytes: parsed(values, "console_bytes", parse_size)?.unwrap_or(4 << 20),
             guest_agent: path(values, "guest_agent")?,
@@ -274,6 +288,20 @@ pub fn parse_memory_mib(text: &str) -> Result<u64, String> {
 /// Virtual processors: 1 to 32, as Firecracker takes them.
 pub fn parse_vcpu(text: &str) -> Result<u32, String> {
     text.parse().ok().filter(|n| (1..=32).contains(n)).ok_or_else(|| format!("`{text}` is not a number from 1 to 32"))
+}
+
+fn parse_net(text: &str) -> Result<Option<bool>, String> {
+    match text {
+        "auto" => Ok(None),
+        "on" => Ok(Some(true)),
+        "off" => Ok(Some(false)),
+        _ => Err(format!("`{text}` is not auto, on or off")),
+    }
+}
+
+fn parse_addresses(text: &str) -> Result<Vec<Ipv4Addr>, String> {
+    let address = |word: &str| word.trim().parse().map_err(|_| format!("`{word}` is not an IPv4 address"));
+    text.split(',').map(address).collect()
 }
 
 /// Seconds, a decimal number from 0 to 86,400.

@@ -37,6 +37,8 @@ mod tests {
             host_key_public: String::new(),
             second_disk: SecondDisk::Modules,
             proxy_port: None,
+            net: None,
+            hosts: vec![],
         };
         write_in(dir.path(), &identity).unwrap();
         assert_eq!((read("second-disk").as_deref(), read("proxy-port")), (Some("modules\n"), None));

@@ -1,15 +1,10 @@
 //! Who this guest is: reading it from the initrd and laying it down on the root disk.
 
 use super::{NEW_ROOT, files};
+use crate::hosts;
 use lib_common::doc::{IDENTITY_PATH, Identity};
 use lib_common::error::{Code, Context, Error, Result};
 use std::path::{Path, PathBuf};
-
-/// Marks the line of `/etc/hosts` that is ours; every other one is the user's.
-const HOSTS_MARK: &str = "# banger";
-
-/// What `/etc/hosts` begins with where there is none.
-const HOSTS_BASE: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
 
 /// The identity in the initrd.
 ///
@@ -54,22 +49,11 @@ pub fn lay_down(identity: &Identity) -> Result<()> {
 fn lay_down_in(root: &Path, identity: &Identity) -> Result<()> {
     let etc = |name: &str| -> PathBuf { root.join("etc").join(name) };
     let line = |text: &str| format!("{}\n", text.trim_end()).into_bytes();
-    let hosts = fs_err::read_to_string(etc("hosts")).unwrap_or_else(|_| HOSTS_BASE.to_owned());
     files::write_if_different(&etc("hostname"), &line(&identity.hostname), 0o644)?;
     files::write_if_different(&etc("machine-id"), &line(&identity.machine_id), 0o444)?;
-    files::write_if_different(&etc("hosts"), with_host(&hosts, &identity.hostname).as_bytes(), 0o644)?;
+    hosts::write(&etc("hosts"), &identity.hostname, &identity.hosts)?;
     files::write_if_different(&etc("ssh/ssh_host_ed25519_key"), &line(&identity.host_key), 0o600)?;
     files::write_if_different(&etc("ssh/ssh_host_ed25519_key.pub"), &line(&identity.host_key_public), 0o644)
-}
-
-/// `hosts` with our line for `hostname` in place of our earlier one.
-fn with_host(hosts: &str, hostname: &str) -> String {
-    let mut text = String::with_capacity(hosts.len() + 64);
-    for line in hosts.lines().filter(|line| !line.trim_end().ends_with(HOSTS_MARK)) {
-        text.push_str(line);
-        text.push('\n');
-    }
-    text + &format!("127.0.1.1\t{hostname}\t{HOSTS_MARK}\n")
 }
 
 #[cfg(test)]
@@ -105,14 +89,6 @@ mod tests {
             let e = parse(doc.to_string().as_bytes()).unwrap_err();
             assert!(e.message().contains(complaint), "{field}: {e}");
         }
-    }
-
-    #[test]
-    fn a_new_host_name_replaces_our_line_and_no_other() {
-        let first = with_host("127.0.0.1 localhost\n10.0.0.1 mine # keep", "dev");
-        assert_eq!(first, "127.0.0.1 localhost\n10.0.0.1 mine # keep\n127.0.1.1\tdev\t# banger\n");
-        assert_eq!(with_host(&first, "dev"), first);
-        assert!(with_host(&first, "other").ends_with("# keep\n127.0.1.1\tother\t# banger\n"));
     }
 
     #[test]

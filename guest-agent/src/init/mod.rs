@@ -1,12 +1,13 @@
 //! `/init` of the initrd: from the kernel's first process to the guest's own init. Ends the machine on any error.
 
 mod console;
-mod files;
+pub(crate) mod files;
 mod handover;
 mod identity;
 mod keys;
 mod mounts;
 mod nested;
+mod network;
 mod service;
 mod stages;
 mod switch;
@@ -73,6 +74,10 @@ fn boot() -> Result<Infallible> {
     identity::lay_down(&identity)?;
     keys::authorize(&identity.authorized_keys).unwrap_or_else(|e| told.problems.push(one_line(&e)));
     stages.done("identity");
+    if let Some(net) = &identity.net {
+        network::set_up(net).unwrap_or_else(|e| told.problems.push(one_line(&e)));
+        stages.done("network");
+    }
     service::install(identity.second_disk != SecondDisk::Work)?;
     told.save(AGENT_DIR)?;
     handover::write(&identity)?;

@@ -1,6 +1,8 @@
 //! What one boot of one VM is given: a file in the initrd that the host appends, read by the guest's `/init`.
 
+use super::{Cidr, Name};
 use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
 
 /// Where the initrd has it. It holds a secret (mode 0600) and is gone once `/init` has read it.
 pub const IDENTITY_PATH: &str = "/banger/identity.json";
@@ -49,6 +51,37 @@ pub struct Identity {
     /// proxy. A guest that is built has one, any other has not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_port: Option<u16>,
+    /// What its network card gets; without it, there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub net: Option<IdentityNet>,
+    /// Names of other VMs, for `/etc/hosts`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<Host>,
+}
+
+/// The network as a guest sees it from `eth0`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct IdentityNet {
+    /// Its own address.
+    pub address: Cidr,
+    /// Its default route: the host's address on the bridge.
+    pub gateway: Ipv4Addr,
+    /// Whom it asks for names, for `/etc/resolv.conf`; nobody where the guest reaches no other network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nameservers: Vec<Ipv4Addr>,
+}
+
+/// A VM by its name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its name; `NAME.vm` is another one.
+    pub name: Name,
 }
 
 /// What a guest finds at `/dev/vdb`.

@@ -45,6 +45,15 @@ pub enum Undo {
         /// The VM's runtime directory.
         runtime_dir: AbsPath,
     },
+    /// Give back the TAPs that a VM has in a network.
+    GiveBackTap {
+        /// The directory of the network's namespace.
+        network_dir: AbsPath,
+        /// The VM's id.
+        machine_id: String,
+        /// Whether the VM's address is given up, too.
+        with_address: bool,
+    },
 }
 
 /// A process, known by more than its pid.

@@ -20,7 +20,7 @@ pub use error::{ChildDoc, ErrorDoc};
 pub use finding::Finding;
 pub use health::{Health, HealthStatus};
 pub use identity::{
-    HEALTH_PORT, IDENTITY_PATH, Identity, MODULES_AT, MODULES_DIR, MODULES_LIST, PROXY_PORT, SSH_PORT, SecondDisk,
+    HEALTH_PORT, Host, IDENTITY_PATH, Identity, IdentityNet, MODULES_AT, MODULES_DIR, MODULES_LIST, PROXY_PORT, SSH_PORT, SecondDisk,
     UP_PORT,
 };
 pub use image::{
@@ -34,7 +34,7 @@ pub use machine::{
 };
 pub use net::{Net, Network, NetworkRecord, PoolCount, TapInfo, Uplink};
 pub use report::{Check, Report};
-pub use shim::{Launch, LaunchDisk, ShimReply};
+pub use shim::{Launch, LaunchDisk, LaunchNet, ShimReply};
 pub use types::{AbsPath, Cidr, Digest, Mac, Name};
 
 use crate::error::{Code, Error, Result};

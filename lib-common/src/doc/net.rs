@@ -41,7 +41,7 @@ pub struct Network {
     pub subnet: Cidr,
     /// The host's address on the bridge.
     pub gateway: Ipv4Addr,
-    /// Whether guests reach other networks, with the host's addresses.
+    /// Whether guests that are to reach other networks do, with the host's addresses.
     pub nat: bool,
     /// The interfaces by which they do, that of the default route first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -49,6 +49,9 @@ pub struct Network {
     /// Networks of the host that guests may reach all the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<Cidr>,
+    /// Whom guests that reach other networks ask for names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nameservers: Vec<Ipv4Addr>,
     /// TAPs.
     pub pool: PoolCount,
     /// By every tool.
@@ -110,6 +113,9 @@ pub struct NetworkRecord {
     /// Networks of the host that guests may reach all the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<Cidr>,
+    /// Whom guests that reach other networks ask for names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nameservers: Vec<Ipv4Addr>,
 }
 
 /// An interface by which guests reach other networks.

@@ -1,7 +1,7 @@
 //! What the starter of a VM and its parent process `bg-shim` tell each other. Private records, strict all the same:
 //! the two may be of different versions while a suite is being replaced.
 
-use super::{AbsPath, Accel, ErrorDoc, Name, ShimState, Timing, VmmKind};
+use super::{AbsPath, Accel, ErrorDoc, Mac, Name, ShimState, Timing, VmmKind};
 use serde::{Deserialize, Serialize};
 
 /// `launch.json` in a VM's runtime directory: all that `bg-shim` has to know. The secrets are not in it but beside it.
@@ -28,6 +28,9 @@ pub struct Launch {
     pub initrd: AbsPath,
     /// The disks in the guest's order: `/dev/vda`, `/dev/vdb`, ….
     pub disks: Vec<LaunchDisk>,
+    /// The network card; a VM may have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub net: Option<LaunchNet>,
     /// The guest's vsock context id.
     pub cid: u32,
     /// The directory of the sockets, of [`ShimState`] and of this file; its name is the beginning of the VM's id.
@@ -54,6 +57,18 @@ pub struct LaunchDisk {
     pub path: AbsPath,
     /// Whether the guest may not write to it.
     pub read_only: bool,
+}
+
+/// The network card of a VM that is to be started.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LaunchNet {
+    /// The TAP at the host's end.
+    pub tap: String,
+    /// The guest's hardware address.
+    pub mac: Mac,
+    /// Where the files of the network are: the shim gives the TAP back when the VM has ended.
+    pub network_dir: AbsPath,
 }
 
 /// What `bg-shim` says to its starter, a line each: `ready` and, after the starter's `keep`, `kept`; or `failed`.

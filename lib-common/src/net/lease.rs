@@ -95,6 +95,12 @@ impl Leases {
         if held.get()? == *id { held.put(&FREE) } else { Ok(()) }
     }
 
+    /// Gives up whatever address a VM has.
+    pub fn give_up_all(&self, id: &MachineId) -> Result<()> {
+        let place = self.records.find(subnet::guests(self.subnet), |_, holder| holder == id)?;
+        place.map_or(Ok(()), |place| self.give_up(id, subnet::address(self.subnet, place)))
+    }
+
     /// Every lease, in the order of addresses.
     pub fn all(&self) -> Result<Vec<(Ipv4Addr, MachineId)>> {
         let mut all = vec![];

@@ -6,11 +6,14 @@
 //! NET/INODE/network.json   what `bg-tap up` made; its bridge's index says whether it is still that one
 //! NET/INODE/pool           which TAPs are idle: a hint, so that nobody has to look for one (module pool)
 //! NET/INODE/leases         which VM has which address (module lease)
+//! NET/INODE/hosts          how the VM at an address is named, and whose it is (module hosts)
 //! NET/INODE/lock           up, down, fill and drain, one at a time
 //! ```
 //! Nothing is synced: it ends with the host's boot, as the namespace does. What is in the kernel names its owner: the
 //! bridge by its name, a TAP by its alias, an nftables rule by its comment. Where they and a file differ, they are right.
 
+pub mod dns;
+pub mod hosts;
 pub mod lease;
 pub mod name;
 pub mod nat;
@@ -22,14 +25,22 @@ use crate::doc::NetworkRecord;
 use crate::error::{Code, Error, Result};
 use crate::sys::lock::Lock;
 use crate::sys::netlink::Netlink;
+use crate::sys::netlink::link::Link;
+use crate::sys::netns;
+use hosts::Hosts;
 use lease::Leases;
+use name::{Holder, MachineId};
 use pool::Pool;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Where the directories of namespaces are, unless it is configured.
 pub const DEFAULT_DIR: &str = "/run/banger/net";
+
+/// How long those wait for the lock who have no configuration.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// The files of the current network namespace.
 #[derive(Clone, Debug)]
@@ -56,6 +67,18 @@ impl Space {
         let netns = crate::sys::netns::inode()?;
         let root = config.net_dir.clone();
         Ok(Space { dir: root.join(netns.to_string()), root, netns, lock_wait: config.lock_wait })
+    }
+
+    /// Of the current namespace, by its directory; `None` where that is another namespace's.
+    fn at(dir: &Path) -> Result<Option<Self>> {
+        let netns = crate::sys::netns::inode()?;
+        let (Some(root), true) = (dir.parent(), dir.ends_with(netns.to_string())) else { return Ok(None) };
+        Ok(Some(Space { dir: dir.to_owned(), root: root.to_owned(), netns, lock_wait: LOCK_WAIT }))
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The namespace's inode.
@@ -111,23 +134,43 @@ impl Space {
 
     /// Removes the files of pool and leases, which were another network's.
     pub fn clear_tables(&self) -> Result<()> {
-        ["pool", "leases"].iter().try_for_each(|file| crate::sys::fs::remove_file(&self.dir.join(file)))
+        ["pool", "leases", "hosts"].iter().try_for_each(|file| crate::sys::fs::remove_file(&self.dir.join(file)))
     }
 
     /// Makes the files of pool and leases, where they are missing.
     pub fn create_tables(&self, record: &NetworkRecord) -> Result<()> {
         Pool::create(&self.dir.join("pool"))?;
-        Leases::create(&self.dir.join("leases"), record.subnet)
+        Leases::create(&self.dir.join("leases"), record.subnet)?;
+        Hosts::create(&self.dir.join("hosts"), record.subnet)
     }
 }
 
 impl Open {
     /// The network of the current namespace; [`Code::NotFound`] where there is none.
     pub fn current(config: &Config) -> Result<Self> {
-        let space = Space::current(config)?;
+        Self::of(Space::current(config)?)
+    }
+
+    fn of(space: Space) -> Result<Self> {
         let record = space.record()?.ok_or_else(|| no_network(space.netns))?;
         let netlink = Netlink::route()?;
         Ok(Open { space, record, netlink })
+    }
+
+    /// Lets a guest reach other networks.
+    pub fn admit(&self, id: &MachineId, address: Ipv4Addr) -> Result<()> {
+        // Whoever makes the table anew has looked at who has a TAP.
+        let _lock = self.space.lock()?;
+        nat::apply(&nat::admission(id, address))
+    }
+
+    /// Keeps a guest from that again.
+    fn dismiss(&self, id: &MachineId, address: Ipv4Addr) -> Result<()> {
+        let _lock = self.space.lock()?;
+        match nat::apply(&nat::dismissal(id, address)) {
+            Err(_) if !nat::is_there() => Ok(()),
+            other => other,
+        }
     }
 
     /// Its TAPs.
@@ -140,6 +183,11 @@ impl Open {
         Leases::open(&self.space.dir.join("leases"), self.record.subnet, true)
     }
 
+    /// The names of its VMs.
+    pub fn hosts(&self, write: bool) -> Result<Hosts> {
+        Hosts::open(&self.space.dir.join("hosts"), self.record.subnet, write)
+    }
+
     /// Its leases, to look at.
     pub fn leases_to_read(&self) -> Result<Leases> {
         Leases::open(&self.space.dir.join("leases"), self.record.subnet, false)
@@ -150,4 +198,43 @@ impl Open {
 pub fn no_network(netns: u64) -> Error {
     Error::new(Code::NotFound, format!("there is no network in this network namespace ({netns})"))
         .hint("as root: bg-tap up")
+}
+
+/// Gives back the TAP of a VM that has ended; an address stays. What was given back already is fine, and so is a network
+/// that is gone.
+pub fn give_back(network_dir: &Path, tap: &str, id: &str) -> Result<()> {
+    let Some(network) = open_at(network_dir)? else { return Ok(()) };
+    network.pool()?.give_back(tap, Some(&name::machine_id(id)?)).map(drop)
+}
+
+/// Gives back whatever TAP a VM has, and its address where that is said.
+pub fn give_back_all(network_dir: &Path, id: &str, with_address: bool) -> Result<()> {
+    let Some(network) = open_at(network_dir)? else { return Ok(()) };
+    let id = name::machine_id(id)?;
+    let is_its = |link: &Link| matches!(Holder::parse(&link.alias), Some(Holder::Machine { id: of, .. }) if of == id);
+    for (_, link) in pool::look(&network.netlink)?.into_iter().filter(|(_, link)| is_its(link)) {
+        network.pool()?.give_back(&link.name, Some(&id))?;
+    }
+    if with_address { network.leases()?.give_up_all(&id) } else { Ok(()) }
+}
+
+/// The network of that directory; `None` where it is gone with its namespace or without it.
+fn open_at(dir: &Path) -> Result<Option<Open>> {
+    let Some(space) = Space::at(dir)? else {
+        let inode = dir.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+        return match inode {
+            Some(inode) if netns::is_alive(inode) => Err(elsewhere(inode)),
+            _ => Ok(None),
+        };
+    };
+    match Open::of(space) {
+        Err(e) if e.code() == Code::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// The TAP is in another namespace than the caller.
+pub fn elsewhere(netns: u64) -> Error {
+    Error::new(Code::NotFound, format!("the VM's TAP is in another network namespace ({netns})"))
+        .hint("run it there: nsenter --net=/proc/PID/ns/net")
 }

@@ -11,8 +11,9 @@ pub type MachineId = [u8; 16];
 const TAP: &str = "tap-pool-";
 /// The alias of a TAP that nobody has.
 const POOL: &str = "banger:pool";
-/// The beginning of the alias of one that a VM has: its id, a colon and its address follow.
+/// The beginning of the alias of one that a VM has: its id, a colon and its address follow, and [`NAT`] where it has that.
 const MACHINE: &str = "banger:vm:";
+const NAT: &str = ":nat";
 
 /// The bridge that a user's `bg-tap up` makes: at most 13 bytes, 15 are the most for an interface.
 pub fn bridge(uid: u32) -> String {
@@ -43,6 +44,8 @@ pub enum Holder {
         id: MachineId,
         /// Its address.
         address: Ipv4Addr,
+        /// Whether it is to reach other networks.
+        nat: bool,
     },
 }
 
@@ -51,7 +54,9 @@ impl Holder {
     pub fn alias(&self) -> String {
         match self {
             Holder::Pool => POOL.to_owned(),
-            Holder::Machine { id, address } => format!("{MACHINE}{}:{address}", hex(id)),
+            Holder::Machine { id, address, nat } => {
+                format!("{MACHINE}{}:{address}{}", hex(id), if *nat { NAT } else { "" })
+            }
         }
     }
 
@@ -60,8 +65,9 @@ impl Holder {
         if alias == POOL {
             return Some(Holder::Pool);
         }
-        let (id, address) = alias.strip_prefix(MACHINE)?.split_once(':')?;
-        Some(Holder::Machine { id: machine_id(id).ok()?, address: address.parse().ok()? })
+        let (id, rest) = alias.strip_prefix(MACHINE)?.split_once(':')?;
+        let (address, nat) = rest.strip_suffix(NAT).map_or((rest, false), |address| (address, true));
+        Some(Holder::Machine { id: machine_id(id).ok()?, address: address.parse().ok()?, nat })
     }
 }
 
@@ -107,9 +113,10 @@ mod tests {
     #[test]
     fn an_alias_says_who_has_it_and_a_foreign_one_does_not() {
         let id = machine_id("0123456789abcdef0123456789abcdef").unwrap();
-        let machine = Holder::Machine { id, address: Ipv4Addr::new(10, 0, 0, 2) };
-        assert_eq!(machine.alias(), "banger:vm:0123456789abcdef0123456789abcdef:10.0.0.2");
-        for holder in [Holder::Pool, machine] {
+        let machine = |nat| Holder::Machine { id, address: Ipv4Addr::new(10, 0, 0, 2), nat };
+        assert_eq!(machine(false).alias(), "banger:vm:0123456789abcdef0123456789abcdef:10.0.0.2");
+        assert_eq!(machine(true).alias(), "banger:vm:0123456789abcdef0123456789abcdef:10.0.0.2:nat");
+        for holder in [Holder::Pool, machine(false), machine(true)] {
             assert_eq!(Holder::parse(&holder.alias()), Some(holder));
             assert!(holder.alias().len() < 256, "IFALIASZ");
         }

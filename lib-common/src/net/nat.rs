@@ -1,18 +1,25 @@
-//! What guests may reach: one nftables table, made anew as a whole, in one transaction. Every rule's comment has the
-//! owner. Pure, but for [`apply`].
+//! What guests may reach: one nftables table, made anew as a whole, in one transaction. The comment of every rule and of
+//! every guest in its set has the owner. Pure, but for [`apply`].
 
+use super::name::{self, Holder, MachineId};
 use super::subnet;
 use crate::doc::{Cidr, NetworkRecord, to_json};
 use crate::error::{Error, Result};
 use crate::sys::cmd::{Cmd, Stream, Streams};
 use nftables::batch::Batch;
-use nftables::expr::{CT, Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix};
-use nftables::schema::{Chain, NfListObject, Nftables, Rule, Table};
+use nftables::expr::{CT, Elem, Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix};
+use nftables::schema::{
+    Chain, Element, NfListObject, Nftables, Rule, Set, SetType, SetTypeValue, Table,
+};
 use nftables::stmt::{Match, Operator, Statement};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 use std::io::{Seek, Write};
+use std::net::Ipv4Addr;
 
 const TABLE: &str = "banger";
+
+/// The set of the guests' addresses that may reach other networks.
+const GUESTS: &str = "nat";
 
 /// Link-local addresses: 169.254.169.254 gives a cloud's secrets to whoever asks.
 const LINK_LOCAL: &str = "169.254.0.0/16";
@@ -31,11 +38,24 @@ const PRIVATE: [&str; 10] = [
     "240.0.0.0/4",
 ];
 
-/// The table of a network: guests reach each other and the host's address on their bridge. With an uplink they reach the
-/// internet too, translated; of the host's networks (the private ones, and `on_link`) only those that are allowed.
-pub fn table(network: &NetworkRecord, on_link: &[Cidr]) -> Nftables<'static> {
+/// The table of a network: guests reach each other and the host's address on their bridge. With an uplink those of
+/// `holders` that are to reach the internet do so too, translated; of the host's networks (the private ones, and
+/// `on_link`) they reach only those that are allowed, and its name servers.
+pub fn table(network: &NetworkRecord, on_link: &[Cidr], holders: &[Holder]) -> Nftables<'static> {
     let mut rules = Rules { batch: removal(), bridge: network.bridge.clone() };
     rules.batch.add(NfListObject::Table(table_name()));
+    rules.batch.add(NfListObject::Set(Box::new(Set {
+        family: NfFamily::INet,
+        table: TABLE.into(),
+        name: GUESTS.into(),
+        set_type: SetTypeValue::Single(SetType::Ipv4Addr),
+        ..Set::default()
+    })));
+    for holder in holders {
+        if let Holder::Machine { id, address, nat: true } = holder {
+            rules.batch.add(guest(id, *address));
+        }
+    }
     let bridge = network.bridge.as_str();
     rules.chain("input", NfChainType::Filter, NfHook::Input, 0);
     let gateway = text(&subnet::gateway(network.subnet).to_string());
@@ -57,9 +77,38 @@ pub fn table(network: &NetworkRecord, on_link: &[Cidr]) -> Nftables<'static> {
     if !network.uplinks.is_empty() {
         rules.chain("postrouting", NfChainType::NAT, NfHook::Postrouting, 100);
         let masquerade = Statement::Masquerade(None);
-        rules.rule("postrouting", [from_guest(network.subnet), not_to(bridge), masquerade]);
+        rules.rule("postrouting", [from_guest(), not_to(bridge), masquerade]);
     }
     rules.batch.to_nftables()
+}
+
+/// What lets a guest reach other networks. One that does so already is fine.
+pub fn admission(id: &MachineId, address: Ipv4Addr) -> Nftables<'static> {
+    let mut batch = Batch::new();
+    // Added first, since what is not there cannot be removed; anew, since its comment may be another VM's.
+    batch.add(guest(id, address));
+    batch.delete(guest(id, address));
+    batch.add(guest(id, address));
+    batch.to_nftables()
+}
+
+/// What keeps it from that again, whether it could or not.
+pub fn dismissal(id: &MachineId, address: Ipv4Addr) -> Nftables<'static> {
+    let mut batch = Batch::new();
+    batch.add(guest(id, address));
+    batch.delete(guest(id, address));
+    batch.to_nftables()
+}
+
+fn guest(id: &MachineId, address: Ipv4Addr) -> NfListObject<'static> {
+    let comment = Some(format!("banger:vm:{}", name::hex(id)).into());
+    let elem = Elem { val: Box::new(text(&address.to_string())), timeout: None, expires: None, comment, counter: None };
+    NfListObject::Element(Element {
+        family: NfFamily::INet,
+        table: TABLE.into(),
+        name: GUESTS.into(),
+        elem: vec![Expression::Named(NamedExpression::Elem(elem))].into(),
+    })
 }
 
 /// What takes the table away, whether it is there or not.
@@ -69,6 +118,11 @@ pub fn removal() -> Batch<'static> {
     batch.add(NfListObject::Table(table_name()));
     batch.delete(NfListObject::Table(table_name()));
     batch
+}
+
+/// Whether the table is there, as far as the caller may know.
+pub fn is_there() -> bool {
+    Cmd::new("nft").args(["list", "table", "inet", TABLE]).output(1 << 20).is_ok()
 }
 
 /// Gives a ruleset to nft(8).
@@ -95,9 +149,16 @@ impl Rules {
         let ct = Expression::Named(NamedExpression::CT(CT { key: "state".into(), family: None, dir: None }));
         let known = Expression::List(vec![text("established"), text("related")]);
         self.rule("forward", [to(&bridge), is(ct, Operator::IN, known), ACCEPT]);
-        let guest = || from_guest(network.subnet);
         for allowed in &network.allow {
-            self.rule("forward", [from(&bridge), guest(), field("daddr", Operator::EQ, prefix(*allowed)), ACCEPT]);
+            self.rule("forward", [from(&bridge), from_guest(), field("daddr", Operator::EQ, prefix(*allowed)), ACCEPT]);
+        }
+        for server in &network.nameservers {
+            let server = || text(&server.to_string());
+            for protocol in ["udp", "tcp"] {
+                let dns = payload(protocol, "dport", Operator::EQ, Expression::Number(53));
+                let to_server = field("daddr", Operator::EQ, server());
+                self.rule("forward", [from(&bridge), from_guest(), to_server, dns, ACCEPT]);
+            }
         }
         let private = PRIVATE.iter().map(|text| prefix_text(text));
         for blocked in private.chain(on_link.iter().map(|cidr| prefix(subnet::network_of(*cidr)))) {
@@ -105,7 +166,7 @@ impl Rules {
         }
         // The first one is the default route's.
         if let Some(uplink) = network.uplinks.first() {
-            self.rule("forward", [from(&bridge), to(&uplink.name), guest(), ACCEPT]);
+            self.rule("forward", [from(&bridge), to(&uplink.name), from_guest(), ACCEPT]);
         }
     }
 
@@ -158,13 +219,17 @@ fn not_to(interface: &str) -> Part {
     is(meta(MetaKey::Oifname), Operator::NEQ, text(interface))
 }
 
-fn from_guest(subnet: Cidr) -> Part {
-    field("saddr", Operator::EQ, prefix(subnet))
+fn from_guest() -> Part {
+    field("saddr", Operator::EQ, text(&format!("@{GUESTS}")))
 }
 
 /// A field of the IPv4 header.
 fn field(name: &'static str, op: Operator, right: Expression<'static>) -> Part {
-    let field = PayloadField { protocol: "ip".into(), field: name.into() };
+    payload("ip", name, op, right)
+}
+
+fn payload(protocol: &'static str, name: &'static str, op: Operator, right: Expression<'static>) -> Part {
+    let field = PayloadField { protocol: protocol.into(), field: name.into() };
     is(Expression::Named(NamedExpression::Payload(Payload::PayloadField(field))), op, right)
 }
 

@@ -204,7 +204,7 @@ impl<'a> Pool<'a> {
             held.put(&Slot::None.to_record())?;
             return Ok(GivenBack::Nothing);
         };
-        let Some(holder @ Holder::Machine { id: of, address }) = Holder::parse(&link.alias) else {
+        let Some(holder @ Holder::Machine { id: of, address, nat }) = Holder::parse(&link.alias) else {
             // Whoever gave it back may have been killed before the file said so.
             held.put(&self.slot_of(Some(&link)).to_record())?;
             return Ok(GivenBack::Nothing);
@@ -215,6 +215,10 @@ impl<'a> Pool<'a> {
         if link.carrier {
             return Err(Error::new(Code::InUse, format!("the TAP `{name}` is in use: a program has it open"))
                 .hint("stop the VM first"));
+        }
+        if nat {
+            // Its table may be gone; then so is what let the guest out.
+            self.network.dismiss(&of, address)?;
         }
         self.netlink.flush_addresses(link.index)?;
         self.netlink.remove_neighbour(self.network.record.bridge_index, address)?;

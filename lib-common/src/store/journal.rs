@@ -199,6 +199,9 @@ fn take_back(undo: &Undo, object: &Path) -> Result<()> {
             end_shim(runtime_dir)?;
             remove_dir(runtime_dir)
         }
+        Undo::GiveBackTap { network_dir, machine_id, with_address } => {
+            crate::net::give_back_all(network_dir, machine_id, *with_address)
+        }
     }
 }
 

@@ -75,9 +75,12 @@ fn disks(cmd: Cmd, launch: &Launch) -> Cmd {
     })
 }
 
-/// Network cards belong here; a VM has none so far.
-fn network(cmd: Cmd, _launch: &Launch) -> Cmd {
-    cmd
+/// The guest's `eth0`.
+fn network(cmd: Cmd, launch: &Launch) -> Cmd {
+    let Some(net) = &launch.net else { return cmd };
+    // The TAP is there and set up; QEMU runs no scripts for it.
+    cmd.args(["-netdev", &format!("tap,id=net0,ifname={},script=no,downscript=no", net.tap)])
+        .args(["-device", &format!("virtio-net-device,netdev=net0,mac={}", net.mac)])
 }
 
 /// A path as the value of an option, where a comma is written twice.
@@ -88,7 +91,8 @@ fn value(path: &Path) -> String {
 /// The kernel's command line.
 fn kernel_args(accel: Accel, tsc_khz: Option<u64>) -> String {
     // A reset by triple fault is the one that the machine surely has; a panic is a reset, at once.
-    let common = "console=ttyS0 reboot=t panic=-1 quiet \
+    // Its one card stays eth0: nobody renames what /init has set up.
+    let common = "console=ttyS0 reboot=t panic=-1 quiet net.ifnames=0 \
                   8250.nr_uarts=1 i8042.noaux i8042.nomux i8042.dumbkbd cryptomgr.notests";
     match (accel, tsc_khz) {
         // Its clock comes from the host (kvm-clock), and so does the speed of its TSC.
@@ -109,7 +113,7 @@ const EMULATED: &str = "nokaslr mitigations=off";
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::doc::{AbsPath, LaunchDisk, Name, VmmKind};
+    use crate::doc::{AbsPath, LaunchDisk, LaunchNet, Mac, Name, VmmKind};
 
     /// A VM that nothing starts.
     pub(in crate::vmm) fn example() -> Launch {
@@ -126,6 +130,7 @@ pub(super) mod tests {
             kernel: path("/k/vmlinux"),
             initrd: path("/k/initrd"),
             disks: vec![disk("/m/root.ext4", false), disk("/m/modules.ext4", true)],
+            net: None,
             cid: 3,
             runtime_dir: path("/run/banger/0123456789ab"),
             console: path("/m/console.log"),
@@ -146,7 +151,7 @@ pub(super) mod tests {
             -chardev socket,id=qmp,fd=0 -mon chardev=qmp,mode=control \
             -chardev socket,id=console,fd=1 -serial chardev:console \
             -kernel /k/vmlinux -initrd /run/banger/0123456789ab/initrd \
-            -append 'console=ttyS0 reboot=t panic=-1 quiet 8250.nr_uarts=1 i8042.noaux i8042.nomux i8042.dumbkbd \
+            -append 'console=ttyS0 reboot=t panic=-1 quiet net.ifnames=0 8250.nr_uarts=1 i8042.noaux i8042.nomux i8042.dumbkbd \
             cryptomgr.notests nokaslr mitigations=off tsc_early_khz=2596138 tsc=reliable' \
             -drive id=disk0,if=none,format=raw,cache=writeback,discard=unmap,file=/m/root.ext4 \
             -device virtio-blk-device,drive=disk0,werror=report,rerror=report \
@@ -168,6 +173,16 @@ pub(super) mod tests {
                 && !argv.contains("tcg"),
             "{argv}"
         );
+    }
+
+    #[test]
+    fn a_network_card_is_the_tap_that_it_was_given() {
+        let mac = Mac::new([2, 0, 0, 0, 0, 1]);
+        let net = LaunchNet { tap: "tap-pool-7".into(), mac, network_dir: AbsPath::new("/n").unwrap() };
+        let argv = command(&Launch { net: Some(net), ..example() }, None).to_shell();
+        let card = " -netdev tap,id=net0,ifname=tap-pool-7,script=no,downscript=no \
+            -device virtio-net-device,netdev=net0,mac=02:00:00:00:00:01 ";
+        assert!(argv.contains(card), "{argv}");
     }
 
     #[test]

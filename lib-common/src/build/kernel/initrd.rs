@@ -158,6 +158,8 @@ mod tests {
             host_key_public: String::new(),
             second_disk: crate::doc::SecondDisk::Work,
             proxy_port: None,
+            net: None,
+            hosts: vec![],
         }
     }
 

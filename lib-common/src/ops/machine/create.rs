@@ -5,6 +5,7 @@ use crate::cli::{Answer, Context};
 use crate::config::Config;
 use crate::doc::{AbsPath, Disks, Document, ImageRef, Kernel, Kind, LaunchDisk, Name, Rootfs, Seed, Spec, VmmChoice};
 use crate::error::{Code, Error, Result};
+use crate::ops::tap;
 use crate::store::{MachineDir, Store, random_id};
 use crate::sys::fs::link_or_clone;
 
@@ -23,6 +24,10 @@ pub struct PlanArgs {
     pub root_bytes: Option<u64>,
     /// The work disk's size.
     pub work_bytes: Option<u64>,
+    /// Whether it has a network card; where its user may have one, if that is not said.
+    pub net: Option<bool>,
+    /// Whether it reaches other networks.
+    pub nat: bool,
     /// Which VMM.
     pub vmm: Option<VmmChoice>,
 }
@@ -58,12 +63,15 @@ pub fn create(cx: &mut Context<'_>, args: &CreateArgs) -> Result<Answer> {
     let mut doc = planned(cx, &args.plan)?;
     let claimed = claim(cx, &mut doc, "create")?;
     let doc = if args.no_start { finish_without_start(cx, doc, claimed)? } else { launch(cx, doc, claimed)? };
-    cx.emit(doc)?;
+    cx.emit(doc.clone())?;
+    if !args.no_start {
+        tap::refill_after(cx, &doc)?;
+    }
     Ok(Answer::Done)
 }
 
 /// The document of a VM that does not exist yet.
-pub(in crate::ops) fn planned(cx: &Context<'_>, args: &PlanArgs) -> Result<Document> {
+pub(in crate::ops) fn planned(cx: &mut Context<'_>, args: &PlanArgs) -> Result<Document> {
     let store = cx.store();
     let image_name = image_name(&store, &cx.config, args.image.as_ref())?;
     let image = store.image(&image_name)?;
@@ -77,14 +85,15 @@ pub(in crate::ops) fn planned(cx: &Context<'_>, args: &PlanArgs) -> Result<Docum
         let message = format!("a root disk of {root_bytes} bytes is too small for `{image_name}`");
         return Err(Error::new(Code::BadValue, message).hint(format!("{} bytes are the least", rootfs.size_bytes)));
     }
+    let net = has_card(cx, args)?;
     let spec = Spec {
         image: image_name.clone(),
         vcpu: args.vcpu.unwrap_or(cx.config.vcpu),
         memory_mib: args.memory_mib.unwrap_or(cx.config.memory_mib),
         root_bytes,
         work_bytes: args.work_bytes.unwrap_or(cx.config.work_bytes),
-        net: false,
-        nat: false,
+        net,
+        nat: args.nat,
         vmm: args.vmm.unwrap_or(cx.config.vmm),
     };
     let mut doc = Document::new(Kind::Machine, name);
@@ -92,6 +101,23 @@ pub(in crate::ops) fn planned(cx: &Context<'_>, args: &PlanArgs) -> Result<Docum
     doc.set(&spec);
     doc.set(&ImageRef { name: image_name, rootfs, kernel, seed: image.section::<Seed>()? });
     Ok(doc)
+}
+
+/// Whether the VM gets a network card: as it was said, else where its user may have one.
+fn has_card(cx: &mut Context<'_>, args: &PlanArgs) -> Result<bool> {
+    match (args.net.or(cx.config.net), tap::refused()) {
+        (Some(false), _) if args.nat => {
+            Err(Error::new(Code::Usage, "a VM without a network card reaches no other networks"))
+        }
+        (Some(net), _) => Ok(net),
+        (None, None) => Ok(true),
+        (None, Some(why)) if args.nat => Err(Error::new(Code::Permission, format!("the VM gets no network card: {why}"))
+            .hint("root may lend it one: man bg-tap, EXAMPLES")),
+        (None, Some(why)) => {
+            cx.remark(&format!("without a network card: {why} (`--no-net` says so, `man bg-tap` how to have one)"));
+            Ok(false)
+        }
+    }
 }
 
 /// The image that was asked for, else the configured one, else the default.

@@ -2,7 +2,7 @@
 
 use crate::cli::table::{render, size};
 use crate::cli::{Answer, Context};
-use crate::doc::{Document, Kind, Name, Spec, State, Status};
+use crate::doc::{Document, Kind, Name, Net, Spec, State, Status};
 use crate::error::Result;
 use crate::store::MachineDir;
 
@@ -29,7 +29,7 @@ pub fn ls(cx: &mut Context<'_>, args: ListArgs) -> Result<Answer> {
         return Ok(Answer::Done);
     }
     let rows = docs.iter().map(row).collect::<Result<Vec<_>>>()?;
-    cx.emit_text(&render(&["NAME", "STATE", "IMAGE", "VCPU", "MEMORY", "WORK"], &rows));
+    cx.emit_text(&render(&["NAME", "STATE", "IMAGE", "VCPU", "MEMORY", "WORK", "ADDRESS"], &rows));
     Ok(Answer::Done)
 }
 
@@ -54,6 +54,8 @@ fn row(doc: &Document) -> Result<Vec<String>> {
     let mut row = vec![doc.name()?.to_string(), state.as_str().to_owned()];
     if let Some(spec) = doc.section::<Spec>()? {
         row.extend([spec.image.to_string(), spec.vcpu.to_string(), size(spec.memory_mib << 20), size(spec.work_bytes)]);
+        let address = doc.section::<Net>()?.map(|net| net.address.address().to_string());
+        row.push(address.unwrap_or_else(|| "-".into()));
     }
     Ok(row)
 }

@@ -1,6 +1,7 @@
 //! VMs: from a plan to their removal.
 
 mod create;
+mod hosts;
 mod list;
 mod logs;
 mod remove;
@@ -10,10 +11,11 @@ mod stop;
 
 pub use create::{CreateArgs, PlanArgs, clone, create, plan};
 pub(in crate::ops) use create::{claim, image_name, launch_disks, link_kernel, planned};
+pub use hosts::hosts;
 pub use list::{ListArgs, ls, show};
 pub use logs::{LogsArgs, logs};
 pub use remove::{RemoveArgs, rm};
-pub(in crate::ops) use start::{Claimed, boot, identity};
+pub(in crate::ops) use start::{Claimed, Hardware, boot, identity};
 pub use start::{restart, start};
 pub use stats::stats;
 pub use stop::{StopArgs, kill, stop};
@@ -26,7 +28,7 @@ use crate::sys::lock::Lock;
 use std::path::PathBuf;
 
 /// What the verbs know better than a document that was given to them.
-const OURS: [&str; 4] = ["vmm", "guest", "status", "stats"];
+const OURS: [&str; 5] = ["net", "vmm", "guest", "status", "stats"];
 
 /// A VM that a verb works on.
 struct Target {

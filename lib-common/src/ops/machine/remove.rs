@@ -4,6 +4,7 @@ use super::{Target, for_each, targets};
 use crate::cli::{Answer, Context};
 use crate::doc::Name;
 use crate::error::{Code, Error, Result};
+use crate::ops::tap;
 use crate::store::{MachineDir, id_of, remove_by_rename};
 use crate::sys::fs::remove_dir;
 use crate::vmm;
@@ -49,6 +50,10 @@ fn rm_one(cx: &mut Context<'_>, target: &Target, force: bool) -> Result<()> {
         }
         vmm::end(&dir)?;
         remove_dir(&dir)?;
+    }
+    if let Ok(mut doc) = machine.document() {
+        cx.stages.begin("network");
+        tap::detach(cx, &mut doc, true)?;
     }
     cx.stages.begin("remove");
     // A journal that cannot be read must not keep the VM: whatever of it runs was found above.

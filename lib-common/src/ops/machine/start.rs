@@ -4,9 +4,12 @@ use super::create::{launch_disks, own_disks};
 use super::{Target, for_each, is_running, targets};
 use crate::cli::{Answer, Context};
 use crate::disk::look;
-use crate::doc::{AbsPath, Accel, Document, Guest, Identity, Launch, LaunchDisk, Name, SecondDisk, Spec, Undo, Vmm};
+use crate::doc::{
+    AbsPath, Accel, Document, Guest, Identity, Launch, LaunchDisk, LaunchNet, Name, SecondDisk, Spec, Undo, Vmm,
+};
 use crate::error::{Code, Error, Result};
 use crate::guest::ssh::keys;
+use crate::ops::tap;
 use crate::store::{MachineDir, Operation, id_of};
 use crate::sys::lock::Lock;
 use crate::vmm::{self, Started};
@@ -26,14 +29,19 @@ pub(in crate::ops) struct Claimed {
 /// `bg-vm start`: the last step of a pipeline that creates, or VMs of the store.
 pub fn start(cx: &mut Context<'_>, names: &[Name], file: Option<PathBuf>) -> Result<Answer> {
     let targets = targets(cx, names, file)?;
-    for_each(cx, &targets, |cx, target| {
+    let mut last = None;
+    let started = for_each(cx, &targets, |cx, target| {
         let doc = match &target.given {
             Some(doc) => finish(cx, doc.clone())?,
             None => None,
         };
         let doc = doc.map_or_else(|| start_one(cx, target), Ok)?;
-        cx.emit(doc)
-    })?;
+        cx.emit(doc.clone())?;
+        last = Some(doc);
+        Ok(())
+    });
+    started?;
+    last.map_or(Ok(()), |doc| tap::refill_after(cx, &doc))?;
     Ok(Answer::Done)
 }
 
@@ -98,10 +106,14 @@ fn work_is_nested(doc: &Document, machine: &MachineDir) -> bool {
 /// Starts the VMM, saves the record, and only then lets the VM stay: whatever is killed before that, the shim ends it.
 pub(super) fn launch(cx: &mut Context<'_>, mut doc: Document, claimed: Claimed) -> Result<Document> {
     let Claimed { machine, mut operation, lock } = claimed;
+    let card = tap::attach(cx, &mut doc, (&mut operation, !machine.record_file().exists()))?;
     cx.stages.begin("identity");
-    let identity = identity(cx, &mut doc, &machine)?;
-    let disks = launch_disks(&doc, &machine)?;
-    let started = boot(cx, &doc, (&machine, &mut operation), (&identity, disks))?;
+    let mut identity = identity(cx, &mut doc, &machine)?;
+    let mut hardware = Hardware { disks: launch_disks(&doc, &machine)?, net: None };
+    if let Some(card) = card {
+        (identity.net, identity.hosts, hardware.net) = (Some(card.identity), card.hosts, Some(card.launch));
+    }
+    let started = boot(cx, &doc, (&machine, &mut operation), (&identity, hardware))?;
     cx.stages.begin("record");
     doc.set::<Vmm>(started.vmm());
     doc.append_timings(&cx.stages.take_before("save"))?;
@@ -112,12 +124,20 @@ pub(super) fn launch(cx: &mut Context<'_>, mut doc: Document, claimed: Claimed) 
     Ok(doc)
 }
 
-/// Starts the VMM for the VM of that document, with the disks in the guest's order, and has the journal say so before.
+/// What the guest finds.
+pub(in crate::ops) struct Hardware {
+    /// Its disks, in its order.
+    pub disks: Vec<LaunchDisk>,
+    /// Its network card.
+    pub net: Option<LaunchNet>,
+}
+
+/// Starts the VMM for the VM of that document, and has the journal say so before.
 pub(in crate::ops) fn boot(
     cx: &mut Context<'_>,
     doc: &Document,
     (machine, operation): (&MachineDir, &mut Operation),
-    (identity, disks): (&Identity, Vec<LaunchDisk>),
+    (identity, hardware): (&Identity, Hardware),
 ) -> Result<Started> {
     cx.stages.begin("vmm_choice");
     let spec: Spec = doc.require()?;
@@ -127,7 +147,7 @@ pub(in crate::ops) fn boot(
     }
     let programs = vmm::Programs::find(&cx.config)?;
     let shim = programs.shim.clone();
-    let launch = launch_plan(cx, doc, machine, (choice, programs, disks))?;
+    let launch = launch_plan(cx, doc, machine, (choice, programs, hardware))?;
     cx.stages.begin("journal");
     operation.intend(Undo::StopVm { runtime_dir: launch.runtime_dir.clone() })?;
     vmm::start(&launch, identity, &shim, &mut cx.stages)
@@ -138,7 +158,7 @@ fn launch_plan(
     cx: &Context<'_>,
     doc: &Document,
     machine: &MachineDir,
-    (choice, programs, disks): (vmm::Choice, vmm::Programs, Vec<LaunchDisk>),
+    (choice, programs, hardware): (vmm::Choice, vmm::Programs, Hardware),
 ) -> Result<Launch> {
     let spec: Spec = doc.require()?;
     let machine_id = id_of(doc)?;
@@ -154,7 +174,8 @@ fn launch_plan(
         memory_mib: spec.memory_mib,
         kernel: own("vmlinux")?,
         initrd: own("initrd")?,
-        disks,
+        disks: hardware.disks,
+        net: hardware.net,
         cid: vmm::CID,
         console: AbsPath::new(machine.console())?,
         console_bytes: cx.config.console_bytes,
@@ -189,5 +210,7 @@ pub(in crate::ops) fn identity(cx: &Context<'_>, doc: &mut Document, machine: &M
         host_key_public: guest.host_key,
         second_disk: SecondDisk::Work,
         proxy_port: None,
+        net: None,
+        hosts: vec![],
     })
 }

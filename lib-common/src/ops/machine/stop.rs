@@ -5,6 +5,7 @@ use crate::cli::{Answer, Context};
 use crate::doc::{Document, Name, Vmm};
 use crate::error::Result;
 use crate::guest::http;
+use crate::ops::tap;
 use crate::store::{MachineDir, id_of};
 use crate::vmm;
 use std::path::PathBuf;
@@ -38,7 +39,7 @@ pub fn kill(cx: &mut Context<'_>, names: &[Name], file: Option<PathBuf>) -> Resu
     for_each(cx, &targets, |cx, target| {
         let (machine, _lock) = target.lock(cx)?;
         kill_locked(cx, &machine)?;
-        let doc = settled(&machine)?;
+        let doc = settled(cx, &machine)?;
         cx.emit(target.answer(doc))
     })?;
     Ok(Answer::Done)
@@ -53,7 +54,7 @@ pub(super) fn stop_one(cx: &mut Context<'_>, target: &Target, args: &StopArgs) -
         cx.remark(&format!("{} did not shut down ({why}) and was killed", target.name));
         kill_locked(cx, &machine)?;
     }
-    Ok(target.answer(settled(&machine)?))
+    Ok(target.answer(settled(cx, &machine)?))
 }
 
 /// Asks the agent and waits until the VM has ended. The inner error says why it did not.
@@ -77,11 +78,14 @@ pub(super) fn kill_locked(cx: &mut Context<'_>, machine: &MachineDir) -> Result<
     vmm::end(&machine.runtime_dir(&id)?)
 }
 
-/// The record once the VM does not run: saved without `vmm`, given with its status.
-fn settled(machine: &MachineDir) -> Result<Document> {
+/// The record once the VM does not run: saved without `vmm` and without its TAP, given with its status.
+fn settled(cx: &mut Context<'_>, machine: &MachineDir) -> Result<Document> {
     let mut record = machine.document()?;
-    if record.has("vmm") {
-        record.remove("vmm");
+    let before = record.to_line();
+    cx.stages.begin("network");
+    tap::detach(cx, &mut record, false)?;
+    record.remove("vmm");
+    if record.to_line() != before {
         machine.save(&record)?;
     }
     machine.current()

@@ -3,12 +3,13 @@
 use super::{explain, own_uid};
 use crate::cli::{Answer, Context, Source};
 use crate::config::Config;
-use crate::doc::{Cidr, Kind, Net, Spec};
+use crate::doc::{Cidr, Host, Kind, Name, Net, Spec};
 use crate::error::{Code, Error, Result};
 use crate::net::name::{self, Holder, MachineId};
 use crate::net::{Open, subnet};
 use crate::store::id_of;
 use crate::timing::Stages;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 /// What `bg-tap acquire` takes.
@@ -27,7 +28,7 @@ pub fn acquire(cx: &mut Context<'_>, args: &AcquireArgs) -> Result<Answer> {
     let (had, spec): (Option<Net>, Option<Spec>) = (doc.section()?, doc.section()?);
     let owner = args.owner.unwrap_or_else(own_uid);
     let config = cx.config.clone();
-    let wants = Wants { id, had, nat: spec.is_some_and(|s| s.nat), owner };
+    let wants = Wants { id, name: doc.name()?, had, nat: spec.is_some_and(|s| s.nat), owner };
     let (network, net) = acquire_for(&config, &mut cx.stages, &wants).map_err(explain)?;
     doc.set(&net);
     let handed_on = crate::sys::signal::check().and_then(|()| cx.emit(doc)).and_then(|()| cx.hand_on());
@@ -52,6 +53,8 @@ pub fn acquire(cx: &mut Context<'_>, args: &AcquireArgs) -> Result<Answer> {
 pub struct Wants {
     /// Its id.
     pub id: MachineId,
+    /// Its name, which other VMs of the same owner get to know.
+    pub name: Name,
     /// What it had when it ran last.
     pub had: Option<Net>,
     /// Whether it is to reach other networks.
@@ -69,15 +72,15 @@ pub fn acquire_for(config: &Config, stages: &mut Stages, wants: &Wants) -> Resul
         return Err(Error::new(Code::NotFound, "the VM is to reach other networks, and this network leads to none")
             .hint("as root: bg-tap up --nat"));
     }
-    stages.begin("address");
     let had = wants.had.as_ref();
+    if let Some(net) = had.filter(|net| net.netns == network.space.netns())
+        && has_tap(&network, net, wants)?
+    {
+        return Ok((network, net.clone()));
+    }
+    stages.begin("address");
     let lease = network.leases()?.lease(&wants.id, had.map(|net| net.address.address()))?;
-    let holder = Holder::Machine { id: wants.id, address: lease.address };
-    let tap = match kept(&network, had, &holder)? {
-        Some(tap) => Ok(tap),
-        None => take(&network, stages, wants.owner, &holder),
-    };
-    let tap = match tap {
+    let tap = match take(&network, stages, wants, lease.address) {
         Ok(tap) => tap,
         Err(e) if lease.new => {
             network.leases()?.give_up(&wants.id, lease.address)?;
@@ -96,24 +99,34 @@ pub fn acquire_for(config: &Config, stages: &mut Stages, wants: &Wants) -> Resul
     Ok((network, net))
 }
 
-/// The TAP that the VM has already.
-fn kept(network: &Open, had: Option<&Net>, holder: &Holder) -> Result<Option<String>> {
-    let had = had.filter(|net| net.netns == network.space.netns());
-    let Some(tap) = had.and_then(|net| net.tap.clone()).filter(|tap| name::number(tap).is_some()) else {
-        return Ok(None);
-    };
-    let link = network.netlink.link(&tap)?;
-    Ok(link.is_some_and(|link| Holder::parse(&link.alias) == Some(*holder)).then_some(tap))
+/// Whether the VM has that TAP still. One that its user may open, and nobody but root gave it, is looked at alone.
+fn has_tap(network: &Open, net: &Net, wants: &Wants) -> Result<bool> {
+    let Some(tap) = net.tap.as_ref().filter(|tap| name::number(tap).is_some()) else { return Ok(false) };
+    let holder = Holder::Machine { id: wants.id, address: net.address.address(), nat: wants.nat };
+    let link = network.netlink.link(tap)?;
+    Ok(link.is_some_and(|link| Holder::parse(&link.alias) == Some(holder)))
 }
 
-fn take(network: &Open, stages: &mut Stages, owner: u32, holder: &Holder) -> Result<String> {
+fn take(network: &Open, stages: &mut Stages, wants: &Wants, address: Ipv4Addr) -> Result<String> {
+    let holder = Holder::Machine { id: wants.id, address, nat: wants.nat };
     stages.begin("tap");
+    network.hosts(true)?.note(&wants.id, wants.owner, &Host { address, name: wants.name.clone() })?;
     let pool = network.pool()?;
-    if let Some(tap) = pool.take(owner, holder)? {
-        return Ok(tap);
+    let tap = match pool.take(wants.owner, &holder)? {
+        Some(tap) => tap,
+        None => {
+            stages.begin("create_tap");
+            pool.make(wants.owner, &holder)?
+        }
+    };
+    if wants.nat {
+        stages.begin("nat");
+        if let Err(e) = network.admit(&wants.id, address) {
+            pool.give_back(&tap, Some(&wants.id))?;
+            return Err(e);
+        }
     }
-    stages.begin("create_tap");
-    pool.make(owner, holder)
+    Ok(tap)
 }
 
 fn undo(network: &Open, id: &MachineId, net: &Net, new: bool) -> Result<()> {

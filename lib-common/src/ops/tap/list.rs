@@ -18,7 +18,7 @@ pub fn ls(cx: &mut Context<'_>, args: ListArgs) -> Result<Answer> {
     let taps = pool::look(&network.netlink)?;
     let mut found: Vec<TapInfo> = vec![];
     for (_, link) in &taps {
-        if let Some(Holder::Machine { id, address }) = Holder::parse(&link.alias) {
+        if let Some(Holder::Machine { id, address, .. }) = Holder::parse(&link.alias) {
             found.push(info(Some(link), Some((id, address))));
         }
     }

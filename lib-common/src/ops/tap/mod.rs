@@ -1,12 +1,14 @@
 //! Networks and TAPs: `bg-tap`.
 
 mod acquire;
+mod attach;
 mod list;
 mod pool;
 mod release;
 mod up;
 
 pub use acquire::{AcquireArgs, Wants, acquire, acquire_for, refill};
+pub(in crate::ops) use attach::{attach, detach, refill_after, refused};
 pub use list::{ls, pool_ls};
 pub use pool::{drain, fill};
 pub use release::{ReleaseArgs, of_document, release};
@@ -63,6 +65,7 @@ fn emit_network(cx: &mut Context<'_>, network: &Open, taps: &[(u32, Link)]) -> R
         nat: !record.uplinks.is_empty(),
         uplinks: record.uplinks.iter().map(|uplink| uplink.name.clone()).collect(),
         allow: record.allow.clone(),
+        nameservers: record.nameservers.clone(),
         pool: PoolCount {
             idle: count(|h| *h == Holder::Pool),
             busy: count(|h| *h != Holder::Pool),

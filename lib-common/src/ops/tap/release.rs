@@ -70,10 +70,7 @@ pub fn of_document(config: &Config, doc: &mut Document, with_address: bool) -> R
     if net.netns == space.netns() {
         give_back(config, &id, &net, with_address)?;
     } else if crate::sys::netns::is_alive(net.netns) {
-        let message = format!("the VM's TAP is in another network namespace ({})", net.netns);
-        return Err(
-            Error::new(Code::NotFound, message).hint("run it there: nsenter --net=/proc/PID/ns/net bg-tap release")
-        );
+        return Err(crate::net::elsewhere(net.netns));
     }
     if with_address {
         doc.remove("net");
@@ -99,7 +96,7 @@ fn give_back(config: &Config, id: &MachineId, net: &Net, with_address: bool) -> 
 fn release_tap(config: &Config, tap: &str, with_address: bool) -> Result<()> {
     let network = Open::current(config)?;
     match network.pool()?.give_back(tap, None)? {
-        GivenBack::From(Holder::Machine { id, address }) if with_address => network.leases()?.give_up(&id, address),
+        GivenBack::From(Holder::Machine { id, address, .. }) if with_address => network.leases()?.give_up(&id, address),
         GivenBack::From(_) | GivenBack::Nothing => Ok(()),
     }
 }

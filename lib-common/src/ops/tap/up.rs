@@ -6,11 +6,12 @@ use crate::config::Config;
 use crate::doc::{Cidr, NetworkRecord, Uplink};
 use crate::error::{Code, Error, Failures, Result};
 use crate::net::name::{self, Holder};
-use crate::net::{Open, Space, nat, pool, subnet};
+use crate::net::{Open, Space, dns, nat, pool, subnet};
 use crate::sys::netlink::Netlink;
 use crate::sys::netlink::addr::Route;
 use crate::sys::netlink::link::{Change, Link};
 use crate::sys::netns::{is_forwarding, set_forwarding};
+use crate::timing::Stages;
 use nix::errno::Errno;
 
 /// What `bg-tap up` takes.
@@ -31,41 +32,49 @@ pub struct DownArgs {
     pub force: bool,
 }
 
-/// `bg-tap up`: makes the network of this namespace, or makes it as it was asked for. Nothing is made before everything
-/// was looked at.
+/// `bg-tap up`: makes the network of this namespace, or makes it as it was asked for.
 pub fn up(cx: &mut Context<'_>, args: &UpArgs) -> Result<Answer> {
-    cx.stages.begin("look");
-    let space = Space::current(&cx.config)?;
+    let (network, taps) = make(&cx.config.clone(), &mut cx.stages, args)?;
+    emit_network(cx, &network, &taps)?;
+    Ok(Answer::Done)
+}
+
+/// The network as it was asked for, and the TAPs in it. Nothing is made before everything was looked at.
+pub(super) fn make(config: &Config, stages: &mut Stages, args: &UpArgs) -> Result<(Open, Vec<(u32, Link)>)> {
+    stages.begin("look");
+    let space = Space::current(config)?;
     let netlink = Netlink::route()?;
-    plan(&cx.config, &space, &netlink, args)?;
-    cx.stages.begin("lock");
+    plan(config, &space, &netlink, args)?;
+    stages.begin("lock");
     space.prepare().map_err(explain)?;
-    let _lock = space.lock()?;
+    let lock = space.lock()?;
     // Somebody else may have been quicker.
-    let mut planned = plan(&cx.config, &space, &netlink, args)?;
+    let mut planned = plan(config, &space, &netlink, args)?;
     crate::sys::signal::check()?;
-    cx.stages.begin("bridge");
+    stages.begin("bridge");
     planned.record.bridge_index = ensure_bridge(&netlink, &planned.record).map_err(explain)?;
     if planned.stale {
         // What another namespace with this inode left, or a bridge that is gone.
         space.clear_tables()?;
     }
     space.create_tables(&planned.record)?;
-    cx.stages.begin("rules");
-    nat::apply(&nat::table(&planned.record, &planned.on_link)).map_err(explain)?;
+    stages.begin("rules");
+    let holders: Vec<Holder> =
+        pool::look(&netlink)?.iter().filter_map(|(_, link)| Holder::parse(&link.alias)).collect();
+    nat::apply(&nat::table(&planned.record, &planned.on_link, &holders)).map_err(explain)?;
     space.save(&planned.record)?;
     set_forwardings(&planned)?;
-    cx.stages.begin("pool");
+    stages.begin("pool");
     let network = Open { space, record: planned.record, netlink };
     let taps = network.pool()?.repair()?;
     let leases = network.leases()?;
     for (_, link) in &taps {
-        if let Some(Holder::Machine { id, address }) = Holder::parse(&link.alias) {
+        if let Some(Holder::Machine { id, address, .. }) = Holder::parse(&link.alias) {
             leases.note(&id, address)?;
         }
     }
-    emit_network(cx, &network, &taps)?;
-    Ok(Answer::Done)
+    drop(lock);
+    Ok((network, taps))
 }
 
 /// What is to be there.
@@ -114,7 +123,8 @@ fn plan(config: &Config, space: &Space, netlink: &Netlink, args: &UpArgs) -> Res
     let uplinks = if nat { uplinks(&allow, &old, &links, &routes)? } else { vec![] };
     let former = old.into_iter().filter(|u| uplinks.iter().all(|new| new.name != u.name)).collect();
     let stale = current.is_none();
-    let record = NetworkRecord { bridge, bridge_index: index, subnet: wanted, uplinks, allow };
+    let nameservers = if uplinks.is_empty() { vec![] } else { config.nameservers.clone().unwrap_or_else(dns::resolvers) };
+    let record = NetworkRecord { bridge, bridge_index: index, subnet: wanted, uplinks, allow, nameservers };
     Ok(Planned { record, former, on_link, stale })
 }
 

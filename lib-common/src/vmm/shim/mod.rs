@@ -272,6 +272,15 @@ impl Shim {
         })
     }
 
+    /// Nobody has it open any more. One that root has lent stays lent.
+    fn give_back_tap(&mut self) {
+        let Some(net) = &self.launch.net else { return };
+        match crate::net::give_back(&net.network_dir, &net.tap, &self.launch.machine_id) {
+            Err(e) if e.code() != Code::Permission => self.say(&e.with_causes()),
+            _ => {}
+        }
+    }
+
     fn save_state(&self) -> Result<()> {
         save(&self.run_file(files::STATE), format!("{}\n", to_json(&self.state)).as_bytes(), 0o600)
     }
@@ -314,6 +323,7 @@ impl Drop for Shim {
             self.end_vmm();
         }
         self.device = None;
+        self.give_back_tap();
         let _ = std::fs::remove_dir_all(&self.launch.runtime_dir);
     }
 }

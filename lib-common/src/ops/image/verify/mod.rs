@@ -77,6 +77,7 @@ fn start(cx: &mut Context<'_>, args: &VerifyArgs, image: &Name) -> Result<(Tempo
         image: Some(image.clone()),
         vcpu: args.vcpu,
         memory_mib: args.memory_mib,
+        net: Some(false),
         ..PlanArgs::default()
     };
     let mut doc: Document = planned(cx, &plan)?;

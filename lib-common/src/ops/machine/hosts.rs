@@ -1,0 +1,73 @@
+//! hosts: the names of VMs for /etc/hosts, and for guests that booted before others had theirs.
+
+use super::is_running;
+use crate::cli::{Answer, Context};
+use crate::doc::{Guest, Host, Net, to_json};
+use crate::error::{Code, Error, Failures, Result};
+use crate::guest::live::Live;
+use crate::guest::ssh::session::{Login, Session};
+use crate::guest::ssh::{keys, wait_for_sshd};
+use crate::net::Open;
+use crate::store::MachineDir;
+use std::time::{Duration, Instant};
+
+/// How long a guest may take to be told.
+const TOLD_WITHIN: Duration = Duration::from_secs(30);
+
+/// What replaces our lines in the guest's `/etc/hosts`.
+const COMMAND: &str = "/run/banger/guest-agent hosts";
+
+/// `bg-vm hosts`: hosts(5) of the caller's VMs in this network namespace, by address. With `update` those that run are
+/// told, too.
+pub fn hosts(cx: &mut Context<'_>, update: bool) -> Result<Answer> {
+    cx.stages.begin("list");
+    let network = Open::current(&cx.config)?;
+    let uid = nix::unistd::geteuid().as_raw();
+    let hosts = network.hosts(false)?.of_user(&network.leases_to_read()?, uid)?;
+    let line = |Host { address, name }: &Host| format!("{address}\t{name} {name}.vm\n");
+    cx.emit_text(&hosts.iter().map(line).collect::<String>());
+    if update {
+        cx.stages.begin("update");
+        tell_all(cx, &hosts, network.space.netns())?;
+    }
+    Ok(Answer::Done)
+}
+
+fn tell_all(cx: &mut Context<'_>, hosts: &[Host], netns: u64) -> Result<()> {
+    let mut failed = Failures::default();
+    let store = cx.store();
+    for name in store.machine_names()? {
+        crate::sys::signal::check()?;
+        let machine = store.machine_dir(&name);
+        if let Err(e) = tell(cx, &machine, hosts, netns) {
+            failed.add(e.within(format!("the VM `{}` was not told", machine.name())));
+        }
+    }
+    failed.result()
+}
+
+/// Tells one guest of the others, if it runs in this network.
+fn tell(cx: &Context<'_>, machine: &MachineDir, hosts: &[Host], netns: u64) -> Result<()> {
+    let doc = match machine.current() {
+        // It is being made or removed.
+        Err(e) if e.code() == Code::NotFound => return Ok(()),
+        other => other?,
+    };
+    let in_this = doc.section::<Net>()?.is_some_and(|net| net.netns == netns);
+    if !in_this || !is_running(&doc)? {
+        return Ok(());
+    }
+    let (live, _) = Live::in_store(machine)?;
+    let guest: Guest = doc.require()?;
+    let private_key = keys::private_key(&cx.store());
+    let deadline = Instant::now() + TOLD_WITHIN;
+    let login = Login { user: &guest.user, host_key: &guest.host_key, private_key: &private_key };
+    let session = Session::open(wait_for_sshd(&live, deadline)?, login, deadline)?;
+    let others: Vec<&Host> = hosts.iter().filter(|host| host.name != *machine.name()).collect();
+    let outcome = session.run(COMMAND, to_json(&others).as_bytes(), &mut |_, _| {})?;
+    if outcome.is_success() {
+        return Ok(());
+    }
+    Err(Error::new(Code::GuestUnreachable, format!("its agent ended with {}", outcome.in_words()))
+        .hint("a VM that was started by an older banger learns the names when it is started again"))
+}
