@@ -58,6 +58,7 @@ impl Machine {
             kernel: self.path("vmlinux"),
             initrd: self.path("initrd"),
             disks: vec![LaunchDisk { path: self.path("root.ext4"), read_only: false }],
+            net: None,
             cid: vmm::CID,
             runtime_dir: self.path("0123456789ab"),
             console: self.path("console.log"),

@@ -1,6 +1,7 @@
 //! What a guest reaches: a namespace that hangs on the bridge plays the guest, another one is the world behind the host.
 
-use super::Host;
+use super::{Host, id, machine};
+use crate::support::finish;
 use crate::support::netns::Namespace;
 use lib_common::error::Code;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -18,14 +19,8 @@ struct World {
 impl World {
     /// A host with an uplink to the world and a network of its own at another interface.
     fn new(test: &str) -> Option<Self> {
-        let (host, guest, world) = (Host::new(test)?, Namespace::new(test)?, Namespace::new(test)?);
-        host.netns.connect("uplink", &world, "host");
-        host.netns.ok("ip addr add 192.0.2.1/24 dev uplink");
-        host.netns.ok("ip route add default via 192.0.2.2");
-        world.ok("ip addr add 192.0.2.2/24 dev host");
-        for address in WORLD {
-            world.ok(&format!("ip addr add {address}/32 dev lo"));
-        }
+        let (host, guest) = (Host::new(test)?, Namespace::new(test)?);
+        let world = host.netns.uplink(test, &WORLD)?;
         Some(World { host, guest, world })
     }
 
@@ -39,7 +34,11 @@ impl World {
 
     /// Whether the guest gets through to that address, where somebody listens.
     fn reaches(&self, at: &Namespace, address: &str) -> bool {
-        let address: SocketAddr = format!("{address}:80").parse().unwrap();
+        self.reaches_port(at, address, 80)
+    }
+
+    fn reaches_port(&self, at: &Namespace, address: &str, port: u16) -> bool {
+        let address: SocketAddr = format!("{address}:{port}").parse().unwrap();
         let listener = at.inside(|| TcpListener::bind(address).unwrap());
         let reached = self.guest.inside(|| TcpStream::connect_timeout(&address, Duration::from_millis(400)).is_ok());
         drop(listener);
@@ -49,6 +48,27 @@ impl World {
     fn reached(&self) -> Vec<&str> {
         WORLD.into_iter().filter(|address| self.reaches(&self.world, address)).collect()
     }
+}
+
+/// The document of a VM that is to reach other networks.
+fn with_nat(n: u32) -> String {
+    let spec = r#"{"image":"debian","vcpu":1,"memory_mib":512,"root_bytes":0,"work_bytes":0,"net":true,"nat":true,"vmm":"auto"}"#;
+    machine(n).replace('}', &format!(r#","spec":{spec}}}"#))
+}
+
+#[test]
+fn a_name_server_on_a_private_address_is_reached_for_names_alone() {
+    let Some(world) = World::new("a_name_server_on_a_private_address_is_reached_for_names_alone") else { return };
+    let host = &world.host;
+    let mut up = host.netns.tool(&host.sandbox, "bg-tap", &["up", "--nat"]);
+    let up = up.env("BG_NAMESERVERS", "10.77.0.7").spawn().unwrap();
+    assert_eq!(finish(up, b"").json()["nameservers"][0], "10.77.0.7");
+    world.plug_in();
+    host.tap(&["acquire"], with_nat(1)).ok();
+    assert!(world.reaches_port(&world.world, "10.77.0.7", 53));
+    assert!(!world.reaches_port(&world.world, "10.77.0.7", 80));
+    assert!(!world.reaches_port(&world.world, "192.168.77.7", 53));
+    host.tap(&["down", "--force"], "").ok();
 }
 
 #[test]
@@ -64,7 +84,16 @@ fn a_guest_reaches_what_it_is_allowed_to() {
     assert_eq!(world.reached(), Vec::<&str>::new(), "without NAT");
     let network = host.tap(&["up", "--nat"], "").json();
     assert_eq!((&network["nat"], &network["uplinks"][0]), (&true.into(), &"uplink".into()));
+    assert_eq!(world.reached(), Vec::<&str>::new(), "it is no VM that is to reach anything");
+    let doc = host.tap(&["acquire"], with_nat(1)).json();
+    assert_eq!(doc["net"]["address"], "172.16.224.2/20");
     assert_eq!(world.reached(), ["198.51.100.7"], "with NAT");
+    host.tap(&["up", "--nat"], "").ok();
+    assert_eq!(world.reached(), ["198.51.100.7"], "still, when all is made anew");
+    host.tap(&["release"], doc.to_string()).ok();
+    assert_eq!(world.reached(), Vec::<&str>::new(), "whoever has its address next");
+    let doc = host.tap(&["acquire"], doc.to_string()).json();
+    assert_eq!(doc["net"]["address"], "172.16.224.2/20", "as before");
     assert!(!world.reaches(&world.world, "192.0.2.2"), "the uplink's own network is the host's");
     let allow = ["up", "--nat", "--allow", "10.77.0.0/16", "--allow", "169.254.0.0/16"];
     host.tap(&allow, "").ok();
@@ -73,6 +102,7 @@ fn a_guest_reaches_what_it_is_allowed_to() {
     assert!(!world.reaches(&host.netns, "192.0.2.1"));
     host.tap(&["up", "--no-nat"], "").ok();
     assert_eq!(world.reached(), Vec::<&str>::new(), "NAT is off again");
+    host.tap(&["release"], doc.to_string()).ok();
     host.tap(&["down"], "").ok();
     assert_eq!(host.netns.ok("nft list ruleset"), "");
 }
@@ -110,8 +140,11 @@ fn every_rule_names_its_owner_and_connections_are_forgotten() {
     let rules: serde_json::Value = serde_json::from_str(&host.netns.ok("nft -j list ruleset")).unwrap();
     let rules: Vec<_> = rules["nftables"].as_array().unwrap().iter().filter_map(|o| o.get("rule")).collect();
     assert!(rules.len() > 10 && rules.iter().all(|rule| rule["comment"] == "banger:bg-0"), "{rules:?}");
-    let doc = host.acquire(1);
+    let doc = host.tap(&["acquire"], with_nat(1)).json();
     assert_eq!(doc["net"]["address"], "172.16.224.2/20");
+    let set: serde_json::Value = serde_json::from_str(&host.netns.ok("nft -j list set inet banger nat")).unwrap();
+    let guest = &set["nftables"][1]["set"]["elem"][0]["elem"];
+    assert_eq!((&guest["val"], &guest["comment"]), (&"172.16.224.2".into(), &format!("banger:vm:{}", id(1)).into()));
     world.plug_in();
     assert!(world.reaches(&world.world, "198.51.100.7"));
     let of = |address: &str| {

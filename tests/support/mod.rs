@@ -88,6 +88,8 @@ impl Sandbox {
         {
             env.insert(variable.into(), dir(below));
         }
+        // A VM with a card is for tests that have a network namespace of their own.
+        env.insert("BG_NET".into(), "off".into());
         env.insert("PATH".into(), std::env::var("PATH").unwrap());
         env
     }

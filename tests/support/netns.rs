@@ -95,6 +95,20 @@ impl Namespace {
         lines.lines().map(name).filter(|name| name != "lo").collect()
     }
 
+    /// Something to the world behind it: an interface `uplink` at 192.0.2.1, and the default route by that to a namespace
+    /// that has these addresses of the world.
+    pub fn uplink(&self, test: &str, addresses: &[&str]) -> Option<Namespace> {
+        let world = Namespace::new(test)?;
+        self.connect("uplink", &world, "host");
+        self.ok("ip addr add 192.0.2.1/24 dev uplink");
+        self.ok("ip route add default via 192.0.2.2");
+        world.ok("ip addr add 192.0.2.2/24 dev host");
+        for address in addresses {
+            world.ok(&format!("ip addr add {address}/32 dev lo"));
+        }
+        Some(world)
+    }
+
     /// A cable between an interface of this namespace and one of another.
     pub fn connect(&self, own: &str, other: &Namespace, its: &str) {
         self.ok(&format!("ip link add {own} type veth peer name {its} netns {}", other.pid()));

@@ -9,6 +9,7 @@ mod image_build;
 mod interrupted;
 mod life;
 mod nested;
+mod net;
 mod repository;
 mod ssh;
 mod user;

@@ -3,6 +3,7 @@
 // Tests start the tools as a user does.
 #![allow(clippy::disallowed_types)]
 
+use crate::support::netns::Namespace;
 use serde_json::Value;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ const BINS: &[(&str, &str)] = &[
     ("bg-shim", env!("CARGO_BIN_EXE_bg-shim")),
     ("bg-health", env!("CARGO_BIN_EXE_bg-health")),
     ("bg-ssh", env!("CARGO_BIN_EXE_bg-ssh")),
+    ("bg-tap", env!("CARGO_BIN_EXE_bg-tap")),
     ("bg-verify", env!("CARGO_BIN_EXE_bg-verify")),
     ("bg-gc", env!("CARGO_BIN_EXE_bg-gc")),
 ];
@@ -85,6 +87,7 @@ pub struct World {
     dir: tempfile::TempDir,
     bins: PathBuf,
     uid: Option<u32>,
+    netns: Option<Namespace>,
     _turn: Turn,
 }
 
@@ -93,10 +96,23 @@ impl World {
     pub fn new() -> Self {
         let turn = Turn::wait();
         let dir = tempfile::Builder::new().prefix("bg").tempdir().unwrap();
-        let world = World { dir, bins: bin_dir(), uid: None, _turn: turn };
+        let world = World { dir, bins: bin_dir(), uid: None, netns: None, _turn: turn };
         let output = world.pipe("bg-register", &["--name", "debian"], image().as_bytes());
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         world
+    }
+
+    /// The same, in a network namespace of its own, where VMs get a network card.
+    pub fn in_netns(test: &str) -> Option<Self> {
+        let netns = Namespace::new(test)?;
+        let mut world = World::new();
+        world.netns = Some(netns);
+        Some(world)
+    }
+
+    /// That namespace.
+    pub fn netns(&self) -> &Namespace {
+        self.netns.as_ref().expect("the test has a namespace")
     }
 
     /// The same, owned and used by another user, with copies of the programs that this user can read.
@@ -132,16 +148,15 @@ impl World {
     pub fn command(&self, tool: &str, args: &[&str]) -> Command {
         let program = self.bins.join(tool);
         let mut command = match self.uid {
-            None => Command::new(program),
+            None => self.program(&program.display().to_string()),
             Some(uid) => {
-                let mut command = Command::new("setpriv");
+                let mut command = self.program("setpriv");
                 let id = uid.to_string();
                 command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]).arg(program);
                 command
             }
         };
         command.args(args);
-        self.dress(&mut command);
         command
     }
 
@@ -150,6 +165,8 @@ impl World {
         let path = std::env::var("PATH").unwrap_or_default();
         command.stdin(Stdio::null()).current_dir("/").env("PATH", format!("{}:{path}", self.bins.display()));
         command.env("BG_STATE_DIR", self.dir.path().join("state")).env("BG_RUNTIME_DIR", self.dir.path().join("run"));
+        command.env("BG_NET_DIR", self.dir.path().join("net"));
+        command.env("BG_NET", if self.netns.is_some() { "on" } else { "off" });
         // Wherever the cache is that the test sets.
         let device = self.bins.join("vhost-device-vsock");
         command.env("BG_VHOST_DEVICE_VSOCK", if self.uid.is_some() { device } else { vsock_device() });
@@ -165,7 +182,10 @@ impl World {
 
     /// Any program, with the tools in its PATH.
     pub fn program(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
+        let mut command = match &self.netns {
+            None => Command::new(program),
+            Some(netns) => netns.command(program, &[]),
+        };
         self.dress(&mut command);
         command
     }
@@ -300,6 +320,9 @@ impl Drop for World {
             let found = self.run("bg-verify", &["--now"]);
             self.pipe("bg-gc", &["--now"], &found.stdout);
             return;
+        }
+        if self.netns.is_some() {
+            self.ok("bg-tap", &["down"]);
         }
         assert_eq!(self.findings(), Vec::<Value>::new(), "the test left something");
         assert_eq!(self.processes(), Vec::<String>::new(), "the test left processes");

@@ -20,8 +20,8 @@ pub use error::{ChildDoc, ErrorDoc};
 pub use finding::Finding;
 pub use health::{Health, HealthStatus};
 pub use identity::{
-    HEALTH_PORT, Host, IDENTITY_PATH, Identity, IdentityNet, MODULES_AT, MODULES_DIR, MODULES_LIST, PROXY_PORT, SSH_PORT, SecondDisk,
-    UP_PORT,
+    HEALTH_PORT, Host, IDENTITY_PATH, Identity, IdentityNet, MODULES_AT, MODULES_DIR, MODULES_LIST, PROXY_PORT,
+    SSH_PORT, SecondDisk, UP_PORT,
 };
 pub use image::{
     Build, BuildStep, BuildStepKind, Image, Kernel, ManifestEntry, Registered, Rootfs, Seed, SeedSize, Timing,

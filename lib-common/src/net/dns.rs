@@ -32,11 +32,17 @@ mod tests {
     #[test]
     fn servers_that_guests_cannot_reach_are_none() {
         for (text, servers) in [
-            ("# nameserver 9.9.9.9\nsearch a.example\nnameserver 192.0.2.1\nnameserver\t192.0.2.2 # two\n", "192.0.2.1 192.0.2.2"),
+            (
+                "# nameserver 9.9.9.9\nsearch a.example\nnameserver 192.0.2.1\nnameserver\t192.0.2.2 # two\n",
+                "192.0.2.1 192.0.2.2",
+            ),
             ("nameserver 127.0.0.53\noptions edns0\n", ""),
             ("nameserver ::1\nnameserver 127.0.0.1\nnameserver 192.0.2.3\n", "192.0.2.3"),
             ("nameserver a\nnameserver\nnameserver 0.0.0.0", ""),
-            ("nameserver 1.0.0.1\nnameserver 1.0.0.2\nnameserver 1.0.0.3\nnameserver 1.0.0.4\n", "1.0.0.1 1.0.0.2 1.0.0.3"),
+            (
+                "nameserver 1.0.0.1\nnameserver 1.0.0.2\nnameserver 1.0.0.3\nnameserver 1.0.0.4\n",
+                "1.0.0.1 1.0.0.2 1.0.0.3",
+            ),
         ] {
             let found: Vec<String> = parse(text).iter().map(Ipv4Addr::to_string).collect();
             assert_eq!(found.join(" "), servers, "{text}");

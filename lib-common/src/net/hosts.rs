@@ -80,7 +80,8 @@ mod tests {
         let subnet = Cidr::parse("10.0.0.0/24").unwrap();
         Hosts::create(&names, subnet).unwrap();
         Leases::create(&leased, subnet).unwrap();
-        let (hosts, leases) = (Hosts::open(&names, subnet, true).unwrap(), Leases::open(&leased, subnet, true).unwrap());
+        let (hosts, leases) =
+            (Hosts::open(&names, subnet, true).unwrap(), Leases::open(&leased, subnet, true).unwrap());
         let mut all = vec![];
         for (id, name) in [([1; 16], "dev"), ([2; 16], &*"x".repeat(63))] {
             let host = Host { address: leases.lease(&id, None).unwrap().address, name: Name::parse(name).unwrap() };

@@ -8,9 +8,7 @@ use crate::error::{Error, Result};
 use crate::sys::cmd::{Cmd, Stream, Streams};
 use nftables::batch::Batch;
 use nftables::expr::{CT, Elem, Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix};
-use nftables::schema::{
-    Chain, Element, NfListObject, Nftables, Rule, Set, SetType, SetTypeValue, Table,
-};
+use nftables::schema::{Chain, Element, NfListObject, Nftables, Rule, Set, SetType, SetTypeValue, Table};
 use nftables::stmt::{Match, Operator, Statement};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 use std::io::{Seek, Write};

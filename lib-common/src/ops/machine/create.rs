@@ -111,8 +111,10 @@ fn has_card(cx: &mut Context<'_>, args: &PlanArgs) -> Result<bool> {
         }
         (Some(net), _) => Ok(net),
         (None, None) => Ok(true),
-        (None, Some(why)) if args.nat => Err(Error::new(Code::Permission, format!("the VM gets no network card: {why}"))
-            .hint("root may lend it one: man bg-tap, EXAMPLES")),
+        (None, Some(why)) if args.nat => {
+            Err(Error::new(Code::Permission, format!("the VM gets no network card: {why}"))
+                .hint("root may lend it one: man bg-tap, EXAMPLES"))
+        }
         (None, Some(why)) => {
             cx.remark(&format!("without a network card: {why} (`--no-net` says so, `man bg-tap` how to have one)"));
             Ok(false)

@@ -26,6 +26,11 @@ pub fn acquire(cx: &mut Context<'_>, args: &AcquireArgs) -> Result<Answer> {
     let mut doc = cx.document(&Source { name: None, file: args.file.clone() }, Kind::Machine)?;
     let id = name::machine_id(&id_of(&doc)?)?;
     let (had, spec): (Option<Net>, Option<Spec>) = (doc.section()?, doc.section()?);
+    if spec.as_ref().is_some_and(|spec| !spec.net) {
+        cx.remark(&format!("the VM `{}` was planned without a network card, and gets none", doc.name()?));
+        cx.emit(doc)?;
+        return Ok(Answer::Done);
+    }
     let owner = args.owner.unwrap_or_else(own_uid);
     let config = cx.config.clone();
     let wants = Wants { id, name: doc.name()?, had, nat: spec.is_some_and(|s| s.nat), owner };

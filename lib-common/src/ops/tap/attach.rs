@@ -40,7 +40,7 @@ pub(in crate::ops) fn attach(
         doc.remove("net");
         return Ok(None);
     }
-    cx.stages.begin("network");
+    cx.stages.begin("journal");
     let had: Option<Net> = doc.section()?;
     let id = id_of(doc)?;
     let wants = Wants { id: name::machine_id(&id)?, name: doc.name()?, had, nat: spec.nat, owner: own_uid() };

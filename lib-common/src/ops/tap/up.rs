@@ -123,7 +123,8 @@ fn plan(config: &Config, space: &Space, netlink: &Netlink, args: &UpArgs) -> Res
     let uplinks = if nat { uplinks(&allow, &old, &links, &routes)? } else { vec![] };
     let former = old.into_iter().filter(|u| uplinks.iter().all(|new| new.name != u.name)).collect();
     let stale = current.is_none();
-    let nameservers = if uplinks.is_empty() { vec![] } else { config.nameservers.clone().unwrap_or_else(dns::resolvers) };
+    let nameservers =
+        if uplinks.is_empty() { vec![] } else { config.nameservers.clone().unwrap_or_else(dns::resolvers) };
     let record = NetworkRecord { bridge, bridge_index: index, subnet: wanted, uplinks, allow, nameservers };
     Ok(Planned { record, former, on_link, stale })
 }
