@@ -5,7 +5,7 @@
 //! ```text
 //! NET/INODE/network.json   what `bg-tap up` made; its bridge's index says whether it is still that one
 //! NET/INODE/pool           which TAPs are idle: a hint, so that nobody has to look for one (module pool)
-//! NET/INODE/leases         which VM has which address (module lease)
+//! NET/INODE/leases         which VM has which address, since when, and in which store (module lease)
 //! NET/INODE/lock           up, down, fill and drain, one at a time
 //! ```
 //! Nothing is synced: it ends with the host's boot, as the namespace does. What is in the kernel names its owner: the
@@ -15,6 +15,7 @@ pub mod lease;
 pub mod name;
 pub mod nat;
 pub mod pool;
+pub mod standing;
 pub mod subnet;
 
 use crate::config::Config;
@@ -63,6 +64,22 @@ impl Space {
         self.netns
     }
 
+    /// The namespace's directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where those of all namespaces are.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The files of this namespace where they are unless that is configured; `None` where these are they.
+    pub fn default_one(&self) -> Option<Self> {
+        let root = PathBuf::from(DEFAULT_DIR);
+        (self.root != root).then(|| Space { dir: root.join(self.netns.to_string()), root, ..self.clone() })
+    }
+
     /// Makes the directory. Everybody may look into it, and nobody else may change it.
     pub fn prepare(&self) -> Result<()> {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&self.dir);
@@ -89,6 +106,11 @@ impl Space {
     pub fn lock(&self) -> Result<Lock> {
         Lock::take(&self.dir.join("lock"), self.lock_wait)
             .map_err(|e| e.within("somebody else changes the network of this namespace"))
+    }
+
+    /// The same, if nobody does so now.
+    pub fn try_lock(&self) -> Result<Option<Lock>> {
+        Lock::try_take(&self.dir.join("lock"))
     }
 
     /// What `bg-tap up` has written, if it has.
@@ -133,6 +155,11 @@ impl Open {
     /// Its TAPs.
     pub fn pool(&self) -> Result<Pool<'_>> {
         Pool::open(&self.space.dir.join("pool"), self)
+    }
+
+    /// How many idle TAPs are to be kept, for whoever may only look.
+    pub fn idle_to_keep(&self) -> Result<u32> {
+        Pool::target_in(&self.space.dir.join("pool"))
     }
 
     /// Its leases.

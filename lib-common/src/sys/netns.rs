@@ -1,6 +1,7 @@
 //! The network namespace that this process is in, and what /proc says of it. Knows no domain.
 
 use crate::error::{Error, Result};
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,24 @@ pub fn is_alive(inode: u64) -> bool {
     let named = std::fs::read_dir("/run/netns").into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
     let mut paths = of_processes.map(PathBuf::from).chain(named);
     paths.any(|path| std::fs::metadata(path).is_ok_and(|m| m.ino() == inode))
+}
+
+/// Every namespace that a process is in or a file keeps. `None` where the caller may not see that of some process.
+pub fn living() -> Option<BTreeSet<u64>> {
+    let mut living = BTreeSet::new();
+    for pid in super::process::all_pids().ok()? {
+        match std::fs::metadata(format!("/proc/{pid}/ns/net")) {
+            Ok(meta) => drop(living.insert(meta.ino())),
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => return None,
+            // It has ended.
+            Err(_) => {}
+        }
+    }
+    // proc_pid_mountinfo(5): the fourth field of a namespace that is mounted somewhere is `net:[INODE]`.
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let roots = mounts.lines().filter_map(|line| line.split(' ').nth(3));
+    living.extend(roots.filter_map(|root| root.strip_prefix("net:[")?.strip_suffix(']')?.parse::<u64>().ok()));
+    Some(living)
 }
 
 /// Whether packets that come from an interface are sent on.

@@ -10,6 +10,7 @@ pub use acquire::{AcquireArgs, Wants, acquire, acquire_for, refill};
 pub use list::{ls, pool_ls};
 pub use pool::{drain, fill};
 pub use release::{ReleaseArgs, of_document, release};
+pub(in crate::ops) use up::restore_forwarding;
 pub use up::{DownArgs, UpArgs, down, up};
 
 use crate::cli::Context;
