@@ -16,6 +16,8 @@ use std::io::{Seek, Write};
 const TABLE: &str = "banger";
 /// A rule's comment begins with this; its bridge follows.
 const COMMENT: &str = "banger:";
+/// What nft(8) says of a table that is not there.
+const NO_TABLE: &str = "No such file or directory";
 /// A table of ours has some forty rules.
 const MOST_OF_TABLE: u64 = 1 << 20;
 
@@ -88,7 +90,7 @@ pub fn apply(rules: &Nftables<'_>) -> Result<()> {
 pub fn owners() -> Result<Option<BTreeSet<String>>> {
     let listed = Cmd::new("nft").args(["-j", "list", "table", "inet", TABLE]).env("LC_ALL", "C").output(MOST_OF_TABLE);
     let text = match listed {
-        Err(e) if e.with_causes().contains("No such file or directory") => return Ok(None),
+        Err(e) if e.get_child().is_some_and(|nft| nft.stderr.contains(NO_TABLE)) => return Ok(None),
         other => other?,
     };
     let listed: serde_json::Value =

@@ -20,13 +20,14 @@ pub fn is_alive(inode: u64) -> bool {
     paths.any(|path| std::fs::metadata(path).is_ok_and(|m| m.ino() == inode))
 }
 
-/// Every namespace that a process is in or a file keeps. `None` where the caller may not see that of some process.
+/// Every namespace that a process is in or a file keeps. `None` where the caller may not see that of some process. Init
+/// is not asked: it is never alone in its namespace, and in some containers nobody may look into it.
 pub fn living() -> Option<BTreeSet<u64>> {
     let mut living = BTreeSet::new();
     for pid in super::process::all_pids().ok()? {
         match std::fs::metadata(format!("/proc/{pid}/ns/net")) {
             Ok(meta) => drop(living.insert(meta.ino())),
-            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => return None,
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied && pid != 1 => return None,
             // It has ended.
             Err(_) => {}
         }
@@ -58,4 +59,16 @@ fn forwarding(interface: &str) -> PathBuf {
 pub fn tracked_connections() -> u32 {
     let text = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count").unwrap_or_default();
     text.trim().parse().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_namespace_lives_where_all_can_be_seen() {
+        let own = inode().unwrap();
+        assert!(is_alive(own) && !is_alive(1));
+        assert!(living().is_none_or(|living| living.contains(&own) && !living.contains(&1)));
+    }
 }

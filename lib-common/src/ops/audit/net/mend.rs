@@ -56,7 +56,8 @@ fn of_vm(
     let Some(_lock) = Lock::try_take(&machine.file("lock"))? else { return Ok(false) };
     let mut doc = machine.current()?;
     let is_it = machine_id(&id_of(&doc)?)? == *id;
-    let net = doc.section::<Net>()?.filter(|net| is_it && net.tap.as_ref() == tap);
+    let netns = crate::sys::netns::inode()?;
+    let net = doc.section::<Net>()?.filter(|net| is_it && net.netns == netns && net.tap.as_ref() == tap);
     if net.is_some() && is_running(&doc)? {
         return Ok(false);
     }
