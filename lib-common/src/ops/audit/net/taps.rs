@@ -81,7 +81,7 @@ fn judge(scene: &Scene<'_>, owners: &Owners, leases: Option<&Leases>, loan: &Loa
         (Standing::Fine, _) | (Standing::Seen(_), None) => None,
         (Standing::Seen(evidence), Some(link)) => {
             let mut found = scene.say(seen("tap", &link.name, with_user(link, &evidence)), None);
-            found.finding.fix = "none is needed while it is open".into();
+            found.finding.fix = "end the program that has it open, then: bg-verify | bg-gc".into();
             Some(found)
         }
         // Whoever gave it back meanwhile has it no more.
