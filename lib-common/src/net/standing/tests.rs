@@ -5,7 +5,7 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const OTHER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 3);
 
 fn tap(carrier: bool) -> Link {
-    let alias = Holder::Machine { id: [7; 16], address: ADDRESS }.alias();
+    let alias = format!("banger:vm:{}:{ADDRESS}", "07".repeat(16));
     Link { name: "tap-pool-4".into(), kind: "tun".into(), alias, carrier, persistent: true, ..Link::default() }
 }
 

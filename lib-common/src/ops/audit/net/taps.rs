@@ -53,7 +53,7 @@ pub fn taps(scene: &Scene<'_>, found: &mut Vec<Found>) -> Result<()> {
 
 fn loan_of(link: &Link) -> Option<Loan<'_>> {
     match role(link) {
-        Role::Tap(Holder::Machine { id, address }) => Some(Loan { id, address, tap: Some(link) }),
+        Role::Tap(Holder::Machine { id, address, .. }) => Some(Loan { id, address, tap: Some(link) }),
         _ => None,
     }
 }
