@@ -117,3 +117,48 @@ fn a_return_that_was_killed_can_be_repeated() {
     );
     host.down(&["--force"]);
 }
+
+/// Every point at which a verb can be killed, and the audit after it: no leak is left, and a network can be made and used.
+fn is_cleared(host: &Host, calls: &[&str], args: &[&str], stdin: impl Fn() -> String) {
+    let begin = || {
+        host.tap(&["up"], "").ok();
+        host.tap(&["pool", "fill", "2"], "").ok();
+    };
+    if args != ["up"] {
+        begin();
+    }
+    at_every_step(host, calls, args, stdin, || {
+        host.collect();
+        begin();
+        let doc = host.acquire(2).to_string();
+        host.tap(&["release", "--with-address"], doc).ok();
+        assert_eq!((host.ls(), host.collect()), (vec![], vec![]));
+        if args == ["up"] {
+            host.down(&[]);
+        }
+    });
+    host.down(&["--force"]);
+}
+
+#[test]
+fn whatever_was_killed_the_audit_clears() {
+    let test = "whatever_was_killed_the_audit_clears";
+    let Some(host) = Host::new(test).filter(|_| has_strace(test)) else { return };
+    let calls = ["sendto", "ioctl", "pwrite64", "fcntl", "unlinkat"];
+    let full = std::env::var_os("BG_TEST_FULL").is_some();
+    for (args, calls) in [
+        (&["up"][..], &["mkdir", "sendto", "rename"][..]),
+        (&["acquire"], if full { &calls[..4] } else { &calls[..2] }),
+        (&["pool", "fill", "4"], if full { &calls[..4] } else { &calls[1..2] }),
+        (&["pool", "drain"], if full { &["sendto", "pwrite64", "fcntl"] } else { &calls[..1] }),
+        (&["down"], &["sendto", "unlinkat"]),
+    ] {
+        is_cleared(&host, calls, args, || machine(1));
+    }
+    let (lent, host) = (std::cell::Cell::new(0), &host);
+    let stdin = || {
+        lent.set(lent.get() + 1);
+        host.acquire(2 + lent.get()).to_string()
+    };
+    is_cleared(host, &["sendto", "pwrite64"], &["release", "--with-address"], stdin);
+}

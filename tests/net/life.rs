@@ -109,22 +109,12 @@ fn a_tap_that_a_program_has_open_is_kept() {
     let Some(host) = Host::up(test).filter(|_| super::has_strace(test)) else { return };
     let doc = host.acquire(1);
     let tap = doc["net"]["tap"].as_str().unwrap();
-    // It opens the device as a VMM does, and is then held up for a minute, in a call that is not made.
-    let log = host.sandbox.path("strace").display().to_string();
-    let held = "inject=ioctl:retval=0:delay_exit=60000000:when=2";
-    let line = ["-o", &log, "-e", "trace=ioctl", "-e", held, "ip", "tuntap", "del", tap, "mode", "tap"];
-    let mut holder = host.netns.command("strace", &line).spawn().unwrap();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while host.ls()[0]["open"] != true {
-        assert!(std::time::Instant::now() < deadline, "nobody opened it");
-    }
+    let mut holder = host.hold(tap);
     let e = host.tap(&["release"], doc.to_string()).failed_with(Code::InUse);
     assert!(e.message.contains(tap) && e.hint.unwrap().contains("stop"), "{}", e.message);
     holder.kill().unwrap();
     holder.wait().unwrap();
-    while host.ls()[0]["open"] == true {
-        assert!(std::time::Instant::now() < deadline, "it is still open");
-    }
+    host.wait_until_open(tap, false);
     host.tap(&["release"], doc.to_string()).ok();
     host.down(&[]);
 }

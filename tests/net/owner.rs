@@ -1,8 +1,8 @@
 //! TAPs that an ordinary user may open, and what such a user may do by himself.
 
 use super::{Host, machine};
-use crate::support::finish;
 use crate::support::source::root;
+use crate::support::{finish, program};
 use lib_common::error::Code;
 
 /// The user `nobody` of every system.
@@ -50,6 +50,13 @@ fn an_ordinary_user_may_look_and_is_told_what_to_type() {
         host.netns.ok(&format!("chmod 755 {}", host.sandbox.path(dir).display()));
     }
     assert_eq!(as_user(&host, NOBODY, &format!("{} ls", tool())).documents().len(), 1);
+    let found = as_user(&host, NOBODY, &format!("{} --now", program("bg-verify"))).ok();
+    let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+    assert_eq!(
+        (&found["kind"], &found["owner"], &found["is_leak"]),
+        (&"tap".into(), &super::id(1).into(), &false.into())
+    );
+    assert_eq!(found["fix"], "as root: bg-verify | bg-gc");
     for verb in ["acquire", "up", "down", "pool fill 1", "pool drain", "release --tap tap-pool-1"] {
         let e = as_user(&host, NOBODY, &format!("{} {verb}", tool())).failed_with(Code::Permission);
         assert!(e.hint.as_ref().is_some_and(|h| h.contains("--owner") && h.contains("in-netns")), "{verb}: {e:?}");

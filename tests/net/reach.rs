@@ -151,6 +151,11 @@ fn every_rule_names_its_owner_and_connections_are_forgotten() {
         let all = host.netns.inside(|| std::fs::read_to_string("/proc/thread-self/net/nf_conntrack").unwrap());
         all.lines().filter(|line| line.contains(&format!("={address} "))).count()
     };
+    let to_itself = || {
+        let listener = TcpListener::bind("172.16.224.1:80").unwrap();
+        TcpStream::connect(listener.local_addr().unwrap()).unwrap()
+    };
+    let _open = host.netns.inside(to_itself);
     let others = of("172.16.224.1");
     assert!(of("172.16.224.2") > 0 && others > 0);
     host.tap(&["release"], doc.to_string()).ok();

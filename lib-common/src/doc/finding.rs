@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 pub struct Finding {
     /// `banger/v1`.
     pub api_version: String,
-    /// What it is: `process`, `machine`, `image`, `staging`, `runtime_dir`, `file`.
+    /// What it is: `process`, `machine`, `image`, `staging`, `runtime_dir`, `file`; of networks `tap`, `tap_pool`,
+    /// `lease`, `bridge`, `nft`, `net_dir`, `subnet`, `route`.
     pub kind: String,
-    /// Which one: a path, or `PID:START_TIME` of a process.
+    /// Which one: a path, `PID:START_TIME` of a process, an interface's name, an address or a network.
     pub id: String,
-    /// Whose: a VM's or image's name or id, or empty where nobody can be named.
+    /// Whose: a VM's or image's name or id, a bridge's user id, or empty where nobody can be named.
     pub owner: String,
     /// How long it has been there, in milliseconds.
     pub age_ms: u64,

@@ -3,6 +3,8 @@
 //! Addresses go round: the next lease is looked for behind the last one, so that an address that was given up stays
 //! unused for as long as possible. A record is changed under its own lock, and whoever finds it locked takes the next
 //! one: nobody waits, and no two get the same. Nothing is synced: leases do not outlive the host's boot.
+//!
+//! Behind them lies a note for each, which only the audit reads: since when, and for which store.
 
 use super::name::MachineId;
 use super::subnet;
@@ -11,6 +13,7 @@ use crate::error::{Code, Error, Result};
 use crate::sys::records::Records;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const FREE: MachineId = [0; 16];
 /// Where the last lease was. The place is the network's own address, which nobody can have.
@@ -32,10 +35,53 @@ pub struct Lease {
     pub new: bool,
 }
 
+/// Since when a VM has its address, and whose VM it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// When it was lent last, in seconds since the epoch.
+    pub since: u32,
+    /// The store that the VM is in ([`store_tag`]), or 0 where nobody can say.
+    pub store: u64,
+}
+
+impl Note {
+    /// How long ago that was.
+    pub fn age(&self) -> Duration {
+        Duration::from_secs(u64::from(now().saturating_sub(self.since)))
+    }
+
+    /// With a part of the VM's id: the note of whoever had the address before says nothing.
+    fn to_record(self, id: &MachineId) -> [u8; 16] {
+        let mut record = [0; 16];
+        record[..4].copy_from_slice(&self.since.to_le_bytes());
+        record[4..8].copy_from_slice(&id[..4]);
+        record[8..].copy_from_slice(&self.store.to_le_bytes());
+        record
+    }
+
+    fn of(record: &[u8; 16], id: &MachineId) -> Option<Self> {
+        let number = u128::from_le_bytes(*record);
+        let (since, store) = (number as u32, (number >> 64) as u64);
+        (record[4..8] == id[..4] && since != 0).then_some(Note { since, store })
+    }
+}
+
+/// By what a note names a store: its user and the path of its state directory. It does not name any other one.
+pub fn store_tag(uid: u32, state_dir: &Path) -> u64 {
+    let path: std::path::PathBuf = state_dir.components().collect();
+    let digest = crate::digest::of_bytes(format!("{uid}:{}", path.display()).as_bytes()).to_string();
+    let hex = digest.rsplit(':').next().unwrap_or_default();
+    u64::from_str_radix(hex.get(..16).unwrap_or_default(), 16).unwrap_or(0)
+}
+
+fn now() -> u32 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u32::try_from(d.as_secs()).unwrap_or(u32::MAX))
+}
+
 impl Leases {
     /// Makes the file of a network, where it is missing.
     pub fn create(path: &Path, subnet: Cidr) -> Result<()> {
-        Records::<16>::create(path, subnet::size(subnet))
+        Records::<16>::create(path, 2 * subnet::size(subnet))
     }
 
     /// Opens it.
@@ -74,9 +120,33 @@ impl Leases {
     /// Notes that a VM has an address, as its TAP says. An address that is not of this network is left alone.
     pub fn note(&self, id: &MachineId, address: Ipv4Addr) -> Result<()> {
         match subnet::place(self.subnet, address) {
-            Some(place) => self.claim(place, id).map(drop),
-            None => Ok(()),
+            Some(place) if self.claim(place, id)? => self.sign(id, address, 0),
+            _ => Ok(()),
         }
+    }
+
+    /// Notes that an address is lent to a VM now, which is in that store.
+    pub fn sign(&self, id: &MachineId, address: Ipv4Addr, store: u64) -> Result<()> {
+        let Some(place) = subnet::place(self.subnet, address) else { return Ok(()) };
+        self.records.put(self.note_of(place), &Note { since: now(), store }.to_record(id))
+    }
+
+    /// What is noted of a VM that has an address; `None` where there is nothing, or it was another VM's.
+    pub fn signed(&self, id: &MachineId, address: Ipv4Addr) -> Result<Option<Note>> {
+        let Some(place) = subnet::place(self.subnet, address) else { return Ok(None) };
+        Ok(Note::of(&self.records.get(self.note_of(place))?, id))
+    }
+
+    /// Whether a VM has that address.
+    pub fn has(&self, id: &MachineId, address: Ipv4Addr) -> Result<bool> {
+        match subnet::place(self.subnet, address) {
+            Some(place) => Ok(self.records.get(place)? == *id),
+            None => Ok(false),
+        }
+    }
+
+    fn note_of(&self, place: u32) -> u32 {
+        subnet::size(self.subnet) + place
     }
 
     fn claim(&self, place: u32, id: &MachineId) -> Result<bool> {

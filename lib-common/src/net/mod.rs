@@ -5,7 +5,7 @@
 //! ```text
 //! NET/INODE/network.json   what `bg-tap up` made; its bridge's index says whether it is still that one
 //! NET/INODE/pool           which TAPs are idle: a hint, so that nobody has to look for one (module pool)
-//! NET/INODE/leases         which VM has which address (module lease)
+//! NET/INODE/leases         which VM has which address, since when, and in which store (module lease)
 //! NET/INODE/hosts          how the VM at an address is named, and whose it is (module hosts)
 //! NET/INODE/lock           up, down, fill and drain, one at a time
 //! ```
@@ -18,6 +18,7 @@ pub mod lease;
 pub mod name;
 pub mod nat;
 pub mod pool;
+pub mod standing;
 pub mod subnet;
 
 use crate::config::Config;
@@ -76,14 +77,25 @@ impl Space {
         Ok(Some(Space { dir: dir.to_owned(), root: root.to_owned(), netns, lock_wait: LOCK_WAIT }))
     }
 
-    /// The directory.
+    /// The namespace's inode.
+    pub fn netns(&self) -> u64 {
+        self.netns
+    }
+
+    /// The namespace's directory.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The namespace's inode.
-    pub fn netns(&self) -> u64 {
-        self.netns
+    /// Where those of all namespaces are.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The files of this namespace where they are unless that is configured; `None` where these are they.
+    pub fn default_one(&self) -> Option<Self> {
+        let root = PathBuf::from(DEFAULT_DIR);
+        (self.root != root).then(|| Space { dir: root.join(self.netns.to_string()), root, ..self.clone() })
     }
 
     /// Makes the directory. Everybody may look into it, and nobody else may change it.
@@ -112,6 +124,11 @@ impl Space {
     pub fn lock(&self) -> Result<Lock> {
         Lock::take(&self.dir.join("lock"), self.lock_wait)
             .map_err(|e| e.within("somebody else changes the network of this namespace"))
+    }
+
+    /// The same, if nobody does so now.
+    pub fn try_lock(&self) -> Result<Option<Lock>> {
+        Lock::try_take(&self.dir.join("lock"))
     }
 
     /// What `bg-tap up` has written, if it has.
@@ -176,6 +193,11 @@ impl Open {
     /// Its TAPs.
     pub fn pool(&self) -> Result<Pool<'_>> {
         Pool::open(&self.space.dir.join("pool"), self)
+    }
+
+    /// How many idle TAPs are to be kept, for whoever may only look.
+    pub fn idle_to_keep(&self) -> Result<u32> {
+        Pool::target_in(&self.space.dir.join("pool"))
     }
 
     /// Its leases.

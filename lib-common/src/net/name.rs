@@ -20,6 +20,12 @@ pub fn bridge(uid: u32) -> String {
     format!("bg-{uid}")
 }
 
+/// The user whose `bg-tap up` makes a bridge of that name; `None` where it is not one of ours.
+pub fn bridge_owner(name: &str) -> Option<u32> {
+    let uid = name.strip_prefix("bg-")?.parse().ok()?;
+    (bridge(uid) == name).then_some(uid)
+}
+
 /// The TAP of that number, at most 1023.
 pub fn tap(number: u32) -> String {
     format!("{TAP}{number}")
@@ -107,6 +113,14 @@ mod tests {
         assert_eq!(number(&tap(1023)), Some(1023));
         for other in ["tap-pool-0", "tap-pool-01", "tap-pool-1024", "tap-pool-", "tap-pool-+1", "tap0", "eth0"] {
             assert_eq!(number(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_bridge_names_its_user() {
+        assert_eq!((bridge_owner("bg-0"), bridge_owner(&bridge(u32::MAX))), (Some(0), Some(u32::MAX)));
+        for other in ["bg-", "bg-00", "bg-+1", "bg-4294967296", "bg-x", "br-0", "bg-0a"] {
+            assert_eq!(bridge_owner(other), None, "{other}");
         }
     }
 

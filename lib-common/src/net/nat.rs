@@ -4,17 +4,24 @@
 use super::name::{self, Holder, MachineId};
 use super::subnet;
 use crate::doc::{Cidr, NetworkRecord, to_json};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::sys::cmd::{Cmd, Stream, Streams};
 use nftables::batch::Batch;
 use nftables::expr::{CT, Elem, Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix};
 use nftables::schema::{Chain, Element, NfListObject, Nftables, Rule, Set, SetType, SetTypeValue, Table};
 use nftables::stmt::{Match, Operator, Statement};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
+use std::collections::BTreeSet;
 use std::io::{Seek, Write};
 use std::net::Ipv4Addr;
 
 const TABLE: &str = "banger";
+/// A rule's comment begins with this; its bridge follows.
+const COMMENT: &str = "banger:";
+/// What nft(8) says of a table that is not there.
+const NO_TABLE: &str = "No such file or directory";
+/// A table of ours has some forty rules.
+const MOST_OF_TABLE: u64 = 1 << 20;
 
 /// The set of the guests' addresses that may reach other networks.
 const GUESTS: &str = "nat";
@@ -131,6 +138,20 @@ pub fn apply(rules: &Nftables<'_>) -> Result<()> {
     Cmd::new("nft").args(["-j", "-f", "-"]).spawn(streams)?.finish()
 }
 
+/// Whose rules the table has: the names of bridges, by the rules' comments. `None` where there is no table. Takes root.
+pub fn owners() -> Result<Option<BTreeSet<String>>> {
+    let listed = Cmd::new("nft").args(["-j", "list", "table", "inet", TABLE]).env("LC_ALL", "C").output(MOST_OF_TABLE);
+    let text = match listed {
+        Err(e) if e.get_child().is_some_and(|nft| nft.stderr.contains(NO_TABLE)) => return Ok(None),
+        other => other?,
+    };
+    let listed: serde_json::Value =
+        serde_json::from_slice(&text).map_err(|e| Error::new(Code::CommandFailed, "nft prints no JSON").because(&e))?;
+    let rules = listed["nftables"].as_array().into_iter().flatten().filter_map(|object| object.get("rule"));
+    let owner = |rule: &serde_json::Value| rule["comment"].as_str()?.strip_prefix(COMMENT).map(str::to_owned);
+    Ok(Some(rules.filter_map(owner).collect()))
+}
+
 struct Rules {
     batch: Batch<'static>,
     bridge: String,
@@ -187,7 +208,7 @@ impl Rules {
             table: TABLE.into(),
             chain: chain.into(),
             expr: parts.to_vec().into(),
-            comment: Some(format!("banger:{}", self.bridge).into()),
+            comment: Some(format!("{COMMENT}{}", self.bridge).into()),
             ..Rule::default()
         }));
     }

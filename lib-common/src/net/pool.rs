@@ -81,6 +81,11 @@ impl<'a> Pool<'a> {
         Ok(u64::from_le_bytes(self.records.get(0)?) as u32)
     }
 
+    /// The same of a file that may only be read.
+    pub(super) fn target_in(path: &Path) -> Result<u32> {
+        Ok(u64::from_le_bytes(Records::<8>::open(path, false)?.get(0)?) as u32)
+    }
+
     /// Sets that.
     pub fn set_target(&self, target: u32) -> Result<()> {
         self.records.put(0, &u64::from(target).to_le_bytes())

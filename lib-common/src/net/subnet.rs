@@ -78,16 +78,34 @@ pub fn place(subnet: Cidr, address: Ipv4Addr) -> Option<u32> {
     guests(subnet).contains(&place).then_some(place)
 }
 
-/// What a new network would overlap with: an address of an interface (with its index), or a route. Those of the interface
-/// `own` (0: there is none yet) are its own. A route for the whole world or half of it (as VPNs set them) is less exact than ours, and fine.
+/// What a new network would overlap with: the first of [`conflicts`].
 pub fn conflict(subnet: Cidr, own: u32, addresses: &[Address], routes: &[Route]) -> Option<(Cidr, u32)> {
-    let cidr = |address, prefix| Cidr::new(address, prefix).ok();
-    let foreign = |index| own == 0 || index != own;
-    let of_interfaces = addresses.iter().filter(|a| foreign(a.index)).map(|a| (cidr(a.address, a.prefix), a.index));
-    let of_routes = routes.iter().filter(|r| foreign(r.index) && r.prefix > 1);
-    let all = of_interfaces.chain(of_routes.map(|r| (cidr(r.network, r.prefix), r.index)));
-    let mut all = all.filter_map(|(cidr, index)| Some((cidr?, index)));
-    all.find(|(cidr, _)| overlap(subnet, *cidr))
+    conflicts(subnet, own, addresses, routes).next().map(|c| (c.cidr, c.index))
+}
+
+/// Something of somebody else's in a guests' network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The address with its prefix, or the network that a route is for.
+    pub cidr: Cidr,
+    /// The interface that has it or leads there, or 0.
+    pub index: u32,
+    /// Whether it is a route.
+    pub is_route: bool,
+}
+
+/// The addresses of interfaces, then the routes, with which a network overlaps. Those of the interface `own` (0: there
+/// is none yet) are its own. A route for the whole world or half of it (as VPNs set them) is less exact than ours, and
+/// fine.
+pub fn conflicts(subnet: Cidr, own: u32, addresses: &[Address], routes: &[Route]) -> impl Iterator<Item = Conflict> {
+    let conflict = |address, prefix, index, is_route| {
+        Cidr::new(address, prefix).ok().map(|cidr| Conflict { cidr, index, is_route })
+    };
+    let of_interfaces = addresses.iter().filter_map(move |a| conflict(a.address, a.prefix, a.index, false));
+    let of_routes = routes.iter().filter(|r| r.prefix > 1);
+    let of_routes = of_routes.filter_map(move |r| conflict(r.network, r.prefix, r.index, true));
+    let foreign = move |c: &Conflict| own == 0 || c.index != own;
+    of_interfaces.chain(of_routes).filter(move |c| foreign(c) && overlap(subnet, c.cidr))
 }
 
 /// The interface that leads to an address: that of the most exact route.

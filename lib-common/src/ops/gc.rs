@@ -22,12 +22,12 @@ pub fn gc(cx: &mut Context<'_>, args: GcArgs) -> Result<Answer> {
     }
     cx.stages.begin("audit");
     let store = cx.store();
-    let fresh = audit::audit(&store, &cx.config.cache_dir, args.now)?;
+    let fresh = audit::audit(&store, &cx.config, args.now)?;
     cx.stages.begin("remove");
     let mut failed = Failures::default();
     for found in fresh.iter().filter(|f| f.finding.is_leak && asked.iter().any(|a| same(a, &f.finding))) {
         crate::sys::signal::check()?;
-        match if args.dry_run { Ok(true) } else { audit::mend(&store, found) } {
+        match if args.dry_run { Ok(true) } else { audit::mend(&store, &cx.config, found) } {
             Ok(true) => cx.emit_line(&to_json(&found.finding)),
             // Somebody works on it by now.
             Ok(false) => {}

@@ -1,6 +1,7 @@
 //! The network namespace that this process is in, and what /proc says of it. Knows no domain.
 
 use crate::error::{Error, Result};
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,25 @@ pub fn is_alive(inode: u64) -> bool {
     let named = std::fs::read_dir("/run/netns").into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
     let mut paths = of_processes.map(PathBuf::from).chain(named);
     paths.any(|path| std::fs::metadata(path).is_ok_and(|m| m.ino() == inode))
+}
+
+/// Every namespace that a process is in or a file keeps. `None` where the caller may not see that of some process. Init
+/// is not asked: it is never alone in its namespace, and in some containers nobody may look into it.
+pub fn living() -> Option<BTreeSet<u64>> {
+    let mut living = BTreeSet::new();
+    for pid in super::process::all_pids().ok()? {
+        match std::fs::metadata(format!("/proc/{pid}/ns/net")) {
+            Ok(meta) => drop(living.insert(meta.ino())),
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied && pid != 1 => return None,
+            // It has ended.
+            Err(_) => {}
+        }
+    }
+    // proc_pid_mountinfo(5): the fourth field of a namespace that is mounted somewhere is `net:[INODE]`.
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let roots = mounts.lines().filter_map(|line| line.split(' ').nth(3));
+    living.extend(roots.filter_map(|root| root.strip_prefix("net:[")?.strip_suffix(']')?.parse::<u64>().ok()));
+    Some(living)
 }
 
 /// Whether packets that come from an interface are sent on.
@@ -39,4 +59,16 @@ fn forwarding(interface: &str) -> PathBuf {
 pub fn tracked_connections() -> u32 {
     let text = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count").unwrap_or_default();
     text.trim().parse().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_namespace_lives_where_all_can_be_seen() {
+        let own = inode().unwrap();
+        assert!(is_alive(own) && !is_alive(1));
+        assert!(living().is_none_or(|living| living.contains(&own) && !living.contains(&1)));
+    }
 }

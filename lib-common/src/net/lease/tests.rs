@@ -95,3 +95,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_note_is_of_the_vm_that_has_the_address_now() {
+    let (_dir, path, subnet) = leases(29);
+    let leases = Leases::open(&path, subnet, true).unwrap();
+    let address = leases.lease(&id(0), None).unwrap().address;
+    assert_eq!(leases.signed(&id(0), address).unwrap(), None, "nobody has signed yet");
+    leases.sign(&id(0), address, 7).unwrap();
+    let note = leases.signed(&id(0), address).unwrap().unwrap();
+    assert!(note.store == 7 && note.age().as_secs() < 60, "{note:?}");
+    leases.give_up(&id(0), address).unwrap();
+    leases.note(&id(1), address).unwrap();
+    assert_eq!(leases.signed(&id(0), address).unwrap(), None);
+    assert_eq!(leases.signed(&id(1), address).unwrap().unwrap().store, 0, "a TAP does not say of which store");
+    leases.sign(&id(1), address, 8).unwrap();
+    leases.note(&id(1), address).unwrap();
+    assert_eq!(leases.signed(&id(1), address).unwrap().unwrap().store, 8, "what is known is not forgotten");
+    assert!(leases.has(&id(1), address).unwrap() && !leases.has(&id(0), address).unwrap());
+}
+
+#[test]
+fn a_store_is_a_user_and_a_path() {
+    let tag = |uid, path: &str| store_tag(uid, Path::new(path));
+    assert_eq!(tag(0, "/var/lib/banger"), tag(0, "/var//lib/./banger/"));
+    let all = [tag(0, "/var/lib/banger"), tag(1, "/var/lib/banger"), tag(0, "/var/lib/banger2")];
+    assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 3);
+    assert!(all.iter().all(|tag| *tag != 0));
+}

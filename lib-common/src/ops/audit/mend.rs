@@ -4,6 +4,7 @@
 use super::files::shim_lives;
 use super::{Found, Remedy};
 use crate::build::slot::lock_of;
+use crate::config::Config;
 use crate::doc::Name;
 use crate::error::Result;
 use crate::store::{Journal, Store, end_shim, remove_by_rename};
@@ -17,7 +18,7 @@ use std::time::Duration;
 const END_WITHIN: Duration = Duration::from_secs(5);
 
 /// Takes it away; false where somebody works on it by now. What is gone already is fine.
-pub fn mend(store: &Store, found: &Found) -> Result<bool> {
+pub fn mend(store: &Store, config: &Config, found: &Found) -> Result<bool> {
     match &found.remedy {
         Remedy::Report => Ok(false),
         Remedy::Machine(dir) => locked(dir, || machine(store, dir)),
@@ -34,6 +35,7 @@ pub fn mend(store: &Store, found: &Found) -> Result<bool> {
         Remedy::Staged(dir) => locked(dir, || remove_dir(dir).map(|()| true)),
         Remedy::Temporary(path) => temporary(path),
         Remedy::Runtime(dir, owner) => runtime(store, dir, owner.as_ref()),
+        Remedy::Network(remedy) => super::net::mend(store, config, remedy),
         Remedy::Process(process) => {
             if let Some(handle) = process.open()? {
                 handle.signal(Signal::SIGKILL)?;

@@ -5,11 +5,13 @@
 
 mod files;
 mod mend;
+mod net;
 mod processes;
 
 pub use mend::mend;
 
 use crate::cli::{Answer, Context};
+use crate::config::Config;
 use crate::doc::{API_VERSION, Finding, Name, to_json};
 use crate::error::Result;
 use crate::store::Store;
@@ -54,12 +56,14 @@ enum Remedy {
     Runtime(PathBuf, Option<Name>),
     /// End a process.
     Process(ProcessId),
+    /// Take away what `bg-tap` made.
+    Network(net::Remedy),
 }
 
 /// `bg-verify`: prints findings, one a line; exit 1 if one of them is a leak.
 pub fn verify(cx: &mut Context<'_>, now: bool) -> Result<Answer> {
     cx.stages.begin("audit");
-    let found = audit(&cx.store(), &cx.config.cache_dir, now)?;
+    let found = audit(&cx.store(), &cx.config, now)?;
     for f in &found {
         cx.emit_line(&to_json(&f.finding));
     }
@@ -67,14 +71,15 @@ pub fn verify(cx: &mut Context<'_>, now: bool) -> Result<Answer> {
 }
 
 /// Looks at everything. `now`: young things count too.
-pub fn audit(store: &Store, cache: &Path, now: bool) -> Result<Vec<Found>> {
+pub fn audit(store: &Store, config: &Config, now: bool) -> Result<Vec<Found>> {
     let mut found = files::machines(store)?;
     found.extend(files::images(store)?);
     found.extend(files::seeds(store)?);
     found.extend(files::staging(store)?);
     found.extend(files::runtime(store)?);
-    found.extend(files::temporary(store, cache)?);
+    found.extend(files::temporary(store, &config.cache_dir)?);
     found.extend(processes::processes(store)?);
+    found.extend(net::networks(store, config, now)?);
     for f in &mut found {
         let old = now || u128::from(f.finding.age_ms) >= YOUNG.as_millis();
         f.finding.is_leak = old && !matches!(f.remedy, Remedy::Report);

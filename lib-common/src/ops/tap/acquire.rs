@@ -5,6 +5,7 @@ use crate::cli::{Answer, Context, Source};
 use crate::config::Config;
 use crate::doc::{Cidr, Host, Kind, Name, Net, Spec};
 use crate::error::{Code, Error, Result};
+use crate::net::lease::store_tag;
 use crate::net::name::{self, Holder, MachineId};
 use crate::net::{Open, subnet};
 use crate::store::id_of;
@@ -84,7 +85,11 @@ pub fn acquire_for(config: &Config, stages: &mut Stages, wants: &Wants) -> Resul
         return Ok((network, net.clone()));
     }
     stages.begin("address");
-    let lease = network.leases()?.lease(&wants.id, had.map(|net| net.address.address()))?;
+    let leases = network.leases()?;
+    let lease = leases.lease(&wants.id, had.map(|net| net.address.address()))?;
+    // In which store another user has the VM is not known here.
+    let own = wants.owner == own_uid();
+    leases.sign(&wants.id, lease.address, if own { store_tag(wants.owner, &config.state_dir) } else { 0 })?;
     let tap = match take(&network, stages, wants, lease.address) {
         Ok(tap) => tap,
         Err(e) if lease.new => {

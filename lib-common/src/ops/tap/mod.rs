@@ -12,6 +12,7 @@ pub(in crate::ops) use attach::{attach, detach, refill_after, refused};
 pub use list::{ls, pool_ls};
 pub use pool::{drain, fill};
 pub use release::{ReleaseArgs, of_document, release};
+pub(in crate::ops) use up::restore_forwarding;
 pub use up::{DownArgs, UpArgs, down, up};
 
 use crate::cli::Context;

@@ -188,7 +188,7 @@ fn set_forwardings(planned: &Planned) -> Result<()> {
 }
 
 /// As it was before. An interface that is gone is fine.
-fn restore_forwarding(uplinks: &[Uplink]) -> Result<()> {
+pub(in crate::ops) fn restore_forwarding(uplinks: &[Uplink]) -> Result<()> {
     for uplink in uplinks.iter().filter(|u| u.forwarding_was_off) {
         if is_forwarding(&uplink.name).is_ok() {
             set_forwarding(&uplink.name, false)?;

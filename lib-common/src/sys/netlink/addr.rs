@@ -5,6 +5,7 @@ use neli::consts::rtnl::{Ifa, IfaF, Nda, Nud, RtAddrFamily, RtScope, RtTable, Rt
 use neli::rtnl::{Ifaddrmsg, IfaddrmsgBuilder, NdmsgBuilder, Rtmsg, RtmsgBuilder};
 use neli::types::{Buffer, RtBuffer};
 use nix::errno::Errno;
+use nix::time::{ClockId, clock_gettime};
 use std::net::Ipv4Addr;
 
 /// An IPv4 address of an interface.
@@ -38,6 +39,23 @@ impl Netlink {
         let asked = address_message(RtAddrFamily::Inet, (0, 0), RtBuffer::new())?;
         self.request(Rtm::Getaddr.into(), Ask::All, asked, |m: Ifaddrmsg| found.extend(address_of(&m)))?;
         Ok(found)
+    }
+
+    /// How long ago an interface got its first IPv4 address, in milliseconds; `None` where it has none.
+    pub fn address_age_ms(&self, index: u32) -> Result<Option<u64>, Errno> {
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
+        let now = u64::try_from(now.tv_sec()).unwrap_or(0) * 1000;
+        let mut oldest: Option<u64> = None;
+        let asked = address_message(RtAddrFamily::Inet, (index, 0), RtBuffer::new())?;
+        self.request(Rtm::Getaddr.into(), Ask::All, asked, |m: Ifaddrmsg| {
+            // if_addr.h, struct ifa_cacheinfo: its third number is when, in hundredths of seconds since the boot.
+            let info = m.rtattrs().iter().find(|a| *a.rta_type() == Ifa::Cacheinfo);
+            let when = info.and_then(|a| a.rta_payload().as_ref().get(8..12)).map(number);
+            if let Some(age) = when.map(|when| now.saturating_sub(u64::from(when) * 10)) {
+                oldest = Some(oldest.map_or(age, |old| old.max(age)));
+            }
+        })?;
+        Ok(oldest)
     }
 
     /// Gives an interface an address; one that it has is fine.

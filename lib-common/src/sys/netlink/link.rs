@@ -11,6 +11,8 @@ use nix::libc;
 const SKIP_STATS: u32 = 1 << 3;
 /// if_link.h, `IFLA_TUN_OWNER`.
 const TUN_OWNER: u16 = 1;
+/// if_link.h, `IFLA_TUN_PERSIST`.
+const TUN_PERSIST: u16 = 6;
 /// if_link.h, `IFLA_INET6_ADDR_GEN_MODE` and its value for "no address".
 const INET6_ADDR_GEN_MODE: u16 = 8;
 const ADDR_GEN_MODE_NONE: u8 = 1;
@@ -34,6 +36,8 @@ pub struct Link {
     pub kind: String,
     /// The user that may open a TAP.
     pub tun_owner: Option<u32>,
+    /// Whether a TAP stays when nobody has it open.
+    pub persistent: bool,
 }
 
 /// What to change of a link.
@@ -153,5 +157,6 @@ fn read_info(link: &mut Link, info: &Rtattr<Ifla, Buffer>) {
     }
     if let Ok(data) = parts.get_nested_attributes::<u16>(IflaInfo::Data) {
         link.tun_owner = data.get_attribute(TUN_OWNER).map(|owner| number(owner.rta_payload().as_ref()));
+        link.persistent = data.get_attribute(TUN_PERSIST).is_some_and(|is| is.rta_payload().as_ref() == [1]);
     }
 }
