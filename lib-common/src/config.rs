@@ -6,6 +6,7 @@
 
 use crate::doc::{Cidr, Name, VmmChoice};
 use crate::error::{Code, Error, Result};
+use crate::guest::ssh::Via;
 use crate::net::subnet;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,7 @@ pub const KEYS: &[(&str, &str, &str, &str)] = &[
     ),
     ("net_dir", "BG_NET_DIR", "/run/banger/net", "TAPs and addresses, a directory for each network namespace"),
     ("subnet", "BG_SUBNET", subnet::DEFAULT, "the guests' network that bg-tap makes"),
+    ("ssh_via", "BG_SSH_VIA", "auto", "how bg-ssh reaches a guest: auto, tap, vsock"),
     ("lock_wait", "BG_LOCK_WAIT", "10", "seconds to wait for a lock"),
     ("console_bytes", "BG_CONSOLE_BYTES", "4M", "at most so much of a VM's console is kept"),
 ];
@@ -73,6 +75,8 @@ pub struct Config {
     pub net_dir: PathBuf,
     /// The guests' network that `bg-tap up` makes.
     pub subnet: Cidr,
+    /// How `bg-ssh` reaches a guest.
+    pub ssh_via: Via,
     /// How long to wait for a lock.
     pub lock_wait: Duration,
     /// How much of a console is kept.
@@ -148,6 +152,7 @@ impl Config {
                 Some(subnet) => subnet,
                 None => subnet::parse(subnet::DEFAULT)?,
             },
+            ssh_via: parsed(values, "ssh_via", |v| v.parse::<Via>())?.unwrap_or(Via::Auto),
             lock_wait: parsed(values, "lock_wait", parse_seconds)?.unwrap_or(Duration::from_secs(10)),
             console_bytes: parsed(values, "console_bytes", parse_size)?.unwrap_or(4 << 20),
             guest_agent: path(values, "guest_agent")?,
