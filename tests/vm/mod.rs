@@ -11,5 +11,6 @@ mod life;
 mod nested;
 mod repository;
 mod ssh;
+mod ssh_ways;
 mod user;
 mod world;

@@ -3,6 +3,7 @@
 mod create;
 mod list;
 mod logs;
+mod ports;
 mod remove;
 mod start;
 mod stats;
@@ -12,6 +13,7 @@ pub use create::{CreateArgs, PlanArgs, clone, create, plan};
 pub(in crate::ops) use create::{claim, image_name, launch_disks, link_kernel, planned};
 pub use list::{ListArgs, ls, show};
 pub use logs::{LogsArgs, logs};
+pub use ports::ports;
 pub use remove::{RemoveArgs, rm};
 pub(in crate::ops) use start::{Claimed, boot, identity};
 pub use start::{restart, start};
