@@ -2,7 +2,8 @@
 
 #![allow(clippy::disallowed_types)]
 
-use super::world::{World, show};
+use super::world::{BOOT, World, show};
+use crate::support::netns::Namespace;
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -65,6 +66,80 @@ fn without_a_card() {
     a_forward_leads_there(&world);
     swap_key(&world);
     another_key_is_refused(&ssh);
+}
+
+/// A world and the namespace in which its network is.
+struct Net<'a> {
+    world: &'a World,
+    netns: &'a Namespace,
+}
+
+impl Net<'_> {
+    fn run(&self, tool: &str, args: &[&str]) -> Output {
+        self.world.command_in(self.netns, tool, args).output().unwrap()
+    }
+
+    #[track_caller]
+    fn ok(&self, tool: &str, args: &[&str]) -> String {
+        let output = self.run(tool, args);
+        assert!(output.status.success(), "{tool} {args:?}: {}", show(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The user's own ssh, inside.
+    fn ssh(&self, ssh: &OwnSsh<'_>, args: &[&str]) -> Output {
+        let mut command = self.netns.command("ssh", &["-F", &ssh.config.display().to_string()]);
+        ssh.bare(command.args(args));
+        command.output().unwrap()
+    }
+}
+
+#[test]
+fn over_a_tap() {
+    let Some(netns) = Namespace::new("over_a_tap") else { return };
+    let world = World::new();
+    let net = Net { world: &world, netns: &netns };
+    net.ok("bg-tap", &["up"]);
+    net.ok("bg-vm", &["create", "dev", "--net", "--memory", "512M", "--work-size", "2G"]);
+    // Right away: the wait for a guest that boots is the same by TCP.
+    let line = "echo $SSH_CONNECTION";
+    let boot = ["--connect-timeout", BOOT];
+    let by_card = net.ok("bg-ssh", &[&["dev", "--via", "tap"], &boot[..], &["--", line]].concat());
+    world.healthy("dev");
+    let document = world.json("bg-vm", &["show", "dev"]);
+    let address = document["net"]["address"].as_str().unwrap().split('/').next().unwrap().to_owned();
+    let (card, loopback) = (format!(" {address} 22"), " 127.0.0.1 22");
+    assert!(by_card.trim().ends_with(&card), "{by_card}");
+
+    let ssh = OwnSsh::new(&world);
+    let inside = |way: &str| net.ok("bg-ssh", &["dev", "--via", way, "--", line]).trim().to_owned();
+    assert!(inside("auto").ends_with(&card) && inside("vsock").ends_with(loopback));
+    let own = net.ssh(&ssh, &["dev.vm", line]);
+    assert!(String::from_utf8_lossy(&own.stdout).trim().ends_with(&card), "{}", show(&own));
+    assert!(world.guest("dev", line).ends_with(loopback), "outside of the namespace it is vsock");
+    assert!(ssh.ok("ssh", &["dev.vm", line]).ends_with(loopback));
+    let elsewhere = world.run("bg-ssh", &["dev", "--via", "tap", "--", "true"]);
+    assert_eq!(elsewhere.status.code(), Some(69), "{}", show(&elsewhere));
+    assert!(show(&elsewhere).contains("another network namespace"), "{}", show(&elsewhere));
+
+    listen(&world);
+    let listed = net.ok("bg-vm", &["ports", "dev"]);
+    let served = port(&listed, 8000, "0.0.0.0");
+    assert_eq!((&served["reach"], &served["hint"]), (&format!("{address}:8000").into(), &Value::Null));
+    let reach: std::net::SocketAddr = served["reach"].as_str().unwrap().parse().unwrap();
+    assert_eq!(netns.inside(|| said(TcpStream::connect(reach))), "hello\n", "what is listed can be used");
+    assert_eq!(port(&listed, 8002, "0.0.0.0")["reach"], format!("{address}:8002"));
+    assert_eq!(port(&listed, 8001, "127.0.0.1")["hint"], "bg-ssh -L 8001:127.0.0.1:8001 dev");
+    let outside = world.ok("bg-vm", &["ports", "dev"]);
+    assert_eq!(port(&outside, 8000, "0.0.0.0")["hint"], "bg-ssh -L 8000:localhost:8000 dev");
+
+    swap_key(&world);
+    for way in ["tap", "auto", "vsock"] {
+        is_refused(&net.run("bg-ssh", &["dev", "--via", way, "--", "echo entered"]));
+    }
+    is_refused(&net.ssh(&ssh, &["dev.vm", "echo entered"]));
+    net.ok("bg-vm", &["rm", "--force", "dev"]);
+    net.ok("bg-tap", &["down"]);
 }
 
 fn ssh_passes_everything_through(ssh: &OwnSsh<'_>) {

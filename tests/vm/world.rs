@@ -3,6 +3,7 @@
 // Tests start the tools as a user does.
 #![allow(clippy::disallowed_types)]
 
+use crate::support::netns::Namespace;
 use serde_json::Value;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ const BINS: &[(&str, &str)] = &[
     ("bg-shim", env!("CARGO_BIN_EXE_bg-shim")),
     ("bg-health", env!("CARGO_BIN_EXE_bg-health")),
     ("bg-ssh", env!("CARGO_BIN_EXE_bg-ssh")),
+    ("bg-tap", env!("CARGO_BIN_EXE_bg-tap")),
     ("bg-verify", env!("CARGO_BIN_EXE_bg-verify")),
     ("bg-gc", env!("CARGO_BIN_EXE_bg-gc")),
 ];
@@ -150,12 +152,20 @@ impl World {
         let path = std::env::var("PATH").unwrap_or_default();
         command.stdin(Stdio::null()).current_dir("/").env("PATH", format!("{}:{path}", self.bins.display()));
         command.env("BG_STATE_DIR", self.dir.path().join("state")).env("BG_RUNTIME_DIR", self.dir.path().join("run"));
+        command.env("BG_NET_DIR", self.dir.path().join("net"));
         // Wherever the cache is that the test sets.
         let device = self.bins.join("vhost-device-vsock");
         command.env("BG_VHOST_DEVICE_VSOCK", if self.uid.is_some() { device } else { vsock_device() });
         if self.uid.is_some() {
             command.env("HOME", self.dir.path()).env_remove("XDG_CACHE_HOME").env_remove("XDG_RUNTIME_DIR");
         }
+    }
+
+    /// A tool with this banger's environment, in a network namespace.
+    pub fn command_in(&self, netns: &Namespace, tool: &str, args: &[&str]) -> Command {
+        let mut command = netns.command(&self.bins.join(tool).display().to_string(), args);
+        self.dress(&mut command);
+        command
     }
 
     /// Runs a script of pipelines/.
