@@ -4,7 +4,9 @@ use clap::Parser;
 use lib_common::cli::{Answer, Context};
 use lib_common::config::parse_seconds;
 use lib_common::doc::Name;
-use lib_common::{Result, ops::ssh};
+use lib_common::guest::ssh::Via;
+use lib_common::ops::ssh::{self, Connection, Request};
+use lib_common::{Error, Result};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,7 +15,8 @@ use std::time::Duration;
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// A VM of the store; without it, a Machine document is read from stdin
+    /// A VM of the store, also as NAME.vm; without it, a Machine document is read from stdin
+    #[arg(value_parser = vm_name)]
     name: Option<Name>,
     /// Read the document from this file
     #[arg(long, value_name = "PATH", conflicts_with = "name")]
@@ -21,12 +24,27 @@ struct Args {
     /// Give the command a terminal, if stdin is one
     #[arg(short, long)]
     tty: bool,
+    /// Let a port of this host lead to one of the guest while the session lasts: PORT:HOST:HOSTPORT
+    #[arg(short = 'L', long, value_name = "SPEC")]
+    forward: Vec<String>,
+    /// How to reach the guest: tap, vsock, or auto, which takes what answers first
+    #[arg(long, value_name = "WAY")]
+    via: Option<Via>,
     /// How long a guest that is still booting is waited for
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, default_value = "120")]
     connect_timeout: Duration,
     /// Relay stdin and stdout to the guest's sshd, for ssh's ProxyCommand
-    #[arg(long, requires = "name", conflicts_with_all = ["tty", "command"])]
+    #[arg(long, requires = "name", conflicts_with_all = ["fdpass", "tty", "forward", "command"])]
     stdio: bool,
+    /// Hand a connection to the guest's sshd to ssh, for its ProxyUseFdpass
+    #[arg(long, requires = "name", conflicts_with_all = ["tty", "forward", "command"])]
+    fdpass: bool,
+    /// Print the guest's host key, for ssh's KnownHostsCommand
+    #[arg(long, requires = "name", conflicts_with_all = ["stdio", "fdpass", "via", "tty", "forward", "command"])]
+    known_hosts: bool,
+    /// Print what ~/.ssh/config includes, so that ssh reaches every VM as NAME.vm
+    #[arg(long, conflicts_with_all = ["name", "file", "stdio", "fdpass", "known_hosts", "tty", "forward", "command"])]
+    config: bool,
     /// One word is a command line for the guest's shell, several are kept as they are; none opens a shell
     #[arg(last = true)]
     command: Vec<String>,
@@ -37,9 +55,20 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args, cx: &mut Context<'_>) -> Result<Answer> {
-    let Args { name, file, tty, connect_timeout, stdio, command } = args;
-    match name {
-        Some(name) if stdio => ssh::stdio(&name, connect_timeout, cx),
-        name => ssh::run(&ssh::Request { name, file, command, tty, connect_timeout }, cx),
+    let Args { name, file, command, tty, forward: forwards, via, connect_timeout, stdio, fdpass, known_hosts, config } =
+        args;
+    if config {
+        return ssh::config(via, cx);
     }
+    match name {
+        Some(name) if known_hosts => ssh::known_hosts(&name, cx),
+        Some(name) if stdio => ssh::stdio(&Connection { name, via, connect_timeout }, cx),
+        Some(name) if fdpass => ssh::fdpass(&Connection { name, via, connect_timeout }, cx),
+        name => ssh::run(&Request { name, file, command, tty, forwards, via, connect_timeout }, cx),
+    }
+}
+
+/// A name, or the host name that ssh knows the VM by.
+fn vm_name(text: &str) -> Result<Name, Error> {
+    Name::parse(text.strip_suffix(".vm").unwrap_or(text))
 }

@@ -76,6 +76,13 @@ enum Verb {
         #[arg(long)]
         update: bool,
     },
+    /// List what listens in VMs, with the address to use
+    Ports {
+        #[command(flatten)]
+        targets: Targets,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Print what a VM uses: processor, memory, storage
     Stats(Targets),
 }
@@ -159,11 +166,18 @@ fn run(args: Cli, cx: &mut Context<'_>) -> lib_common::Result<Answer> {
         }
         Verb::Kill(t) => machine::kill(cx, &t.names, t.file),
         Verb::Rm { targets: t, force } => machine::rm(cx, &t.names, &RemoveArgs { file: t.file, force }),
-        Verb::Ls(o) => machine::ls(cx, ListArgs { table: o.output.map(|f| f == Format::Table) }),
+        Verb::Ls(o) => machine::ls(cx, o.into()),
         Verb::Show { name } => machine::show(cx, &name),
         Verb::Logs { name, follow } => machine::logs(cx, &LogsArgs { name, follow }),
         Verb::Hosts { update } => machine::hosts(cx, update),
+        Verb::Ports { targets: t, output } => machine::ports(cx, &t.names, t.file, output.into()),
         Verb::Stats(t) => machine::stats(cx, &t.names, t.file),
+    }
+}
+
+impl From<Output> for ListArgs {
+    fn from(o: Output) -> Self {
+        ListArgs { table: o.output.map(|f| f == Format::Table) }
     }
 }
 

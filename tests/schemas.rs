@@ -6,7 +6,8 @@ use crate::support::source::{children_of, root};
 use crate::support::{Sandbox, Terminals, updating};
 use lib_common::cli::{Answer, Source};
 use lib_common::doc::{
-    ErrorDoc, Finding, Health, Image, ImageDiff, Kind, Machine, ManifestEntry, Network, Registered, Report, TapInfo,
+    ErrorDoc, Finding, Health, Image, ImageDiff, Kind, Machine, ManifestEntry, Network, PortInfo, Registered, Report,
+    TapInfo,
 };
 use proptest::prelude::*;
 use schemars::{JsonSchema, schema_for};
@@ -26,6 +27,7 @@ fn the_committed_schemas_are_those_of_the_types() {
         ("machine.json", schema::<Machine>()),
         ("manifest-entry.json", schema::<ManifestEntry>()),
         ("network.json", schema::<Network>()),
+        ("port.json", schema::<PortInfo>()),
         ("report.json", schema::<Report>()),
         ("tap.json", schema::<TapInfo>()),
     ];

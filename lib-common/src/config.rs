@@ -6,6 +6,7 @@
 
 use crate::doc::{Cidr, Name, VmmChoice};
 use crate::error::{Code, Error, Result};
+use crate::guest::ssh::Via;
 use crate::net::subnet;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -54,6 +55,7 @@ pub const KEYS: &[(&str, &str, &str, &str)] = &[
         "the host's own, without those on its loopback interface",
         "whom guests that reach other networks ask for names: addresses, separated by commas",
     ),
+    ("ssh_via", "BG_SSH_VIA", "auto", "how bg-ssh reaches a guest: auto, tap, vsock"),
     ("lock_wait", "BG_LOCK_WAIT", "10", "seconds to wait for a lock"),
     ("console_bytes", "BG_CONSOLE_BYTES", "4M", "at most so much of a VM's console is kept"),
 ];
@@ -85,6 +87,8 @@ pub struct Config {
     pub net: Option<bool>,
     /// Whom guests ask for names, instead of the host's name servers.
     pub nameservers: Option<Vec<Ipv4Addr>>,
+    /// How `bg-ssh` reaches a guest.
+    pub ssh_via: Via,
     /// How long to wait for a lock.
     pub lock_wait: Duration,
     /// How much of a console is kept.
@@ -162,6 +166,7 @@ impl Config {
             },
             net: parsed(values, "net", parse_net)?.flatten(),
             nameservers: parsed(values, "nameservers", parse_addresses)?,
+            ssh_via: parsed(values, "ssh_via", |v| v.parse::<Via>())?.unwrap_or(Via::Auto),
             lock_wait: parsed(values, "lock_wait", parse_seconds)?.unwrap_or(Duration::from_secs(10)),
             console_bytes: parsed(values, "console_bytes", parse_size)?.unwrap_or(4 << 20),
             guest_agent: path(values, "guest_agent")?,

@@ -7,7 +7,7 @@ use lib_common::cli::Source;
 use lib_common::doc::{Kind, MAX_BYTES, Name};
 use lib_common::error::Code;
 use lib_common::ops::image::{self, ReconcileArgs};
-use lib_common::ops::machine::{self, RemoveArgs, StopArgs};
+use lib_common::ops::machine::{self, ListArgs, RemoveArgs, StopArgs};
 use lib_common::ops::register::{RegisterArgs, register};
 use lib_common::ops::seed::{self, BuildArgs};
 use lib_common::ops::tap::{self, AcquireArgs, ReleaseArgs};
@@ -82,6 +82,7 @@ const VERBS: &[(&str, Verb, Kind)] = &[
     ("bg-tap acquire", |_, cx| tap::acquire(cx, &AcquireArgs::default()), Kind::Machine),
     ("bg-tap release", |_, cx| tap::release(cx, &ReleaseArgs::default()), Kind::Machine),
     ("bg-vm stats", |_, cx| machine::stats(cx, &[], None), Kind::Machine),
+    ("bg-vm ports", |_, cx| machine::ports(cx, &[], None, ListArgs::default()), Kind::Machine),
 ];
 
 #[test]

@@ -33,6 +33,7 @@ pub const FILTERS: &[Filter] = &[
     filter("bg-vm", &["kill"], Kind::Machine),
     filter("bg-vm", &["rm"], Kind::Machine),
     filter("bg-vm", &["stats"], Kind::Machine),
+    filter("bg-vm", &["ports"], Kind::Machine),
     filter("bg-health", &[], Kind::Machine),
     filter("bg-ssh", &["--", "true"], Kind::Machine),
     filter("bg-tap", &["acquire"], Kind::Machine),

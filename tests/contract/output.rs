@@ -22,6 +22,13 @@ fn a_command_line_that_cannot_be_understood_is_64_with_a_hint() {
         ("bg-vm", &["stop", "a", "--timeout", "-1"], "-1"),
         ("bg-vm", &["rm", "a", "--file", "b"], "cannot be used with"),
         ("bg-vm", &["ls", "--output", "yaml"], "yaml"),
+        ("bg-vm", &["ports", "--output", "yaml"], "yaml"),
+        ("bg-ssh", &["dev", "--via", "wifi"], "auto, tap, vsock"),
+        ("bg-ssh", &["--stdio"], "required"),
+        ("bg-ssh", &["--stdio", "--fdpass", "dev"], "cannot be used with"),
+        ("bg-ssh", &["--known-hosts", "dev", "--", "true"], "cannot be used with"),
+        ("bg-ssh", &["--config", "dev"], "cannot be used with"),
+        ("bg-ssh", &["dev.example"], "not a name"),
         ("bg-image", &["rm"], "required"),
         ("bg-image", &["diff", "a"], "required"),
         ("bg-image", &["diff", "a", "B"], "not a name"),
@@ -103,6 +110,7 @@ fn a_stdout_that_nobody_reads_is_74() {
         ("bg-image", &["diff", "debian", "debian", "--output", "table"]),
         ("bg-image", &["reconcile", "debian"]),
         ("bg-verify", &["--now"]),
+        ("bg-ssh", &["--config"]),
     ] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);

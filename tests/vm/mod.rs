@@ -12,5 +12,6 @@ mod nested;
 mod net;
 mod repository;
 mod ssh;
+mod ssh_ways;
 mod user;
 mod world;

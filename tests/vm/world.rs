@@ -176,6 +176,13 @@ impl World {
         }
     }
 
+    /// A tool with this banger's environment, in a network namespace.
+    pub fn command_in(&self, netns: &Namespace, tool: &str, args: &[&str]) -> Command {
+        let mut command = netns.command(&self.bins.join(tool).display().to_string(), args);
+        self.dress(&mut command);
+        command
+    }
+
     /// Runs a script of pipelines/.
     pub fn script(&self, path: &str, args: &[&str]) -> Output {
         self.program(path).args(args).output().unwrap()

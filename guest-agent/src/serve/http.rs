@@ -3,7 +3,7 @@
 use super::accept::{self, Accept, Slots};
 use super::io;
 use super::request::{self, MAX_BODY_BYTES, MAX_HEAD_BYTES, Request};
-use lib_common::doc::{Health, HealthStatus};
+use lib_common::doc::{Health, HealthStatus, Listeners};
 use nix::sys::socket::{Shutdown, shutdown};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -17,6 +17,8 @@ const DRAIN_BYTES: usize = 64 * 1024;
 pub trait Service: Send + Sync + 'static {
     /// Looks at the guest.
     fn health(&self) -> Health;
+    /// Looks at what listens in the guest.
+    fn listeners(&self) -> Listeners;
     /// Starts a clean shutdown and returns.
     fn shut_down(&self);
 }
@@ -84,6 +86,11 @@ struct Response {
 impl Response {
     fn new(status: Status, body: String) -> Self {
         Response { status, headers: "", body, with_body: true, then_shut_down: false }
+    }
+
+    /// A document. Our types have nothing that JSON cannot express.
+    fn json(status: Status, document: serde_json::Result<String>) -> Self {
+        Response::new(status, document.unwrap_or_default() + "\n")
     }
 
     /// An error: `{"error":"Not Found"}`.
@@ -173,11 +180,13 @@ fn answer(request: &Request, service: &dyn Service) -> Response {
         ("/healthz", method @ ("GET" | "HEAD")) => {
             let health = service.health();
             let status = if health.status == HealthStatus::Ok { Status::Ok } else { Status::Unavailable };
-            // The type has nothing that JSON cannot express.
-            let body = serde_json::to_string(&health).unwrap_or_default() + "\n";
-            Response { with_body: method == "GET", ..Response::new(status, body) }
+            Response { with_body: method == "GET", ..Response::json(status, serde_json::to_string(&health)) }
         }
-        ("/healthz", _) => Response::error(Status::MethodNotAllowed).header("Allow: GET, HEAD\r\n"),
+        ("/listeners", method @ ("GET" | "HEAD")) => {
+            let listeners = serde_json::to_string(&service.listeners());
+            Response { with_body: method == "GET", ..Response::json(Status::Ok, listeners) }
+        }
+        ("/healthz" | "/listeners", _) => Response::error(Status::MethodNotAllowed).header("Allow: GET, HEAD\r\n"),
         ("/shutdown", "POST") => {
             let body = "{\"shutting_down\":true}\n".to_owned();
             Response { then_shut_down: true, ..Response::new(Status::Accepted, body) }

@@ -1,10 +1,11 @@
-//! `guest-agent serve`: health and shutdown over HTTP on one vsock port, a relay to sshd on another, and for a guest that
+//! `guest-agent serve`: health, listeners and shutdown over HTTP on one vsock port, a relay to sshd on another, and for a guest that
 //! is built a relay from its loopback interface to the package proxy on the host.
 
 mod accept;
 mod health;
 mod http;
 mod io;
+mod listeners;
 mod proxy;
 mod relay;
 mod request;
@@ -12,7 +13,7 @@ mod sshd;
 
 use crate::power;
 use accept::{Accept, Slots};
-use lib_common::doc::{HEALTH_PORT, Health, SSH_PORT, UP_PORT};
+use lib_common::doc::{HEALTH_PORT, Health, Listeners, SSH_PORT, UP_PORT};
 use std::convert::Infallible;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -54,6 +55,10 @@ struct Guest {
 impl http::Service for Guest {
     fn health(&self) -> Health {
         health::gather(self.sshd.answers())
+    }
+
+    fn listeners(&self) -> Listeners {
+        listeners::gather()
     }
 
     fn shut_down(&self) {

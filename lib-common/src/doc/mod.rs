@@ -10,6 +10,7 @@ mod identity;
 mod image;
 mod image_diff;
 mod journal;
+mod listeners;
 mod machine;
 mod net;
 mod report;
@@ -28,6 +29,7 @@ pub use image::{
 };
 pub use image_diff::{Change, ImageDiff, PackageChange, PackageDiff, SizeDiff};
 pub use journal::{JournalLine, ProcessDoc, ShimState, Undo};
+pub use listeners::{Listener, Listeners, PortInfo, Protocol};
 pub use machine::{
     Accel, CloneMethod, Disk, Disks, ExitInfo, Guest, ImageRef, Machine, Spec, State, Stats, Status, Vmm, VmmChoice,
     VmmKind,

@@ -1,12 +1,13 @@
-//! The agent's HTTP server as a client sees it: `GET /healthz` and `POST /shutdown` on vsock port 52.
+//! The agent's HTTP server as a client sees it: `GET /healthz`, `GET /listeners` and `POST /shutdown` on vsock port 52.
 //!
 //! One request a connection, HTTP/1.1 (RFC 9112). The guest is hostile: one deadline for everything, a bounded head and
 //! body, no transfer codings, strict JSON, and text without control characters.
 
 use super::timed::Timed;
 use super::{unreachable, vsock};
-use crate::doc::{HEALTH_PORT, Health};
+use crate::doc::{HEALTH_PORT, Health, Listeners};
 use crate::error::{Code, Result};
+use serde::de::DeserializeOwned;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -28,11 +29,28 @@ pub fn get_health(socket: &Path, timeout: Duration) -> Result<Health> {
     if !matches!(reply.status, 200 | 503) {
         return Err(unreachable(format!("the guest's agent answers HTTP status {} to GET /healthz", reply.status)));
     }
-    let text =
-        std::str::from_utf8(&reply.body).map_err(|e| unreachable("the guest's health is not UTF-8").because(&e))?;
-    let health: Health = crate::doc::strict(text)
-        .map_err(|e| e.with_code(Code::GuestUnreachable).within("the guest's health is not as it should be"))?;
-    Ok(sanitized(health))
+    let mut health: Health = document(&reply, "health")?;
+    let Health { agent_version, boot_id, hostname, distro, init, problems, notes, .. } = &mut health;
+    [agent_version, boot_id, hostname, distro, init].into_iter().chain(problems).chain(notes).for_each(sanitize);
+    Ok(health)
+}
+
+/// Asks the guest's agent what listens in the guest; `None` from an agent that is too old to know.
+///
+/// # Errors
+/// As those of [`get_health`].
+pub fn get_listeners(socket: &Path, timeout: Duration) -> Result<Option<Listeners>> {
+    let reply = exchange(socket, "GET /listeners", timeout)?;
+    match reply.status {
+        200 => {}
+        404 => return Ok(None),
+        status => {
+            return Err(unreachable(format!("the guest's agent answers HTTP status {status} to GET /listeners")));
+        }
+    }
+    let mut found: Listeners = document(&reply, "list of listeners")?;
+    found.listeners.iter_mut().filter_map(|listener| listener.process.as_mut()).for_each(sanitize);
+    Ok(Some(found))
 }
 
 /// Asks the guest to shut down cleanly; it has begun to when this returns.
@@ -137,16 +155,19 @@ fn too_long() -> crate::Error {
     unreachable(format!("its reply is longer than {MAX_BODY} bytes"))
 }
 
+/// The document that a reply is.
+fn document<T: DeserializeOwned>(reply: &Reply, what: &str) -> Result<T> {
+    let text = std::str::from_utf8(&reply.body)
+        .map_err(|e| unreachable(format!("the guest's {what} is not UTF-8")).because(&e))?;
+    crate::doc::strict(text)
+        .map_err(|e| e.with_code(Code::GuestUnreachable).within(format!("the guest's {what} is not as it should be")))
+}
+
 /// JSON may carry any character; a terminal must not get those that steer it.
-fn sanitized(mut health: Health) -> Health {
-    let plain = |text: &mut String| {
-        if text.contains(char::is_control) {
-            *text = text.replace(char::is_control, "\u{fffd}");
-        }
-    };
-    let Health { agent_version, boot_id, hostname, distro, init, problems, notes, .. } = &mut health;
-    [agent_version, boot_id, hostname, distro, init].into_iter().chain(problems).chain(notes).for_each(plain);
-    health
+fn sanitize(text: &mut String) {
+    if text.contains(char::is_control) {
+        *text = text.replace(char::is_control, "\u{fffd}");
+    }
 }
 
 #[cfg(test)]

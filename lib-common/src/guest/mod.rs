@@ -4,6 +4,7 @@
 //! The guest is hostile: whatever it sends is bounded in size and time and parsed strictly, and its text carries no
 //! control characters from here on.
 
+pub mod card;
 pub mod http;
 pub mod live;
 pub mod proxy;

@@ -1,20 +1,23 @@
-//! `bg-ssh`: a shell or a command in a guest, and the relay that `ssh` speaks through.
+//! `bg-ssh`: a shell or a command in a guest, and what `ssh` needs for it.
+
+mod connector;
+
+pub use connector::{Connection, config, fdpass, known_hosts, stdio};
 
 use crate::cli::{Answer, Context, Source};
 use crate::doc::{Document, Guest, HealthStatus, Kind, Name};
 use crate::error::{Code, Error, Result};
 use crate::guest::http::get_health;
 use crate::guest::live::Live;
-use crate::guest::ssh::{self, Session, SshTarget, keys};
+use crate::guest::ssh::{self, Session, SshTarget, Via, Ways, keys};
 use crate::store::{MachineDir, id_of};
 use crate::sys::cmd::Stream;
 use crate::sys::signal;
 use std::fs::File;
-use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long the reminder after a session waits for the guest.
 const REMINDER: Duration = Duration::from_secs(2);
@@ -36,6 +39,10 @@ pub struct Request {
     pub command: Vec<String>,
     /// Give a command a terminal too.
     pub tty: bool,
+    /// Ports that lead to the guest, each as ssh's `-L` takes it.
+    pub forwards: Vec<String>,
+    /// Which way; without it, as configured.
+    pub via: Option<Via>,
     /// How long a guest that boots is waited for.
     pub connect_timeout: Duration,
 }
@@ -43,7 +50,7 @@ pub struct Request {
 /// Runs a session and gives the remote command's status.
 ///
 /// # Errors
-/// [`Code::NotRunning`]; [`Code::Usage`] without a terminal for a shell; [`Code::Interrupted`] and
+/// [`Code::NotRunning`]; those of [`Ways::of`]; [`Code::Usage`] without a terminal for a shell; [`Code::Interrupted`] and
 /// [`Code::Terminated`] where a signal ended the session.
 pub fn run(request: &Request, cx: &mut Context<'_>) -> Result<Answer> {
     let line = ssh::command_line(&request.command)?;
@@ -51,8 +58,12 @@ pub fn run(request: &Request, cx: &mut Context<'_>) -> Result<Answer> {
     let machine = machine(request, cx)?;
     let (live, doc) = Live::in_store(&machine)?;
     let (stdin, tty) = input(line.is_some(), from_stdin, cx)?;
-    let target = target(&machine, &doc, request.connect_timeout, cx)?;
-    let session = Session { command: line.as_deref(), tty: tty && (line.is_none() || request.tty) };
+    let via = request.via.unwrap_or(cx.config.ssh_via);
+    // Said here, before ssh starts: it would only say that there is no connection.
+    Ways::of(via, &doc)?;
+    let target = SshTarget { via, ..target(&machine, &doc, request.connect_timeout, cx)? };
+    let tty = tty && (line.is_none() || request.tty);
+    let session = Session { command: line.as_deref(), tty, forwards: &request.forwards };
     let cmd = ssh::command(&target, session)?;
     cx.stages.begin("session");
     cx.stages.hide();
@@ -64,21 +75,6 @@ pub fn run(request: &Request, cx: &mut Context<'_>) -> Result<Answer> {
         remind(&live, cx);
     }
     Ok(Answer::Status(exit_status(status)))
-}
-
-/// Relays stdin and stdout to the guest's sshd, once that speaks.
-///
-/// # Errors
-/// [`Code::NotRunning`] as soon as the VM has ended, [`Code::TimedOut`] at the end of `connect_timeout`.
-pub fn stdio(name: &Name, connect_timeout: Duration, cx: &mut Context<'_>) -> Result<Answer> {
-    let (live, _) = Live::in_store(&cx.store().machine(name)?)?;
-    cx.stages.begin("connect");
-    let stream = ssh::wait_for_sshd(&live, Instant::now() + connect_timeout)?;
-    cx.stages.begin("relay");
-    cx.stages.hide();
-    let (stdin, stdout) = cx.standard_streams();
-    ssh::relay(stdin.as_fd(), stdout.as_fd(), stream)?;
-    Ok(Answer::Done)
 }
 
 /// The VM in the store. A document says which one was meant: another VM that has its name by now is not.
@@ -103,7 +99,7 @@ fn machine(request: &Request, cx: &mut Context<'_>) -> Result<MachineDir> {
 /// [`Code::Terminated`].
 pub(in crate::ops) fn shell(cx: &mut Context<'_>, machine: &MachineDir, doc: &Document, tty: &File) -> Result<()> {
     let target = target(machine, doc, CONNECT, cx)?;
-    let cmd = ssh::command(&target, Session { command: None, tty: true })?;
+    let cmd = ssh::command(&target, Session { command: None, tty: true, forwards: &[] })?;
     let status = cmd.run_foreground(tty.try_clone()?.into(), tty.try_clone()?.into())?;
     signal::check()?;
     if status.code() == Some(SSH_FAILED) {
@@ -120,7 +116,8 @@ fn target(machine: &MachineDir, doc: &Document, connect_timeout: Duration, cx: &
         name: machine.name().clone(),
         known_hosts: ssh::known_hosts(machine, &guest)?,
         user: guest.user,
-        relay: cx.config.tool("bg-ssh")?,
+        connector: cx.config.tool("bg-ssh")?,
+        via: cx.config.ssh_via,
         connect_timeout,
         state_dir: store.state_dir().to_owned(),
         runtime_dir: store.runtime_dir().to_owned(),

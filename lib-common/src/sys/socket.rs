@@ -1,12 +1,13 @@
-//! Unix sockets: the one that a detached child inherits, and whether somebody listens on a path.
+//! Unix sockets: the one that a detached child inherits, handing a descriptor on, and whether somebody listens on a path.
 //!
 //! Source of the format: proc_net_unix in proc(5), net/unix/af_unix.c of the kernel.
 
 #![allow(unsafe_code)]
 
 use crate::error::{Code, Error, Result};
-use std::io::{BufRead, BufReader};
-use std::os::fd::{FromRawFd, OwnedFd};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use std::io::{BufRead, BufReader, IoSlice};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +37,17 @@ pub fn inherited() -> Result<UnixStream> {
     }
     // SAFETY: 3 is an open socket that came with exec, so nothing in this process owns it, and it is taken once.
     Ok(UnixStream::from(unsafe { OwnedFd::from_raw_fd(3) }))
+}
+
+/// Hands a descriptor to whoever reads the socket `over`, with one byte, as ssh's ProxyUseFdpass takes it (monitor_fdpass.c
+/// of OpenSSH).
+pub fn hand_on(over: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<()> {
+    let (fds, byte) = ([fd.as_raw_fd()], [IoSlice::new(&[0])]);
+    let sent = sendmsg::<()>(over.as_raw_fd(), &byte, &[ControlMessage::ScmRights(&fds)], MsgFlags::empty(), None);
+    sent.map(drop).map_err(|e| match e {
+        nix::errno::Errno::ENOTSOCK => Error::new(Code::Usage, "nobody takes a descriptor from here"),
+        e => Error::new(Code::Io, "the descriptor could not be handed on").because(&e),
+    })
 }
 
 /// Whether a process of this network namespace listens on the Unix socket at `path`. A socket's file is there before

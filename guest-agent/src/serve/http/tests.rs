@@ -24,6 +24,10 @@ impl Service for Fake {
         .unwrap()
     }
 
+    fn listeners(&self) -> Listeners {
+        Listeners { listeners: vec![], omitted: 7 }
+    }
+
     fn shut_down(&self) {
         self.shut_down.lock().unwrap().send(()).unwrap();
     }
@@ -89,7 +93,7 @@ fn every_request_has_its_status() {
     let body = |n: usize| format!("POST /healthz HTTP/1.1\r\nContent-Length: {n}\r\n\r\n{}", "x".repeat(n));
     let (largest_body, larger_body) = (body(MAX_BODY_BYTES), body(MAX_BODY_BYTES + 1));
     let large_head = format!("GET /healthz HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(MAX_HEAD_BYTES));
-    let cases: [(&str, &str); 19] = [
+    let cases: [(&str, &str); 23] = [
         ("GET /healthz HTTP/1.1\r\nHost: guest\r\n\r\n", "200"),
         ("GET /healthz HTTP/1.0\r\n\r\n", "200"),
         ("GET /healthz?verbose HTTP/1.1\r\n\r\n", "200"),
@@ -101,6 +105,10 @@ fn every_request_has_its_status() {
         ("GET /../etc/shadow HTTP/1.1\r\n\r\n", "404"),
         ("PUT /healthz HTTP/1.1\r\n\r\n", "405"),
         ("get /healthz HTTP/1.1\r\n\r\n", "405"),
+        ("GET /listeners HTTP/1.1\r\n\r\n", "200"),
+        ("HEAD /listeners HTTP/1.1\r\n\r\n", "200"),
+        ("GET /listeners/ HTTP/1.1\r\n\r\n", "404"),
+        ("POST /listeners HTTP/1.1\r\n\r\n", "405"),
         ("GET /shutdown HTTP/1.1\r\n\r\n", "405"),
         ("SSH-2.0-OpenSSH_9.2\r\n\r\n", "400"),
         ("GET /healthz HTTP/1.1\r\nContent-Length: x\r\n\r\n", "400"),
@@ -130,6 +138,15 @@ fn health_is_one_line_and_its_status_is_the_answers() {
         assert_eq!(serde_json::from_str::<Health>(body).unwrap().status, status);
         assert!(server.ask(b"HEAD /healthz HTTP/1.1\r\n\r\n").ends_with("\r\n\r\n"));
     }
+}
+
+#[test]
+fn listeners_are_one_line_too() {
+    let server = Server::start(HealthStatus::Degraded, 64, PATIENCE);
+    let answer = server.ask(b"GET /listeners HTTP/1.1\r\n\r\n");
+    assert_eq!(code(&answer), "200");
+    assert!(answer.ends_with("\r\n\r\n{\"listeners\":[],\"omitted\":7}\n"), "{answer:?}");
+    assert!(server.ask(b"HEAD /listeners HTTP/1.1\r\n\r\n").ends_with("\r\n\r\n"));
 }
 
 #[test]

@@ -103,6 +103,35 @@ fn silence_a_half_closed_connection_and_a_trickle_end_at_the_deadline() {
 }
 
 #[test]
+fn listeners_come_bounded_strict_and_without_control_characters() {
+    let listener = r#"{"protocol":"tcp","address":"::","port":80,"process":"w\u001b]0;x","pid":7}"#;
+    let list = |listener: &str| format!(r#"{{"listeners":[{listener}],"omitted":2}}"#);
+    let guest = Fake::http(reply("200 OK", &list(listener)));
+    let found = get_listeners(guest.socket(), LONG).unwrap().unwrap();
+    assert_eq!((found.listeners[0].process.as_deref(), found.omitted), (Some("w\u{fffd}]0;x"), 2));
+    let old = Fake::http(reply("404 Not Found", "{\"error\":\"Not Found\"}"));
+    assert_eq!(get_listeners(old.socket(), LONG).unwrap(), None);
+    for (from, to, why) in [
+        ("\"::\"", "\"localhost\"", "address"),
+        ("80", "65536", "port"),
+        ("80", "-1", "port"),
+        ("tcp", "sctp", "protocol"),
+        ("\"pid\"", "\"pdi\"", "pdi"),
+        ("7}", "4294967296}", "pid"),
+    ] {
+        let guest = Fake::http(reply("200 OK", &list(&listener.replace(from, to))));
+        let e = get_listeners(guest.socket(), LONG).unwrap_err();
+        assert!(e.code() == Code::GuestUnreachable && format!("{e:?}").contains(why), "{e:?}");
+    }
+    let much = list(&vec![listener; 1000].join(","));
+    for (status, body, why) in [("503 Service Unavailable", "{}", "503"), ("200 OK", &much, "longer than 65536")] {
+        let guest = Fake::http(reply(status, body));
+        let e = get_listeners(guest.socket(), LONG).unwrap_err();
+        assert!(e.code() == Code::GuestUnreachable && format!("{e:?}").contains(why), "{e:?}");
+    }
+}
+
+#[test]
 fn control_characters_stay_in_the_guest() {
     let mut nasty = health(HealthStatus::Degraded);
     nasty.hostname = "dev\u{1b}]0;x\u{7}".into();

@@ -4,11 +4,15 @@
 //! The host made the guest's host key, so the first connection is checked like every other; there is no file of the
 //! user's own that takes part.
 
+mod client_config;
 pub mod keys;
 mod relay;
 pub mod session;
+mod via;
 
-pub use relay::{relay, wait_for_sshd};
+pub use client_config::{ClientConfig, client_config, host_key_lines};
+pub use relay::relay;
+pub use via::{Via, Ways, wait_for_sshd};
 
 use super::unreachable;
 use crate::doc::{Guest, Name};
@@ -26,13 +30,15 @@ pub struct SshTarget {
     pub name: Name,
     /// The user in the guest.
     pub user: String,
-    /// The program `bg-ssh`, which relays to the guest.
-    pub relay: PathBuf,
-    /// How long the relay waits for a guest that boots.
+    /// The program `bg-ssh`, which makes the connection.
+    pub connector: PathBuf,
+    /// Which way.
+    pub via: Via,
+    /// How long it waits for a guest that boots.
     pub connect_timeout: Duration,
-    /// The store, as the relay has to find it.
+    /// The store, as it has to find it.
     pub state_dir: PathBuf,
-    /// The sockets, as the relay has to find them.
+    /// The sockets, as it has to find them.
     pub runtime_dir: PathBuf,
     /// The host key that is expected: [`known_hosts`].
     pub known_hosts: PathBuf,
@@ -47,20 +53,25 @@ pub struct Session<'a> {
     pub command: Option<&'a str>,
     /// Whether it gets a terminal.
     pub tty: bool,
+    /// Ports that lead to the guest, each as ssh's `-L` takes it.
+    pub forwards: &'a [String],
 }
 
 /// The `ssh` that opens a session (options: ssh_config(5)). No configuration file is read, and nobody is asked.
 ///
+/// Whichever way it goes, the connection is made by `bg-ssh --fdpass`, which hands the socket to ssh and ends: one way of
+/// waiting and choosing for both, and no process in between that would copy each byte.
+///
 /// # Errors
 /// [`Code::BadConfig`] for paths that ssh_config has no way to write.
 pub fn command(target: &SshTarget, session: Session<'_>) -> Result<Cmd> {
-    let SshTarget { name, connect_timeout, .. } = target;
-    let relay = quote(plain(&target.relay)?);
-    let relay =
-        format!("{relay} --stdio --connect-timeout {} {name}", connect_timeout.as_secs_f64()).replace('%', "%%");
+    let SshTarget { name, via, connect_timeout, .. } = target;
+    let (program, via, seconds) = (quote(plain(&target.connector)?), via.as_str(), connect_timeout.as_secs_f64());
+    let connector = format!("{program} --fdpass --via {via} --connect-timeout {seconds} {name}").replace('%', "%%");
     let known_hosts = config_word(&target.known_hosts)?;
     let options = [
-        format!("ProxyCommand={relay}"),
+        format!("ProxyCommand={connector}"),
+        "ProxyUseFdpass=yes".into(),
         format!("UserKnownHostsFile={known_hosts}"),
         "GlobalKnownHostsFile=/dev/null".into(),
         format!("HostKeyAlias={name}"),
@@ -76,13 +87,16 @@ pub fn command(target: &SshTarget, session: Session<'_>) -> Result<Cmd> {
         "BatchMode=yes".into(),
         "ControlMaster=no".into(),
         "ControlPath=none".into(),
+        // A port that is taken is an error, and not a line to be overlooked. Without ports it says nothing.
+        "ExitOnForwardFailure=yes".into(),
         "LogLevel=ERROR".into(),
     ];
     let cmd = Cmd::new("ssh").args(["-F", "none"]).args(options.iter().flat_map(|o| ["-o", o]));
+    let cmd = cmd.args(session.forwards.iter().flat_map(|forward| ["-L", forward]));
     let cmd = cmd.args(["-l", &target.user, if session.tty { "-t" } else { "-T" }, name.as_str()]);
     // Without `--`, ssh would take a command that begins with `-` for more of its own options.
     let cmd = cmd.args(session.command.iter().flat_map(|c| ["--", c]));
-    // ssh gives the relay's command line to $SHELL, which need not quote as sh does.
+    // ssh gives the connector's command line to $SHELL, which need not quote as sh does.
     let cmd = cmd.env("SHELL", "/bin/sh");
     Ok(cmd.env("BG_STATE_DIR", &target.state_dir).env("BG_RUNTIME_DIR", &target.runtime_dir))
 }

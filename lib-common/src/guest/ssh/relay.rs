@@ -1,22 +1,13 @@
-//! Bytes between two descriptors and a guest's sshd, for `ssh`'s ProxyCommand.
+//! Bytes between two descriptors and a guest's sshd, for a ProxyCommand.
 
-use crate::doc::SSH_PORT;
 use crate::error::{Code, Error, Result};
-use crate::guest::live::Live;
-use crate::guest::{unreachable, vsock};
 use crate::sys::poll;
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::PollFlags;
-use nix::sys::socket::{MsgFlags, recv};
+use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::{read, write};
-use std::net::Shutdown;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
-
-/// How long one connection may take to bring sshd's first byte before another is tried: forking an sshd takes seconds
-/// under emulation on a busy host.
-const FIRST_BYTE: Duration = Duration::from_secs(20);
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Bytes on their way in one direction.
 const BUFFER: usize = 64 << 10;
@@ -24,42 +15,21 @@ const BUFFER: usize = 64 << 10;
 /// A pipe that says it can be written to takes this many bytes without blocking: PIPE_BUF of pipe(7).
 const PIPE_BUF: usize = 4096;
 
-/// A connection on which the guest's sshd has begun to speak; while the guest boots it is tried again and again.
-///
-/// # Errors
-/// [`Code::TimedOut`] at `deadline`, [`Code::NotRunning`] as soon as the VM has ended; a signal's.
-pub fn wait_for_sshd(live: &Live, deadline: Instant) -> Result<UnixStream> {
-    live.retry(deadline, || {
-        let by = deadline.min(Instant::now() + FIRST_BYTE);
-        let stream = vsock::connect(&live.vsock, SSH_PORT, by)?;
-        if speaks(&stream, by)? { Ok(stream) } else { Err(unreachable("sshd does not answer yet")) }
-    })
-}
-
-/// Whether there is a first byte, which stays where it is. The agent accepts before sshd does, and then closes: only a
-/// byte proves that somebody is there. An SSH server speaks first (RFC 4253, section 4.2).
-fn speaks(stream: &UnixStream, by: Instant) -> Result<bool> {
-    let ready = poll::wait(&[(stream.as_fd(), PollFlags::POLLIN)], Some(by))?;
-    if ready[0].is_empty() {
-        return Ok(false);
-    }
-    Ok(matches!(recv(stream.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT), Ok(1..)))
-}
-
 /// Copies `input` to the guest and the guest to `output`. The end of `input` is handed on, and the guest may still
 /// answer; it is over when the guest has closed, or when nobody reads `output` any more.
 ///
 /// # Errors
 /// [`Code::Io`] where `input` or `output` fail; a signal's.
-pub fn relay(input: BorrowedFd<'_>, output: BorrowedFd<'_>, guest: UnixStream) -> Result<()> {
-    guest.set_nonblocking(true)?;
+pub fn relay(input: BorrowedFd<'_>, output: BorrowedFd<'_>, guest: OwnedFd) -> Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(&guest, FcntlArg::F_GETFL)?);
+    fcntl(&guest, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
     let mut relay = Relay { guest, to_guest: Buffer::new(), from_guest: Buffer::new(), input_ended: false };
     while relay.step(input, output)? {}
     Ok(())
 }
 
 struct Relay {
-    guest: UnixStream,
+    guest: OwnedFd,
     to_guest: Buffer,
     from_guest: Buffer,
     input_ended: bool,
@@ -107,7 +77,7 @@ impl Relay {
         if !self.to_guest.fill_from(input).map_err(|e| failed("read stdin", e))? {
             self.input_ended = true;
             // A guest that is gone already is noticed by reading from it.
-            let _ = self.guest.shutdown(Shutdown::Write);
+            let _ = shutdown(self.guest.as_raw_fd(), Shutdown::Write);
         }
         Ok(())
     }

@@ -5,7 +5,8 @@ fn target(state: &str) -> SshTarget {
     SshTarget {
         name: Name::parse("dev").unwrap(),
         user: "root".into(),
-        relay: "/opt/100% b/bg-ssh".into(),
+        connector: "/opt/100% b/bg-ssh".into(),
+        via: Via::Auto,
         connect_timeout: Duration::from_secs(120),
         state_dir: state.into(),
         runtime_dir: "/run/banger".into(),
@@ -16,14 +17,17 @@ fn target(state: &str) -> SshTarget {
 
 #[test]
 fn the_command_line_is_this_one() {
-    let session = Session { command: Some("uname -a"), tty: false };
+    let forwards = ["8000:localhost:80".to_owned()];
+    let session = Session { command: Some("uname -a"), tty: false, forwards: &forwards };
     let cmd = command(&target("/s t/50%"), session).unwrap();
     let expected = [
         "ssh",
         "-F",
         "none",
         "-o",
-        "ProxyCommand='/opt/100%% b/bg-ssh' --stdio --connect-timeout 120 dev",
+        "ProxyCommand='/opt/100%% b/bg-ssh' --fdpass --via auto --connect-timeout 120 dev",
+        "-o",
+        "ProxyUseFdpass=yes",
         "-o",
         "UserKnownHostsFile=\"/s t/50%%/machines/dev/known_hosts\"",
         "-o",
@@ -55,7 +59,11 @@ fn the_command_line_is_this_one() {
         "-o",
         "ControlPath=none",
         "-o",
+        "ExitOnForwardFailure=yes",
+        "-o",
         "LogLevel=ERROR",
+        "-L",
+        "8000:localhost:80",
         "-l",
         "root",
         "-T",
@@ -70,14 +78,14 @@ fn the_command_line_is_this_one() {
 
 #[test]
 fn a_session_without_a_command_ends_with_the_name() {
-    let cmd = command(&target("/s"), Session { command: None, tty: true }).unwrap();
+    let cmd = command(&target("/s"), Session { command: None, tty: true, forwards: &[] }).unwrap();
     assert_eq!(cmd.argv()[cmd.argv().len() - 2..], ["-t", "dev"]);
 }
 
 /// `ssh -G` says how the real ssh understands the options, after its own unquoting.
 #[test]
 fn ssh_reads_the_paths_as_they_were_meant() {
-    let cmd = command(&target(r#"/s "t"/a\b/50%/'q'"#), Session { command: None, tty: false }).unwrap();
+    let cmd = command(&target(r#"/s "t"/a\b/50%/'q'"#), Session { command: None, tty: false, forwards: &[] }).unwrap();
     let args: Vec<String> = cmd.argv().split_off(1);
     let out = Cmd::new("ssh").arg("-G").args(&args).output(1 << 16).unwrap();
     let out = String::from_utf8(out).unwrap();
@@ -88,7 +96,7 @@ fn ssh_reads_the_paths_as_they_were_meant() {
         "hostkeyalias dev",
         r#"identityfile /s "t"/a\b/50%%/'q'/ssh/id_ed25519"#,
         r#"userknownhostsfile /s "t"/a\b/50%/'q'/machines/dev/known_hosts"#,
-        "proxycommand '/opt/100%% b/bg-ssh' --stdio --connect-timeout 120 dev",
+        "proxycommand '/opt/100%% b/bg-ssh' --fdpass --via auto --connect-timeout 120 dev",
     ] {
         assert!(out.lines().any(|l| l == line), "{line}\n{out}");
     }
@@ -97,7 +105,7 @@ fn ssh_reads_the_paths_as_they_were_meant() {
 #[test]
 fn paths_that_ssh_would_change_are_refused() {
     for bad in ["/s/${HOME}", "/s\n", "/s\u{1b}"] {
-        let e = command(&target(bad), Session { command: None, tty: false }).unwrap_err();
+        let e = command(&target(bad), Session { command: None, tty: false, forwards: &[] }).unwrap_err();
         assert_eq!(e.code(), Code::BadConfig, "{bad:?}");
     }
 }

@@ -4,6 +4,7 @@ mod create;
 mod hosts;
 mod list;
 mod logs;
+mod ports;
 mod remove;
 mod start;
 mod stats;
@@ -14,6 +15,7 @@ pub(in crate::ops) use create::{claim, image_name, launch_disks, link_kernel, pl
 pub use hosts::hosts;
 pub use list::{ListArgs, ls, show};
 pub use logs::{LogsArgs, logs};
+pub use ports::ports;
 pub use remove::{RemoveArgs, rm};
 pub(in crate::ops) use start::{Claimed, Hardware, boot, identity};
 pub use start::{restart, start};

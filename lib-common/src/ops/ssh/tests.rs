@@ -7,13 +7,15 @@ use std::path::Path;
 #[derive(Parser)]
 struct Args {
     name: Option<Name>,
+    #[arg(long)]
+    via: Option<Via>,
     #[arg(last = true)]
     command: Vec<String>,
 }
 
 fn verb(args: Args, cx: &mut Context<'_>) -> Result<Answer> {
-    let Args { name, command } = args;
-    run(&Request { name, file: None, command, tty: false, connect_timeout: Duration::ZERO }, cx)
+    let Args { name, via, command } = args;
+    run(&Request { name, file: None, command, tty: false, forwards: vec![], via, connect_timeout: Duration::ZERO }, cx)
 }
 
 /// Exit status and stderr.
@@ -47,6 +49,7 @@ fn what_cannot_be_reached_is_said_before_ssh_starts() {
         (&[], "", 66, ""),
         (&["--", "true"], other.as_str(), 64, "not the one of the document"),
         // Running, but recorded without a guest's key.
+        (&["a", "--via", "tap"], "", 69, "has no network card"),
         (&["a"], "", 65, "`bg-vm start` writes it"),
         (&["--", "true"], line.as_str(), 65, "`bg-vm start` writes it"),
     ] {

@@ -1,35 +1,7 @@
 use super::*;
-use crate::guest::fake::Fake;
-use crate::guest::live::tests::{document, stand_in};
 use std::io::{Read, Write};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-#[test]
-fn a_guest_that_closes_without_a_byte_is_tried_again_and_the_byte_is_not_lost() {
-    let tries = AtomicUsize::new(0);
-    let guest = Fake::open(move |mut stream| {
-        // The agent's relay, before there is an sshd: it accepts and closes.
-        if tries.fetch_add(1, Ordering::SeqCst) >= 2 {
-            stream.write_all(b"SSH-2.0-fake\r\n").unwrap();
-        }
-    });
-    let (_child, vmm) = stand_in(guest.socket());
-    let live = Live::of(&document(&vmm)).unwrap();
-    let mut stream = wait_for_sshd(&live, Instant::now() + Duration::from_secs(30)).unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    assert_eq!(text, "SSH-2.0-fake\r\n");
-}
-
-#[test]
-fn an_sshd_that_never_speaks_is_given_up_at_the_deadline() {
-    for guest in [Fake::open(drop), Fake::open(Fake::until_closed)] {
-        let (_child, vmm) = stand_in(guest.socket());
-        let live = Live::of(&document(&vmm)).unwrap();
-        let e = wait_for_sshd(&live, Instant::now() + Duration::from_millis(80)).unwrap_err();
-        assert_eq!(e.code(), Code::TimedOut, "{e:?}");
-    }
-}
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 /// Runs a relay between two sockets, as ssh holds them, and one that is the guest's.
 fn relayed(work: impl FnOnce(UnixStream, UnixStream, UnixStream)) -> Result<()> {
@@ -40,7 +12,7 @@ fn relayed(work: impl FnOnce(UnixStream, UnixStream, UnixStream)) -> Result<()> 
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     }
     std::thread::scope(|scope| {
-        let running = scope.spawn(move || relay(input.as_fd(), output.as_fd(), ours));
+        let running = scope.spawn(move || relay(input.as_fd(), output.as_fd(), ours.into()));
         work(stdin, stdout, guest);
         running.join().unwrap()
     })
@@ -50,7 +22,7 @@ fn relayed(work: impl FnOnce(UnixStream, UnixStream, UnixStream)) -> Result<()> 
 fn the_end_of_the_input_is_handed_on_and_the_guest_still_answers() {
     let done = relayed(|mut stdin, mut stdout, mut guest| {
         stdin.write_all(b"question").unwrap();
-        stdin.shutdown(Shutdown::Write).unwrap();
+        stdin.shutdown(std::net::Shutdown::Write).unwrap();
         let mut text = String::new();
         guest.read_to_string(&mut text).unwrap();
         assert_eq!(text, "question");
@@ -94,7 +66,7 @@ fn much_goes_both_ways_at_once_whole_and_in_order() {
                 let bytes = &much;
                 move || {
                     to.write_all(bytes).unwrap();
-                    to.shutdown(Shutdown::Write).unwrap();
+                    to.shutdown(std::net::Shutdown::Write).unwrap();
                 }
             };
             let receive = |mut from: UnixStream| {
