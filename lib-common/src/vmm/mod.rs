@@ -3,6 +3,7 @@
 //! [`choose`] asks the host, [`start`] runs `bg-shim` and waits until the guest's processors run, [`end`] ends a VM
 //! now. The parent itself is [`shim`]. Makes no disks, knows no records of the store, prints nothing.
 
+pub mod bootcheck;
 mod capped;
 mod choose;
 mod lines;

@@ -86,7 +86,7 @@ fn value(path: &Path) -> String {
 }
 
 /// The kernel's command line.
-fn kernel_args(accel: Accel, tsc_khz: Option<u64>) -> String {
+pub(super) fn kernel_args(accel: Accel, tsc_khz: Option<u64>) -> String {
     // A reset by triple fault is the one that the machine surely has; a panic is a reset, at once.
     let common = "console=ttyS0 reboot=t panic=-1 quiet \
                   8250.nr_uarts=1 i8042.noaux i8042.nomux i8042.dumbkbd cryptomgr.notests";

@@ -4,12 +4,14 @@ use super::create::{launch_disks, own_disks};
 use super::{Target, for_each, is_running, targets};
 use crate::cli::{Answer, Context};
 use crate::disk::look;
-use crate::doc::{AbsPath, Accel, Document, Guest, Identity, Launch, LaunchDisk, Name, SecondDisk, Spec, Undo, Vmm};
+use crate::doc::{
+    AbsPath, Accel, Document, Guest, Identity, ImageRef, Launch, LaunchDisk, Name, SecondDisk, Spec, Undo, Vmm,
+};
 use crate::error::{Code, Error, Result};
 use crate::guest::ssh::keys;
 use crate::store::{MachineDir, Operation, id_of};
 use crate::sys::lock::Lock;
-use crate::vmm::{self, Started};
+use crate::vmm::{self, Started, bootcheck};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -128,6 +130,12 @@ pub(in crate::ops) fn boot(
     let programs = vmm::Programs::find(&cx.config)?;
     let shim = programs.shim.clone();
     let launch = launch_plan(cx, doc, machine, (choice, programs, disks))?;
+    cx.stages.begin("boot_check");
+    let image: ImageRef = doc.require()?;
+    let line = bootcheck::command_line(launch.kind, launch.accel);
+    for cost in bootcheck::before_launch(&launch, image.kernel.modules.as_deref(), &line)? {
+        cx.remark(&cost);
+    }
     cx.stages.begin("journal");
     operation.intend(Undo::StopVm { runtime_dir: launch.runtime_dir.clone() })?;
     vmm::start(&launch, identity, &shim, &mut cx.stages)
