@@ -1,6 +1,5 @@
-//! A small image made of small files, with the digests that they really have; no kernel in it would boot, and none would be
-//! refused. And the
-//! foreign sections that every filter has to leave alone.
+//! A small image made of small files, with the digests that they really have; its kernel is one that nobody refuses to
+//! start and nobody could. And the foreign sections that every filter has to leave alone.
 
 use super::{Done, Sandbox};
 use lib_common::digest;

@@ -13,6 +13,7 @@ mod journal;
 mod machine;
 mod net;
 mod report;
+mod setting;
 mod shim;
 mod types;
 
@@ -34,6 +35,7 @@ pub use machine::{
 };
 pub use net::{Net, Network, NetworkRecord, PoolCount, TapInfo, Uplink};
 pub use report::{Check, Report};
+pub use setting::Setting;
 pub use shim::{Launch, LaunchDisk, ShimReply};
 pub use types::{AbsPath, Cidr, Digest, Mac, Name};
 
