@@ -6,7 +6,7 @@ use crate::support::source::{children_of, root};
 use crate::support::{Sandbox, Terminals, updating};
 use lib_common::cli::{Answer, Source};
 use lib_common::doc::{
-    ErrorDoc, Finding, Health, Image, ImageDiff, Kind, Machine, ManifestEntry, Network, Registered, Report, TapInfo,
+    ErrorDoc, Finding, Health, Image, ImageDiff, Kind, Machine, ManifestEntry, Network, Registered, Report, Setting, TapInfo,
 };
 use proptest::prelude::*;
 use schemars::{JsonSchema, schema_for};
@@ -27,6 +27,7 @@ fn the_committed_schemas_are_those_of_the_types() {
         ("manifest-entry.json", schema::<ManifestEntry>()),
         ("network.json", schema::<Network>()),
         ("report.json", schema::<Report>()),
+        ("setting.json", schema::<Setting>()),
         ("tap.json", schema::<TapInfo>()),
     ];
     for (file, generated) in &schemas {

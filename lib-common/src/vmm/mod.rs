@@ -13,7 +13,7 @@ pub mod shim;
 mod start;
 
 pub use capped::previous as previous_log;
-pub use choose::{Choice, choose};
+pub use choose::{Choice, choose, cpu_flags};
 pub use start::{Programs, Started, end, lives, start, wait_end};
 
 /// The guest's vsock context id. Each VM has a vsock device of its own, so one number serves them all.
