@@ -6,7 +6,8 @@ use crate::support::source::{children_of, root};
 use crate::support::{Sandbox, Terminals, updating};
 use lib_common::cli::{Answer, Source};
 use lib_common::doc::{
-    ErrorDoc, Finding, Health, Image, ImageDiff, Kind, Machine, ManifestEntry, Network, Registered, Report, Setting, TapInfo,
+    ErrorDoc, Finding, Health, Image, ImageDiff, Kind, Machine, ManifestEntry, Network, Registered, Report, Setting,
+    TapInfo,
 };
 use proptest::prelude::*;
 use schemars::{JsonSchema, schema_for};
