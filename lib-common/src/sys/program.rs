@@ -40,7 +40,6 @@ fn package_of(program: &str) -> Option<&'static str> {
         "qemu-system-aarch64" => "-t bookworm-backports qemu-system-arm",
         "nft" => "nftables",
         "ssh" => "openssh-client",
-        "newuidmap" => "uidmap",
         "depmod" => "kmod",
         "apt-get" | "apt-cache" => "apt",
         "dpkg-deb" => "dpkg",

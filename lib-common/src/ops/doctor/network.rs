@@ -85,6 +85,6 @@ fn bridge(facts: &Facts, caller: &Caller) -> Check {
 }
 
 fn nft(facts: &Facts, caller: &Caller) -> Check {
-    let check = plain("nft", &facts.nft, caller);
+    let check = plain("nft", "nft", &facts.nft, caller);
     if check.ok { check } else { Check { ok: true, message: format!("{}; {LOSS}", check.message), ..check } }
 }

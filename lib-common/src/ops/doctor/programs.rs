@@ -2,6 +2,7 @@
 
 use super::Caller;
 use super::version::{FIRECRACKER_GOOD, FIRECRACKER_MIN, Version, firecracker_faults};
+use crate::build::debian::bootstrap;
 use crate::config::Config;
 use crate::disk::ext4;
 use crate::doc::Check;
@@ -16,6 +17,9 @@ const WITHIN: Duration = Duration::from_secs(20);
 
 /// Where administrators' programs are, which an ordinary user's `PATH` may lack.
 const SBIN: [&str; 2] = ["/usr/sbin", "/sbin"];
+
+/// The one that runs VMs on the machines on which anything does.
+const QEMU: &str = "qemu-system-x86_64";
 
 /// The first release of e2fsprogs whose mke2fs makes a file system of a tar.
 const E2FSPROGS_MIN: Version = Version(1, 47, 1);
@@ -45,8 +49,8 @@ pub(super) struct Facts {
     /// The others of e2fsprogs, where one is missing.
     pub e2fsprogs: Option<Error>,
     pub mmdebstrap: Lookup,
-    /// Missing, for a caller who needs it to be root in a namespace.
-    pub uidmap: Option<Error>,
+    /// What keeps this user from running mmdebstrap.
+    pub user: Option<Error>,
     pub ssh: Lookup,
     /// `bg-shim` and the guest agent, where one is missing.
     pub suite: Option<Error>,
@@ -70,7 +74,6 @@ impl Facts {
             None => None,
         };
         let others = ["e2fsck", "resize2fs", "debugfs"].into_iter().find_map(|name| find(Path::new(name)).err());
-        let root = nix::unistd::geteuid().is_root();
         Ok(Facts {
             qemu,
             machines,
@@ -81,7 +84,7 @@ impl Facts {
             tar: answer(ext4::probe())?.err(),
             e2fsprogs: others,
             mmdebstrap: look(Path::new("mmdebstrap"), &["--version"])?,
-            uidmap: if root { None } else { find(Path::new("newuidmap")).err() },
+            user: bootstrap::check_user().err(),
             ssh: look(Path::new("ssh"), &["-V"])?,
             suite: config.tool("bg-shim").and_then(|_| config.agent_path()).err(),
         })
@@ -121,7 +124,7 @@ pub(super) fn checks(facts: &Facts, caller: &Caller) -> Vec<Check> {
         firecracker(facts.firecracker.as_ref(), caller),
         e2fsprogs(facts, caller),
         mmdebstrap(facts, caller),
-        plain("ssh", &facts.ssh, caller),
+        plain("ssh", "ssh", &facts.ssh, caller),
         suite(facts),
     ]
 }
@@ -129,20 +132,20 @@ pub(super) fn checks(facts: &Facts, caller: &Caller) -> Vec<Check> {
 /// How to install what is missing, as this caller has to type it.
 fn install(e: &Error, caller: &Caller) -> String {
     let hint = e.get_hint().unwrap_or("pipelines/setup");
-    if hint.starts_with("apt-get ") { caller.sudo(hint) } else { hint.to_owned() }
+    if hint.starts_with("apt-get ") || hint.starts_with("usermod ") { caller.sudo(hint) } else { hint.to_owned() }
 }
 
 /// How to install anew what is there and does not work.
-fn repair(program: &Path, caller: &Caller) -> String {
-    install(&program::missing(program), caller)
+fn repair(program: &str, caller: &Caller) -> String {
+    install(&program::missing(Path::new(program)), caller)
 }
 
-/// One that has to be there and to run.
-pub(super) fn plain(name: &str, lookup: &Lookup, caller: &Caller) -> Check {
+/// One that has to be there and to run. `usual`: its name, whatever its path is here.
+pub(super) fn plain(name: &str, usual: &str, lookup: &Lookup, caller: &Caller) -> Check {
     match lookup {
         Err(e) => Check::new(name, false, e.message(), &install(e, caller)),
         Ok(Found { path, said: Err(why) }) => {
-            Check::new(name, false, format!("{} does not run: {why}", path.display()), &repair(path, caller))
+            Check::new(name, false, format!("{} does not run: {why}", path.display()), &repair(usual, caller))
         }
         Ok(Found { path, said: Ok(said) }) => Check::new(name, true, described(path, said), ""),
     }
@@ -158,18 +161,18 @@ fn described(path: &Path, said: &str) -> String {
 }
 
 fn qemu(facts: &Facts, caller: &Caller) -> Check {
-    let check = plain("qemu", &facts.qemu, caller);
+    let check = plain("qemu", QEMU, &facts.qemu, caller);
     match &facts.qemu {
         Ok(found) if check.ok && !facts.machines.lines().any(|line| line.starts_with("microvm ")) => {
             let message = format!("{} has no machine `microvm`", found.path.display());
-            Check::new("qemu", false, message, &repair(Path::new("qemu-system-x86_64"), caller))
+            Check::new("qemu", false, message, &repair(QEMU, caller))
         }
         _ => check,
     }
 }
 
 fn vsock(facts: &Facts, caller: &Caller) -> Check {
-    let check = plain("vhost_device_vsock", &facts.vsock, caller);
+    let check = plain("vhost_device_vsock", "vhost-device-vsock", &facts.vsock, caller);
     match (check.ok, facts.vhost_vsock) {
         (false, true) => Check {
             message: format!("{} (/dev/vhost-vsock is there, but is not used instead)", check.message),
@@ -216,13 +219,13 @@ fn newest(caller: &Caller) -> String {
 
 fn e2fsprogs(facts: &Facts, caller: &Caller) -> Check {
     let name = "e2fsprogs";
-    let check = plain(name, &facts.mke2fs, caller);
+    let check = plain(name, "mke2fs", &facts.mke2fs, caller);
     let Ok(Found { said: Ok(said), .. }) = &facts.mke2fs else { return check };
     if let Some(e) = &facts.e2fsprogs {
         return Check::new(name, false, e.message(), &install(e, caller));
     }
     let version = Version::find(said);
-    let fix = repair(Path::new("mke2fs"), caller);
+    let fix = repair("mke2fs", caller);
     match (version, &facts.tar) {
         (Some(version), _) if version < E2FSPROGS_MIN => {
             let message =
@@ -235,9 +238,9 @@ fn e2fsprogs(facts: &Facts, caller: &Caller) -> Check {
 }
 
 fn mmdebstrap(facts: &Facts, caller: &Caller) -> Check {
-    match &facts.uidmap {
+    match &facts.user {
         Some(e) => Check::new("mmdebstrap", false, e.message(), &install(e, caller)),
-        None => plain("mmdebstrap", &facts.mmdebstrap, caller),
+        None => plain("mmdebstrap", "mmdebstrap", &facts.mmdebstrap, caller),
     }
 }
 

@@ -171,7 +171,7 @@ fn programs() -> programs::Facts {
         tar: None,
         e2fsprogs: None,
         mmdebstrap: says("mmdebstrap 1.3.5"),
-        uidmap: None,
+        user: None,
         ssh: says("OpenSSH_9.2p1, OpenSSL 3.0.15"),
         suite: None,
     }
@@ -214,7 +214,12 @@ fn a_program_that_is_missing_or_too_old_is_a_failure_with_its_package() {
         ("e2fsprogs", |f| f.tar = Some("you need libarchive".into()), "libarchive", "libarchive13"),
         ("e2fsprogs", |f| f.e2fsprogs = missing("resize2fs").err(), "resize2fs", "e2fsprogs"),
         ("mmdebstrap", |f| f.mmdebstrap = missing("mmdebstrap"), "mmdebstrap", "sudo apt-get install mmdebstrap"),
-        ("mmdebstrap", |f| f.uidmap = missing("newuidmap").err(), "newuidmap", "sudo apt-get install uidmap"),
+        (
+            "mmdebstrap",
+            |f| f.user = Some(Error::new(Code::Permission, "no range of ids").hint("usermod --add-subuids 1-2 jo")),
+            "no range",
+            "sudo usermod --add-subuids",
+        ),
         ("ssh", |f| f.ssh = missing("ssh"), "ssh", "openssh-client"),
         ("suite", |f| f.suite = Some(Error::new(Code::MissingFile, "no agent")), "no agent", "make build"),
     ];

@@ -133,7 +133,7 @@ pub(in crate::ops) fn boot(
     cx.stages.begin("boot_check");
     let image: ImageRef = doc.require()?;
     let line = bootcheck::command_line(launch.kind, launch.accel);
-    for cost in bootcheck::before_launch(&launch, image.kernel.modules.as_deref(), &line)? {
+    for cost in bootcheck::before_launch(&launch, &image, &line)? {
         cx.remark(&cost);
     }
     cx.stages.begin("journal");

@@ -9,13 +9,15 @@ pub use read::{Initrd, Kernel, Loaded};
 
 use super::qemu;
 use crate::build::kernel::modules;
-use crate::doc::{Accel, Check, Launch, VmmKind};
+use crate::doc::{Accel, Check, ImageRef, Launch, VmmKind};
 use crate::error::{Code, Error, Result};
 use std::collections::BTreeSet;
-use std::path::Path;
 
 /// Mends an image's kernel, initrd and modules; the image's name follows.
 pub const MEND: &str = "bg-kernel build | bg-image reconcile --kernel -";
+
+/// What begins the message of a check that could not be made.
+const NOT_CHECKED: &str = "not checked: ";
 
 /// All that the checks look at.
 #[derive(Clone, Debug)]
@@ -45,35 +47,37 @@ pub fn checks(facts: &Facts<'_>) -> Vec<Check> {
 
 /// Refuses to start what will hang. Takes less than a millisecond. Gives what will merely cost something, in words.
 ///
-/// `modules`: the kernel's module tree, if it has one; of that, what is built into the kernel is read.
+/// `image`: what the VM was made from; of its module tree, the list of what is built into the kernel is read.
 ///
 /// Errors: [`Code::BootCheck`] with all findings, [`Code::MissingFile`].
-pub fn before_launch(launch: &Launch, modules: Option<&Path>, command_line: &str) -> Result<Vec<String>> {
+pub fn before_launch(launch: &Launch, image: &ImageRef, command_line: &str) -> Result<Vec<String>> {
+    let mend = format!("{MEND} {}", image.name);
     let facts = Facts {
         vmm: launch.kind,
         kernel: Kernel::at_a_glance(&launch.kernel)?,
         initrd: Initrd::read(&launch.initrd)?,
         command_line,
-        builtin: modules.map(modules::builtin).transpose()?.flatten(),
-        mend: MEND,
+        builtin: image.kernel.modules.as_deref().map(modules::builtin).transpose()?.flatten(),
+        mend: &mend,
     };
     let (passed, failed): (Vec<Check>, Vec<Check>) = checks(&facts).into_iter().partition(|check| check.ok);
     let costs = |check: Check| check.fix.map(|fix| format!("{}; better: {fix}", check.message));
     match failed.split_first() {
         None => Ok(passed.into_iter().filter_map(costs).collect()),
-        Some((first, others)) => Err(refused(launch, first, others)),
+        Some((first, others)) => Err(refused(launch, &mend, first, others)),
     }
 }
 
-fn refused(launch: &Launch, first: &Check, others: &[Check]) -> Error {
+fn refused(launch: &Launch, mend: &str, first: &Check, others: &[Check]) -> Error {
     let error = Error::new(Code::BootCheck, format!("`{}` would not boot: {}", launch.name, first.message))
         .detail("check", first.name.as_str())
         .detail("kernel", launch.kernel.as_str())
         .detail("initrd", launch.initrd.as_str());
-    let fix = first.fix.clone().unwrap_or_default();
+    let fix = first.fix.as_deref().unwrap_or_default();
     // A VM has its own links to kernel and initrd, so a better image is for the next one.
-    let hint = if fix == MEND { format!("{MEND} IMAGE, and make the VM anew from that image") } else { fix };
-    others.iter().fold(error, |error, check| error.also(check.message.clone())).hint(hint)
+    let hint = if fix == mend { format!("{mend}, and make the VM anew") } else { fix.to_owned() };
+    let others = others.iter().filter(|check| !check.message.starts_with(NOT_CHECKED));
+    others.fold(error, |error, check| error.also(check.message.clone())).hint(hint)
 }
 
 /// The kernel command line that a VM gets.
@@ -111,7 +115,7 @@ fn kernel(facts: &Facts<'_>) -> Vec<Check> {
 
 /// One that cannot be made because an earlier one failed, which is no better than to have failed.
 fn not_checked(name: &str, why: &str, fix: &str) -> Check {
-    Check::new(name, false, format!("not checked: {why}"), fix)
+    Check::new(name, false, format!("{NOT_CHECKED}{why}"), fix)
 }
 
 #[cfg(test)]

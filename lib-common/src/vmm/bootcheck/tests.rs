@@ -2,9 +2,8 @@ use super::*;
 use crate::build::kernel::elf::testing;
 use crate::build::kernel::initrd::{Module, write_base};
 use crate::build::kernel::modules::Info;
-use crate::doc::AbsPath;
+use crate::doc::{AbsPath, Digest, Kernel as KernelDoc, Name, Rootfs};
 use crate::vmm::qemu::tests::example;
-use std::path::PathBuf;
 
 const RELEASE: &str = "6.1.0-9-x";
 
@@ -195,14 +194,39 @@ impl Files {
         std::fs::write(&self.launch.initrd, out).unwrap();
     }
 
-    /// A module tree that says what is built in.
-    fn tree(&self, builtin: &str) -> PathBuf {
-        std::fs::write(self.dir.path().join("modules.builtin"), builtin).unwrap();
-        self.dir.path().to_owned()
+    /// An image whose module tree says what is built in; `None`: it has no such tree.
+    fn image(&self, builtin: Option<&str>) -> ImageRef {
+        let path = |p: &str| AbsPath::new(p).unwrap();
+        let digest = Digest::from_sha256(&[0; 32]);
+        let modules = builtin.map(|list| {
+            std::fs::write(self.dir.path().join("modules.builtin"), list).unwrap();
+            AbsPath::new(self.dir.path()).unwrap()
+        });
+        ImageRef {
+            name: Name::parse("debian").unwrap(),
+            rootfs: Rootfs {
+                distro: "debian".into(),
+                release: "bookworm".into(),
+                path: path("/r"),
+                size_bytes: 0,
+                digest: digest.clone(),
+                manifest: path("/m"),
+                manifest_digest: digest,
+            },
+            kernel: KernelDoc {
+                version: RELEASE.into(),
+                arch: "x86_64".into(),
+                vmlinux: self.launch.kernel.clone(),
+                initrd: self.launch.initrd.clone(),
+                modules,
+                digests: Default::default(),
+            },
+            seed: None,
+        }
     }
 
     fn refuses(&self, builtin: &str, line: &str) -> Error {
-        let e = before_launch(&self.launch, Some(&self.tree(builtin)), line).unwrap_err();
+        let e = before_launch(&self.launch, &self.image(Some(builtin)), line).unwrap_err();
         assert_eq!(e.code(), Code::BootCheck, "{e}");
         assert!(e.get_hint().is_some_and(|hint| !hint.is_empty()));
         e
@@ -214,14 +238,15 @@ const EXT4: &str = "kernel/fs/ext4/ext4.ko\n";
 #[test]
 fn what_boots_is_started_and_what_hangs_is_not() {
     let files = Files::new();
-    let costs = |line: &str| before_launch(&files.launch, Some(&files.tree(EXT4)), line).unwrap();
+    let costs = |line: &str| before_launch(&files.launch, &files.image(Some(EXT4)), line).unwrap();
     assert_eq!(costs(&line()), Vec::<String>::new());
     assert!(costs("console=ttyS0")[0].contains("better: add `i8042.noaux"), "{:?}", costs("console=ttyS0"));
 
     let e = files.refuses("", &format!("{} nomodule", line()));
     assert!(e.message().starts_with("`dev` would not boot: ") && e.message().contains("ext4"), "{e}");
     assert!(e.causes().iter().any(|cause| cause.contains("nomodule")), "{:?}", e.causes());
-    assert!(e.get_hint().unwrap().contains("bg-kernel build |"));
+    let mend = "bg-kernel build | bg-image reconcile --kernel - debian, and make the VM anew";
+    assert_eq!(e.get_hint(), Some(mend));
 
     files.initrd(&MODULES[..5]);
     assert!(files.refuses(EXT4, &line()).message().contains("vsock"));
@@ -230,10 +255,12 @@ fn what_boots_is_started_and_what_hangs_is_not() {
     std::fs::write(&files.launch.kernel, testing::kernel(false, RELEASE, 0)).unwrap();
     assert!(files.refuses(EXT4, &line()).message().contains("PVH"));
     std::fs::write(&files.launch.kernel, b"MZ\0\0 a bzImage").unwrap();
-    assert!(files.refuses(EXT4, &line()).message().contains("a PE program"));
+    let e = files.refuses(EXT4, &line());
+    assert!(e.message().contains("a PE program"), "{e}");
+    assert!(e.causes().iter().all(|cause| !cause.starts_with("not checked")), "{:?}", e.causes());
     for file in [&files.launch.kernel, &files.launch.initrd] {
         std::fs::remove_file(file).unwrap();
-        assert_eq!(before_launch(&files.launch, None, &line()).unwrap_err().code(), Code::MissingFile);
+        assert_eq!(before_launch(&files.launch, &files.image(None), &line()).unwrap_err().code(), Code::MissingFile);
         std::fs::write(file, testing::kernel(true, RELEASE, 0)).unwrap();
     }
 }
@@ -242,7 +269,7 @@ fn what_boots_is_started_and_what_hangs_is_not() {
 fn a_kernel_that_has_everything_built_in_is_started() {
     let files = Files::new();
     files.initrd(&[]);
-    assert_eq!(before_launch(&files.launch, None, &line()).unwrap(), Vec::<String>::new());
+    assert_eq!(before_launch(&files.launch, &files.image(None), &line()).unwrap(), Vec::<String>::new());
 }
 
 #[test]
