@@ -7,7 +7,7 @@ use crate::support::{Sandbox, Terminals, updating};
 use lib_common::cli::{Answer, Source};
 use lib_common::doc::{
     ErrorDoc, Finding, Health, Image, ImageDiff, Kind, Machine, ManifestEntry, Network, PortInfo, Registered, Report,
-    TapInfo,
+    Setting, TapInfo,
 };
 use proptest::prelude::*;
 use schemars::{JsonSchema, schema_for};
@@ -29,6 +29,7 @@ fn the_committed_schemas_are_those_of_the_types() {
         ("network.json", schema::<Network>()),
         ("port.json", schema::<PortInfo>()),
         ("report.json", schema::<Report>()),
+        ("setting.json", schema::<Setting>()),
         ("tap.json", schema::<TapInfo>()),
     ];
     for (file, generated) in &schemas {

@@ -13,6 +13,8 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod settings;
+
 /// Every key, its variable, its default in words, and what it is.
 pub const KEYS: &[(&str, &str, &str, &str)] = &[
     ("state_dir", "BG_STATE_DIR", "$XDG_STATE_HOME/banger; root: /var/lib/banger", "images and VMs"),
@@ -40,6 +42,7 @@ pub const KEYS: &[(&str, &str, &str, &str)] = &[
         "the agent that goes into a kernel's initrd",
     ),
     ("qemu", "BG_QEMU", "qemu-system-ARCH", "the QEMU to run"),
+    ("firecracker", "BG_FIRECRACKER", "firecracker in PATH", "the Firecracker to run"),
     (
         "vhost_device_vsock",
         "BG_VHOST_DEVICE_VSOCK",
@@ -95,8 +98,10 @@ pub struct Config {
     pub console_bytes: u64,
     guest_agent: Option<PathBuf>,
     qemu: Option<PathBuf>,
+    firecracker: Option<PathBuf>,
     vhost_device_vsock: Option<PathBuf>,
     tool_dir: Option<PathBuf>,
+    values: Layer,
 }
 
 /// The environment as a value, so that a test can give its own.
@@ -171,8 +176,10 @@ impl Config {
             console_bytes: parsed(values, "console_bytes", parse_size)?.unwrap_or(4 << 20),
             guest_agent: path(values, "guest_agent")?,
             qemu: parsed(values, "qemu", |v| Ok::<_, String>(PathBuf::from(v)))?,
+            firecracker: path(values, "firecracker")?,
             vhost_device_vsock: path(values, "vhost_device_vsock")?,
             tool_dir: std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.to_owned())),
+            values: values.clone(),
             state_dir,
             runtime_dir,
         })
@@ -196,6 +203,12 @@ impl Config {
     pub fn qemu_path(&self) -> PathBuf {
         let by_name = || PathBuf::from(format!("qemu-system-{}", std::env::consts::ARCH));
         self.qemu.clone().unwrap_or_else(by_name)
+    }
+
+    /// Firecracker: configured, else in `PATH`; `None` where neither is a program.
+    pub fn firecracker_path(&self) -> Option<PathBuf> {
+        let wanted = self.firecracker.as_deref().unwrap_or(Path::new("firecracker"));
+        crate::sys::program::find(wanted).ok()
     }
 
     /// vhost-device-vsock: configured, else in `PATH`, else where `pipelines/setup` puts it.

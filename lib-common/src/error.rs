@@ -36,6 +36,8 @@ codes! {
     BadDocument = "bad_document" => 65,
     /// What a build reads (a package, a kernel, a disk) is damaged or not of the expected format.
     BadInput = "bad_input" => 65,
+    /// A kernel, an initrd and a command line with which the guest would hang.
+    BootCheck = "boot_check" => 65,
     /// A digest differs from what was promised.
     DigestMismatch = "digest_mismatch" => 65,
     /// Stdin was empty: the tool upstream failed and has said why.

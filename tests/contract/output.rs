@@ -43,6 +43,9 @@ fn a_command_line_that_cannot_be_understood_is_64_with_a_hint() {
         ("bg-tap", &["acquire", "--owner", "no-such-user"], "no-such-user"),
         ("bg-verify", &["extra"], "extra"),
         ("bg-gc", &["--dry"], "--dry"),
+        ("bg-doctor", &["--command-line", "quiet"], "--image"),
+        ("bg-doctor", &["--image", "a", "--print-config"], "cannot be used with"),
+        ("bg-doctor", &["--image", "A"], "not a name"),
     ];
     for (tool, args, word) in cases {
         let sandbox = Sandbox::new();

@@ -1,5 +1,5 @@
-//! A small image made of small files, with the digests that they really have; no kernel in it would boot. And the
-//! foreign sections that every filter has to leave alone.
+//! A small image made of small files, with the digests that they really have; its kernel is one that nobody refuses to
+//! start and nobody could. And the foreign sections that every filter has to leave alone.
 
 use super::{Done, Sandbox};
 use lib_common::digest;
@@ -16,6 +16,9 @@ pub const FOREIGN: &str = r#""x":{"n":12345678901234567890123.4500,"a" : [1e400,
 pub const WORK: &str = "16M";
 pub const WORK_BYTES: u64 = 16 << 20;
 
+/// The release of the kernel of an image's files.
+pub const RELEASE: &str = "6.1.0-test";
+
 /// The files of an image, outside of any store.
 pub struct Files {
     dir: PathBuf,
@@ -26,8 +29,8 @@ impl Files {
     pub fn new(sandbox: &Sandbox, mark: &str) -> Self {
         let dir = sandbox.path(&format!("files-{mark}"));
         std::fs::create_dir(&dir).unwrap();
-        std::fs::write(dir.join("vmlinux"), format!("\x7fELF kernel {mark}")).unwrap();
-        std::fs::write(dir.join("initrd"), format!("070701 initrd {mark}")).unwrap();
+        std::fs::write(dir.join("vmlinux"), [kernel(RELEASE), mark.into()].concat()).unwrap();
+        std::fs::write(dir.join("initrd"), initrd(&[("init", mark.as_bytes())])).unwrap();
         std::fs::write(dir.join("manifest"), "{\"name\":\"a\",\"version\":\"1\",\"architecture\":\"all\"}\n").unwrap();
         std::fs::write(dir.join("rootfs.ext4"), rootfs()).unwrap();
         Files { dir }
@@ -45,7 +48,7 @@ impl Files {
             "api_version": "banger/v1",
             "kind": "Image",
             "kernel": {
-                "version": "6.1.0-test", "arch": std::env::consts::ARCH,
+                "version": RELEASE, "arch": std::env::consts::ARCH,
                 "vmlinux": path("vmlinux"), "initrd": path("initrd"),
                 "digests": {"vmlinux": digest("vmlinux"), "initrd": digest("initrd")},
             },
@@ -74,6 +77,20 @@ pub fn kernel(release: &str) -> Vec<u8> {
     elf.extend(note);
     elf.extend(format!("Linux version {release} (test@host) #1 SMP\0").bytes());
     elf
+}
+
+/// A raw cpio archive (the kernel's buffer-format.rst, "newc") of these files.
+pub fn initrd(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = vec![];
+    for (name, content) in files.iter().chain(&[("TRAILER!!!", &b""[..])]) {
+        let numbers = [1, 0o100_755, 0, 0, 1, 0, content.len(), 0, 0, 0, 0, name.len() + 1, 0];
+        archive.extend("070701".bytes().chain(numbers.iter().flat_map(|n| format!("{n:08x}").into_bytes())));
+        archive.extend(name.bytes().chain([0]));
+        archive.resize(archive.len().next_multiple_of(4), 0);
+        archive.extend(*content);
+        archive.resize(archive.len().next_multiple_of(4), 0);
+    }
+    archive
 }
 
 /// With a section of somebody else at its end, as text.

@@ -53,6 +53,40 @@ fn an_unknown_key_names_the_nearest() {
 }
 
 #[test]
+fn every_setting_says_where_it_came_from() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join(".config/banger");
+    std::fs::create_dir_all(&dir).unwrap();
+    let file = dir.join("config.toml");
+    std::fs::write(&file, "memory = \"2G\"\nvcpu = 2\n").unwrap();
+    let program = home.path().join("firecracker");
+    std::fs::write(&program, "").unwrap();
+    let home = home.path().to_str().unwrap();
+    let env = env(&[("HOME", home), ("BG_VCPU", "3"), ("BG_FIRECRACKER", program.to_str().unwrap())]);
+    let config = Config::load(&env, false).unwrap();
+    let settings = config.settings();
+    let of = |key: &str| {
+        let setting = settings.iter().find(|s| s.key == key).unwrap();
+        (setting.value.as_deref(), setting.origin.as_str())
+    };
+    assert_eq!(settings.len(), KEYS.len());
+    assert_eq!(of("vcpu"), (Some("3"), "BG_VCPU"), "a variable goes before the file");
+    assert_eq!(of("memory"), (Some("2G"), file.to_str().unwrap()));
+    assert_eq!(of("work_size"), (Some("8G"), "default"));
+    assert_eq!(of("image"), (None, "default"));
+    assert_eq!(of("state_dir"), (Some(format!("{home}/.local/state/banger").as_str()), "default"));
+    assert_eq!(of("firecracker").1, "BG_FIRECRACKER");
+    assert_eq!(config.firecracker_path(), None, "a file that cannot run is no program");
+    // What is said to be a default is the default.
+    for (key, is) in
+        [("vcpu", 1), ("console_bytes", 4 << 20), ("lock_wait", 10), ("memory", 1 << 30), ("work_size", 8 << 30)]
+    {
+        let (.., default, _) = KEYS.iter().find(|(k, ..)| *k == key).unwrap();
+        assert_eq!(parse_size(default), Ok(is), "{key}");
+    }
+}
+
+#[test]
 fn sizes() {
     for (text, bytes) in
         [("0", 0), ("4096", 4096), ("1K", 1 << 10), ("512M", 512 << 20), ("2g", 2 << 30), ("1T", 1 << 40)]

@@ -14,6 +14,7 @@ mod listeners;
 mod machine;
 mod net;
 mod report;
+mod setting;
 mod shim;
 mod types;
 
@@ -36,6 +37,7 @@ pub use machine::{
 };
 pub use net::{Net, Network, NetworkRecord, PoolCount, TapInfo, Uplink};
 pub use report::{Check, Report};
+pub use setting::Setting;
 pub use shim::{Launch, LaunchDisk, LaunchNet, ShimReply};
 pub use types::{AbsPath, Cidr, Digest, Mac, Name};
 

@@ -12,7 +12,7 @@ pub struct Report {
     pub api_version: String,
     /// `Report`.
     pub kind: String,
-    /// What was checked: `seed debian`, `disk dev`.
+    /// What was checked: `host`, `image debian`, `work disk of dev`.
     pub subject: String,
     /// Whether every check passed.
     pub ok: bool,
@@ -34,7 +34,7 @@ pub struct Check {
     pub ok: bool,
     /// What was seen.
     pub message: String,
-    /// What mends it, where it did not pass.
+    /// What mends it, where it did not pass; where it did, what would make it better.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
 }
@@ -43,6 +43,11 @@ impl Check {
     /// A check; `fix` is told where it did not pass.
     pub fn new(name: &str, ok: bool, message: impl Into<String>, fix: &str) -> Self {
         Check { name: name.into(), ok, message: message.into(), fix: (!ok).then(|| fix.to_owned()) }
+    }
+
+    /// A check that passed, and what would make it better.
+    pub fn could_be_better(name: &str, message: impl Into<String>, fix: impl Into<String>) -> Self {
+        Check { name: name.into(), ok: true, message: message.into(), fix: Some(fix.into()) }
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::child::pid_of;
 pub use super::child::{Child, describe};
+use super::poll::readable;
 use super::process::PidFd;
 use super::signal;
 use crate::error::{Code, Error, Result};
@@ -12,14 +13,17 @@ use nix::sys::signal::Signal;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How much of a child's stderr is kept unless [`Cmd::stderr_tail`] says otherwise, in bytes: its end.
 const STDERR_TAIL: usize = 1024;
+
+/// More than this is no version, in bytes.
+const SAID_MAX: usize = 64 << 10;
 
 /// No wait is as long as this; `Instant` can hold it.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -207,6 +211,40 @@ impl Cmd {
         }
         child.finish()?;
         Ok(out)
+    }
+
+    /// Runs it to its end and gives what it printed on both streams, for programs that say their version on either. It
+    /// has `within` for that.
+    ///
+    /// Errors: [`Code::TimedOut`], and those of [`Cmd::output`].
+    pub fn said(&self, within: Duration) -> Result<String> {
+        let deadline = Instant::now() + within;
+        let late = || Error::new(Code::TimedOut, format!("{} did not end within {} s", self.name(), within.as_secs()));
+        let (mut ours, theirs) = std::io::pipe()?;
+        let (stdout, stderr) = (Stream::Fd(theirs.try_clone()?.into()), Stream::Fd(theirs.into()));
+        let mut child = self.spawn(Streams { stdin: Stream::Null, stdout, stderr })?;
+        let (mut said, mut buffer) = (vec![], [0; 4096]);
+        loop {
+            if readable(&[ours.as_fd()], deadline)?.is_empty() {
+                return Err(late());
+            }
+            match ours.read(&mut buffer)? {
+                0 => break,
+                n => said.extend_from_slice(&buffer[..n]),
+            }
+            if said.len() > SAID_MAX {
+                return Err(Error::new(Code::CommandFailed, format!("{} printed without end", self.name())));
+            }
+        }
+        if !child.pidfd().wait(deadline.saturating_duration_since(Instant::now()))? {
+            return Err(late());
+        }
+        let (status, said) = (child.wait()?, String::from_utf8_lossy(&said).into_owned());
+        if status.success() {
+            return Ok(said);
+        }
+        let last = said.lines().rev().find(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned());
+        Err(last.into_iter().fold(child.failure(status), Error::also))
     }
 
     /// Runs it in our process group, with our own standard error, and gives its status. The terminal's signals reach it

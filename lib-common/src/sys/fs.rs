@@ -49,6 +49,14 @@ pub fn link_or_clone(from: &Path, to: &Path) -> Result<()> {
     }
 }
 
+/// Whether files in `dir` can share blocks. Leaves nothing there, even if it is killed: the files that it tries have no
+/// names.
+pub fn can_reflink(dir: &Path) -> Result<bool> {
+    let (source, target) = (tempfile::tempfile_in(dir)?, tempfile::tempfile_in(dir)?);
+    // SAFETY: both descriptors are open for the whole call.
+    Ok(unsafe { ficlone(target.as_raw_fd(), source.as_raw_fd()) }.is_ok())
+}
+
 fn clone_into(source: &File, target: &File) -> Result<Copied, Errno> {
     // SAFETY: both descriptors are open for the whole call.
     match unsafe { ficlone(target.as_raw_fd(), source.as_raw_fd()) } {

@@ -29,7 +29,7 @@ struct Facts<'a> {
 /// Chooses for this host. [`Code::VmmFailed`] where no VMM of the suite can run on its architecture.
 pub fn choose(wanted: VmmChoice) -> Result<Choice> {
     let kvm = OpenOptions::new().read(true).write(true).open("/dev/kvm");
-    let virtualizes = File::open("/proc/cpuinfo").is_ok_and(|f| has_virtualization(BufReader::new(f)));
+    let virtualizes = has_virtualization(&cpu_flags());
     let facts = Facts { arch: std::env::consts::ARCH, kvm: kvm.map(drop).map_err(|e| e.kind()), virtualizes };
     decide(facts, wanted)
 }
@@ -61,11 +61,20 @@ fn decide(facts: Facts<'_>, wanted: VmmChoice) -> Result<Choice> {
     Ok(Choice { kind, accel, chosen_because })
 }
 
-/// Whether a line `flags` of /proc/cpuinfo has `vmx` or `svm`. (Intel's `vmx flags` is another line.)
-fn has_virtualization(cpuinfo: impl BufRead) -> bool {
-    let flags =
-        cpuinfo.lines().map_while(std::io::Result::ok).find(|l| l.split(':').next().map(str::trim) == Some("flags"));
-    flags.is_some_and(|l| l.split_ascii_whitespace().any(|f| f == "vmx" || f == "svm"))
+/// What the processor can do, as /proc/cpuinfo says it.
+pub fn cpu_flags() -> Vec<String> {
+    File::open("/proc/cpuinfo").map(|file| flags(BufReader::new(file))).unwrap_or_default()
+}
+
+/// The words of the first line `flags`. (Intel's `vmx flags` is another line.)
+fn flags(cpuinfo: impl BufRead) -> Vec<String> {
+    let is_it = |line: &String| line.split(':').next().map(str::trim) == Some("flags");
+    let line = cpuinfo.lines().map_while(std::io::Result::ok).find(is_it).unwrap_or_default();
+    line.split_ascii_whitespace().map(str::to_owned).collect()
+}
+
+fn has_virtualization(flags: &[String]) -> bool {
+    flags.iter().any(|flag| flag == "vmx" || flag == "svm")
 }
 
 #[cfg(test)]
@@ -101,7 +110,7 @@ mod tests {
             ("model name\t: vmx\n", false),
             ("", false),
         ] {
-            assert_eq!(has_virtualization(text.as_bytes()), virtualizes, "{text}");
+            assert_eq!(has_virtualization(&flags(text.as_bytes())), virtualizes, "{text}");
         }
     }
 }

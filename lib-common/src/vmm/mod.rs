@@ -3,6 +3,7 @@
 //! [`choose`] asks the host, [`start`] runs `bg-shim` and waits until the guest's processors run, [`end`] ends a VM
 //! now. The parent itself is [`shim`]. Makes no disks, knows no records of the store, prints nothing.
 
+pub mod bootcheck;
 mod capped;
 mod choose;
 mod lines;
@@ -12,7 +13,7 @@ pub mod shim;
 mod start;
 
 pub use capped::previous as previous_log;
-pub use choose::{Choice, choose};
+pub use choose::{Choice, choose, cpu_flags};
 pub use start::{Programs, Started, end, lives, start, wait_end};
 
 /// The guest's vsock context id. Each VM has a vsock device of its own, so one number serves them all.

@@ -89,7 +89,7 @@ fn value(path: &Path) -> String {
 }
 
 /// The kernel's command line.
-fn kernel_args(accel: Accel, tsc_khz: Option<u64>) -> String {
+pub(super) fn kernel_args(accel: Accel, tsc_khz: Option<u64>) -> String {
     // A reset by triple fault is the one that the machine surely has; a panic is a reset, at once.
     // Its one card stays eth0: nobody renames what /init has set up.
     let common = "console=ttyS0 reboot=t panic=-1 quiet net.ifnames=0 \

@@ -113,14 +113,14 @@ fn judge_user(user: &str, uid: u32, tools: bool, ranges: &[String; 2]) -> Result
     let denied =
         |why: &str| Error::new(Code::Permission, format!("the user `{user}` cannot build a Debian root: {why}"));
     if !tools {
-        return Err(denied("newuidmap is not installed").hint("apt-get install uidmap; or run this as root"));
+        return Err(denied("newuidmap is not installed").hint("apt-get install uidmap  # or run this as root"));
     }
     let owner = |line: &str| line.split(':').next().is_some_and(|o| o == user || o == uid.to_string());
     if ranges.iter().all(|file| file.lines().any(owner)) {
         return Ok(());
     }
     Err(denied("it has no range of user and group ids of its own in /etc/subuid and /etc/subgid")
-        .hint(format!("usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}; or run this as root")))
+        .hint(format!("usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}  # or run this as root")))
 }
 
 fn in_path(program: &str) -> bool {

@@ -102,6 +102,11 @@ impl<'a, R: ReadAt + ?Sized> Elf<'a, R> {
 
     /// The bytes of the section `name`, where there is one.
     pub fn section(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        self.section_start(name, u64::MAX)
+    }
+
+    /// The first bytes of the section `name`, at most `limit`, where there is one.
+    pub fn section_start(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         let headers = self.table(u64_at(&self.header, 40), 58, 60, 64, "the section headers")?;
         let Some(names) = headers.get(usize::from(u16_at(&self.header, 62))) else {
             return Ok(None);
@@ -114,7 +119,7 @@ impl<'a, R: ReadAt + ?Sized> Elf<'a, R> {
         let Some(found) = headers.iter().find(is_it) else {
             return Ok(None);
         };
-        self.piece(u64_at(found, 24), u64_at(found, 32), name).map(Some)
+        self.piece(u64_at(found, 24), u64_at(found, 32).min(limit), name).map(Some)
     }
 
     fn program_headers(&self) -> Result<Vec<(u32, Vec<u8>)>> {
@@ -185,11 +190,11 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 
-/// ELF files for the tests of this directory.
+/// ELF files for tests.
 #[cfg(test)]
-pub(super) mod testing {
+pub(crate) mod testing {
     /// A kernel: one PT_NOTE with the PVH entry (if `pvh`), a banner, and `filler` bytes that compress badly.
-    pub(in super::super) fn kernel(pvh: bool, version: &str, filler: usize) -> Vec<u8> {
+    pub(crate) fn kernel(pvh: bool, version: &str, filler: usize) -> Vec<u8> {
         let mut note = vec![];
         if pvh {
             for word in [4u32, 8, 18] {
@@ -218,17 +223,22 @@ pub(super) mod testing {
         elf
     }
 
-    /// A module: sections `""`, `.modinfo`, `.shstrtab`; `.modinfo` has `entries`, each ended by a NUL.
-    pub(in super::super) fn module(entries: &[&str]) -> Vec<u8> {
-        let names = b"\0.modinfo\0.shstrtab\0";
-        let info: Vec<u8> = entries.iter().flat_map(|e| e.bytes().chain([0])).collect();
-        let table = 64 + names.len() + info.len();
+    /// A module: its section `.modinfo` has `entries`, each ended by a NUL.
+    pub(crate) fn module(entries: &[&str]) -> Vec<u8> {
+        with_section(".modinfo", &entries.iter().flat_map(|e| e.bytes().chain([0])).collect::<Vec<u8>>())
+    }
+
+    /// An ELF with sections `""`, `name`, `.shstrtab`.
+    pub(crate) fn with_section(name: &str, content: &[u8]) -> Vec<u8> {
+        let names = format!("\0{name}\0.shstrtab\0");
+        let table = 64 + names.len() + content.len();
         let mut elf = header(0, 0, table as u64, 3);
-        elf.extend(names);
-        elf.extend(&info);
-        for (name, offset, size) in [(0, 0, 0), (1, 64 + names.len(), info.len()), (10, 64, names.len())] {
+        elf.extend(names.bytes());
+        elf.extend(content);
+        let last = name.len() + 2;
+        for (name, offset, size) in [(0, 0, 0), (1, 64 + names.len(), content.len()), (last, 64, names.len())] {
             let mut section = [0; 64];
-            section[..4].copy_from_slice(&u32::to_le_bytes(name));
+            section[..4].copy_from_slice(&(name as u32).to_le_bytes());
             section[24..32].copy_from_slice(&(offset as u64).to_le_bytes());
             section[32..40].copy_from_slice(&(size as u64).to_le_bytes());
             elf.extend(section);

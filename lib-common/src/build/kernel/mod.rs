@@ -3,6 +3,7 @@
 //!
 //! [`cache`] finds and keeps bundles, [`bundle`] makes them from a package ([`deb`]) or a file ([`bzimage`]).
 
+pub mod archive;
 pub mod bundle;
 pub mod bzimage;
 pub mod cache;

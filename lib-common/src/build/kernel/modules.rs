@@ -57,9 +57,7 @@ impl Tree {
     /// Errors: [`Code::BadInput`] for what is damaged, I/O errors.
     pub fn open(root: &Path) -> Result<Self> {
         let mut tree = Tree { root: root.to_owned(), ..Tree::default() };
-        for line in read_index(&root.join("modules.builtin"))?.unwrap_or_default().lines() {
-            tree.builtin.insert(module_name(line.trim()));
-        }
+        tree.builtin = builtin(root)?.unwrap_or_default();
         match read_index(&tree.dep_path())? {
             Some(text) => tree.parse_dep(&text)?,
             None => tree.scan()?,
@@ -100,8 +98,7 @@ impl Tree {
         }
         let read = |path: &str| {
             let bytes = read_module(&self.root.join(path))?;
-            let info = modinfo(&bytes).context(format!("{path} is not a module"))?;
-            let made_for = info.get("vermagic").and_then(|v| v.split(' ').next()).unwrap_or("");
+            let made_for = Info::read(&bytes).context(format!("{path} is not a module"))?.release;
             if made_for != version {
                 return Err(bad(format!("{path} is made for kernel `{made_for}`, and this one is `{version}`")));
             }
@@ -180,12 +177,39 @@ impl Tree {
                 continue;
             }
             let bytes = read_module(file.path())?;
-            let info = modinfo(&bytes).context(format!("{relative} is not a module"))?;
-            let depends = info.get("depends").map(String::as_str).unwrap_or_default();
-            let depends = depends.split(',').filter(|d| !d.is_empty()).map(normal).collect();
-            self.modules.insert(name, Entry { path: relative.to_owned(), depends });
+            let info = Info::read(&bytes).context(format!("{relative} is not a module"))?;
+            self.modules.insert(name, Entry { path: relative.to_owned(), depends: info.depends });
         }
         Ok(())
+    }
+}
+
+/// What the kernel of the tree `root` has built in, by modules.builtin; `None` where there is no such file.
+pub fn builtin(root: &Path) -> Result<Option<BTreeSet<String>>> {
+    let text = read_index(&root.join("modules.builtin"))?;
+    Ok(text.map(|text| text.lines().map(|line| module_name(line.trim())).collect()))
+}
+
+/// What a module says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// The release of the kernel that it is made for (`vermagic`); empty where it does not say it.
+    pub release: String,
+    /// The modules that have to be loaded first, by their names with `_` for `-`.
+    pub depends: Vec<String>,
+}
+
+impl Info {
+    /// From an unpacked module.
+    ///
+    /// Errors: [`Code::BadInput`] for what is no module.
+    pub fn read(module: &[u8]) -> Result<Self> {
+        let info = modinfo(module)?;
+        let value = |key: &str| info.get(key).map(String::as_str).unwrap_or_default();
+        Ok(Info {
+            release: value("vermagic").split(' ').next().unwrap_or_default().to_owned(),
+            depends: value("depends").split(',').filter(|d| !d.is_empty()).map(normal).collect(),
+        })
     }
 }
 
@@ -243,7 +267,8 @@ fn module_stem(path: &str) -> Option<(&str, &str)> {
     })
 }
 
-fn module_name(path: &str) -> String {
+/// The name of the module in the file `path`, as the kernel has it.
+pub fn module_name(path: &str) -> String {
     normal(module_stem(path).map_or(path, |(stem, _)| stem))
 }
 

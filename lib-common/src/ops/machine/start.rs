@@ -5,14 +5,15 @@ use super::{Target, for_each, is_running, targets};
 use crate::cli::{Answer, Context};
 use crate::disk::look;
 use crate::doc::{
-    AbsPath, Accel, Document, Guest, Identity, Launch, LaunchDisk, LaunchNet, Name, SecondDisk, Spec, Undo, Vmm,
+    AbsPath, Accel, Document, Guest, Identity, ImageRef, Launch, LaunchDisk, LaunchNet, Name, SecondDisk, Spec, Undo,
+    Vmm,
 };
 use crate::error::{Code, Error, Result};
 use crate::guest::ssh::keys;
 use crate::ops::tap;
 use crate::store::{MachineDir, Operation, id_of};
 use crate::sys::lock::Lock;
-use crate::vmm::{self, Started};
+use crate::vmm::{self, Started, bootcheck};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -148,6 +149,12 @@ pub(in crate::ops) fn boot(
     let programs = vmm::Programs::find(&cx.config)?;
     let shim = programs.shim.clone();
     let launch = launch_plan(cx, doc, machine, (choice, programs, hardware))?;
+    cx.stages.begin("boot_check");
+    let image: ImageRef = doc.require()?;
+    let line = bootcheck::command_line(launch.kind, launch.accel);
+    for cost in bootcheck::before_launch(&launch, &image, &line)? {
+        cx.remark(&cost);
+    }
     cx.stages.begin("journal");
     operation.intend(Undo::StopVm { runtime_dir: launch.runtime_dir.clone() })?;
     vmm::start(&launch, identity, &shim, &mut cx.stages)

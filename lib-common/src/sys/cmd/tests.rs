@@ -42,3 +42,16 @@ fn a_printed_command_can_be_pasted() {
     let cmd = Cmd::new("a").args(["b c", "it's", "", "x=1"]).env("K", "v w");
     assert_eq!(cmd.to_shell(), r"K='v w' a 'b c' 'it'\''s' '' x=1");
 }
+
+#[test]
+fn what_is_said_on_either_stream_is_heard_and_nobody_is_waited_for_without_end() {
+    let said = |program: &str, args: &[&str], within| Cmd::new(program).args(args).env("LC_ALL", "C").said(within);
+    let long = Duration::from_secs(60);
+    assert_eq!(said("printf", &["abc"], long).unwrap(), "abc");
+    let e = said("ls", &["/does/not/exist"], long).unwrap_err();
+    assert_eq!(e.code(), Code::CommandFailed);
+    assert!(e.causes().iter().any(|cause| cause.contains("No such file")), "{:?}", e.causes());
+    assert_eq!(said("sleep", &["100"], Duration::from_millis(20)).unwrap_err().code(), Code::TimedOut);
+    assert_eq!(said("yes", &[], long).unwrap_err().code(), Code::CommandFailed);
+    assert_eq!(said("/nowhere/nft", &[], long).unwrap_err().code(), Code::MissingProgram);
+}

@@ -12,6 +12,7 @@ use crate::sys::fs::remove_file;
 use crate::sys::process::ProcessId;
 use crate::sys::socket::is_listening;
 use crate::timing::millis;
+use crate::vmm::bootcheck::refuse_unpadded;
 use crate::vmm::qemu_qmp::{Message, Qmp};
 use crate::vmm::{files, qemu};
 use std::fs::{File, OpenOptions};
@@ -96,8 +97,8 @@ impl Shim {
             .mode(0o600)
             .open(&path)
             .map_err(|e| Error::io("make", &path, &e))?;
-        initrd::assemble(&self.launch.initrd, &self.identity, &mut file).context("cannot assemble the initrd")?;
-        Ok(())
+        let assembled = initrd::assemble(&self.launch.initrd, &self.identity, &mut file);
+        refuse_unpadded(self.launch.kind, assembled.context("cannot assemble the initrd")?)
     }
 
     fn start_vmm(&mut self) -> Result<()> {

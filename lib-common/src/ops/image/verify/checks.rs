@@ -51,7 +51,8 @@ pub(super) fn answer<T>(result: Result<T>) -> Result<Result<T, Error>> {
             | Code::TimedOut
             | Code::VmmFailed
             | Code::MissingFile
-            | Code::BadInput => Ok(Err(e)),
+            | Code::BadInput
+            | Code::BootCheck => Ok(Err(e)),
             _ => Err(e),
         },
     }
