@@ -6,9 +6,11 @@ use crate::config::Config;
 use crate::doc::{Cidr, Kind, Net, Spec};
 use crate::error::{Code, Error, Result};
 use crate::net::name::{self, Holder, MachineId};
+use crate::net::pool::Pool;
 use crate::net::{Open, subnet};
 use crate::store::id_of;
 use crate::timing::Stages;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 /// What `bg-tap acquire` takes.
@@ -69,34 +71,41 @@ pub fn acquire_for(config: &Config, stages: &mut Stages, wants: &Wants) -> Resul
         return Err(Error::new(Code::NotFound, "the VM is to reach other networks, and this network leads to none")
             .hint("as root: bg-tap up --nat"));
     }
-    stages.begin("address");
-    let had = wants.had.as_ref();
-    let lease = network.leases()?.lease(&wants.id, had.map(|net| net.address.address()))?;
-    let holder = Holder::Machine { id: wants.id, address: lease.address };
-    let tap = match kept(&network, had, &holder)? {
-        Some(tap) => Ok(tap),
-        None => take(&network, stages, wants.owner, &holder),
-    };
-    let tap = match tap {
-        Ok(tap) => tap,
-        Err(e) if lease.new => {
-            network.leases()?.give_up(&wants.id, lease.address)?;
-            return Err(e);
-        }
-        Err(e) => return Err(e),
-    };
+    let (tap, address) = lend(&network, stages, wants)?;
     let net = Net {
         netns: network.space.netns(),
         bridge: network.record.bridge.clone(),
         tap: Some(tap),
         mac: name::mac(&wants.id),
-        address: Cidr::new(lease.address, network.record.subnet.prefix())?,
+        address: Cidr::new(address, network.record.subnet.prefix())?,
         gateway: subnet::gateway(network.record.subnet),
     };
     Ok((network, net))
 }
 
-/// The TAP that the VM has already.
+fn lend(network: &Open, stages: &mut Stages, wants: &Wants) -> Result<(String, Ipv4Addr)> {
+    stages.begin("address");
+    let pool = network.pool()?;
+    let _hurry = pool.hurry()?;
+    let leases = network.leases()?;
+    let had = wants.had.as_ref();
+    let lease = leases.lease(&wants.id, had.map(|net| net.address.address()))?;
+    let holder = Holder::Machine { id: wants.id, address: lease.address };
+    stages.begin("tap");
+    let kept = match kept(network, had, &holder)? {
+        // Whoever was to tell of its TAP may have been killed before.
+        None if !lease.new => pool.of(&holder)?,
+        kept => kept,
+    };
+    let tap = kept.map_or_else(|| take(&pool, stages, wants.owner, &holder), Ok);
+    match tap {
+        Ok(tap) => Ok((tap, lease.address)),
+        Err(e) if lease.new => leases.give_up(&wants.id, lease.address).and(Err(e)),
+        Err(e) => Err(e),
+    }
+}
+
+/// The TAP that the VM has already, by its document.
 fn kept(network: &Open, had: Option<&Net>, holder: &Holder) -> Result<Option<String>> {
     let had = had.filter(|net| net.netns == network.space.netns());
     let Some(tap) = had.and_then(|net| net.tap.clone()).filter(|tap| name::number(tap).is_some()) else {
@@ -106,9 +115,7 @@ fn kept(network: &Open, had: Option<&Net>, holder: &Holder) -> Result<Option<Str
     Ok(link.is_some_and(|link| Holder::parse(&link.alias) == Some(*holder)).then_some(tap))
 }
 
-fn take(network: &Open, stages: &mut Stages, owner: u32, holder: &Holder) -> Result<String> {
-    stages.begin("tap");
-    let pool = network.pool()?;
+fn take(pool: &Pool<'_>, stages: &mut Stages, owner: u32, holder: &Holder) -> Result<String> {
     if let Some(tap) = pool.take(owner, holder)? {
         return Ok(tap);
     }
@@ -126,6 +133,10 @@ fn undo(network: &Open, id: &MachineId, net: &Net, new: bool) -> Result<()> {
 /// Makes one idle TAP for that user, where fewer are idle than there should be.
 pub fn refill(network: &Open, owner: u32) -> Result<()> {
     let pool = network.pool()?;
+    if pool.target()? == 0 {
+        return Ok(());
+    }
+    let _turn = pool.turn()?;
     if pool.idle(owner)? < pool.target()? {
         pool.make(owner, &Holder::Pool)?;
     }
