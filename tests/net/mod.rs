@@ -3,6 +3,7 @@
 
 #![allow(clippy::disallowed_types)]
 
+mod bench;
 mod in_netns;
 mod killed;
 mod life;

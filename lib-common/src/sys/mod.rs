@@ -9,6 +9,8 @@ pub mod fs;
 #[cfg(feature = "guest")]
 pub mod guest_signal;
 #[cfg(feature = "host")]
+pub mod host;
+#[cfg(feature = "host")]
 pub mod lock;
 #[cfg(feature = "host")]
 pub mod netlink;

@@ -9,8 +9,8 @@ mod up;
 pub use acquire::{AcquireArgs, Wants, acquire, acquire_for, refill};
 pub use list::{ls, pool_ls};
 pub use pool::{drain, fill};
-pub use release::{ReleaseArgs, of_document, release};
-pub use up::{DownArgs, UpArgs, down, up};
+pub use release::{ReleaseArgs, give_back, of_document, release};
+pub use up::{DownArgs, UpArgs, down, make_network, remove_network, up};
 
 use crate::cli::Context;
 use crate::doc::{API_VERSION, Network, PoolCount, to_json};

@@ -11,6 +11,7 @@ use crate::sys::netlink::Netlink;
 use crate::sys::netlink::addr::Route;
 use crate::sys::netlink::link::{Change, Link};
 use crate::sys::netns::{is_forwarding, set_forwarding};
+use crate::timing::Stages;
 use nix::errno::Errno;
 
 /// What `bg-tap up` takes.
@@ -31,31 +32,38 @@ pub struct DownArgs {
     pub force: bool,
 }
 
-/// `bg-tap up`: makes the network of this namespace, or makes it as it was asked for. Nothing is made before everything
-/// was looked at.
+/// `bg-tap up`: prints what [`make_network`] makes.
 pub fn up(cx: &mut Context<'_>, args: &UpArgs) -> Result<Answer> {
-    cx.stages.begin("look");
-    let space = Space::current(&cx.config)?;
+    let (network, taps) = make_network(&cx.config, &mut cx.stages, args)?;
+    emit_network(cx, &network, &taps)?;
+    Ok(Answer::Done)
+}
+
+/// Makes the network of this namespace, or makes it as it was asked for; gives it with its TAPs. Nothing is made before
+/// everything was looked at.
+pub fn make_network(config: &Config, stages: &mut Stages, args: &UpArgs) -> Result<(Open, Vec<(u32, Link)>)> {
+    stages.begin("look");
+    let space = Space::current(config)?;
     let netlink = Netlink::route()?;
-    plan(&cx.config, &space, &netlink, args)?;
-    cx.stages.begin("lock");
+    plan(config, &space, &netlink, args)?;
+    stages.begin("lock");
     space.prepare().map_err(explain)?;
     let _lock = space.lock()?;
     // Somebody else may have been quicker.
-    let mut planned = plan(&cx.config, &space, &netlink, args)?;
+    let mut planned = plan(config, &space, &netlink, args)?;
     crate::sys::signal::check()?;
-    cx.stages.begin("bridge");
+    stages.begin("bridge");
     planned.record.bridge_index = ensure_bridge(&netlink, &planned.record).map_err(explain)?;
     if planned.stale {
         // What another namespace with this inode left, or a bridge that is gone.
         space.clear_tables()?;
     }
     space.create_tables(&planned.record)?;
-    cx.stages.begin("rules");
+    stages.begin("rules");
     nat::apply(&nat::table(&planned.record, &planned.on_link)).map_err(explain)?;
     space.save(&planned.record)?;
     set_forwardings(&planned)?;
-    cx.stages.begin("pool");
+    stages.begin("pool");
     let network = Open { space, record: planned.record, netlink };
     let taps = network.pool()?.repair()?;
     let leases = network.leases()?;
@@ -64,8 +72,7 @@ pub fn up(cx: &mut Context<'_>, args: &UpArgs) -> Result<Answer> {
             leases.note(&id, address)?;
         }
     }
-    emit_network(cx, &network, &taps)?;
-    Ok(Answer::Done)
+    Ok((network, taps))
 }
 
 /// What is to be there.
@@ -186,30 +193,35 @@ fn restore_forwarding(uplinks: &[Uplink]) -> Result<()> {
     Ok(())
 }
 
-/// `bg-tap down`: removes it all. What is gone already is fine; it goes on past errors.
+/// `bg-tap down`.
 pub fn down(cx: &mut Context<'_>, args: DownArgs) -> Result<Answer> {
-    cx.stages.begin("look");
-    let space = Space::current(&cx.config)?;
+    remove_network(&cx.config, &mut cx.stages, args)?;
+    Ok(Answer::Done)
+}
+
+/// Removes all of the network of this namespace. What is gone already is fine; it goes on past errors.
+pub fn remove_network(config: &Config, stages: &mut Stages, args: DownArgs) -> Result<()> {
+    stages.begin("look");
+    let space = Space::current(config)?;
     let netlink = Netlink::route()?;
     let recorded = space.record()?;
     let bridge = recorded.as_ref().map_or_else(|| name::bridge(own_uid()), |r| r.bridge.clone());
     let names = ours(&netlink, &bridge)?;
     if names.is_empty() && recorded.is_none() {
-        space.remove().map_err(explain)?;
-        return Ok(Answer::Done);
+        return space.remove().map_err(explain);
     }
     space.prepare().map_err(explain)?;
     let _lock = space.lock()?;
     if !args.force {
         refuse_busy(&netlink)?;
     }
-    cx.stages.begin("remove");
+    stages.begin("remove");
     let mut failed = Failures::default();
     let mut attempt = |done: Result<()>| done.unwrap_or_else(|e| failed.add(explain(e)));
     attempt(recorded.as_ref().map_or(Ok(()), |r| restore_forwarding(&r.uplinks)));
     attempt(nat::apply(&nat::removal().to_nftables()));
     // Under their locks: somebody may take one right now.
-    attempt(drain(&cx.config, recorded.is_some()));
+    attempt(drain(config, recorded.is_some()));
     let is_ours = |link: &Link| match Holder::parse(&link.alias) {
         Some(Holder::Machine { .. }) => args.force,
         Some(Holder::Pool) => true,
@@ -217,8 +229,7 @@ pub fn down(cx: &mut Context<'_>, args: DownArgs) -> Result<Answer> {
     };
     attempt(pool::remove_links(&netlink, &names, is_ours).map(drop));
     failed.result()?;
-    space.remove().map_err(explain)?;
-    Ok(Answer::Done)
+    space.remove().map_err(explain)
 }
 
 fn drain(config: &Config, there: bool) -> Result<()> {
