@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 export CARGO_TARGET_DIR := $(TARGET_DIR)
 export PATH := $(TARGET_DIR)/release:$(PATH)
 
-.PHONY: all setup build tools agent test test-dev-image test-image-build bench lint demo install clean
+.PHONY: all setup build tools agent test test-dev-image test-image-build bench bench-tap lint demo install clean
 
 all: build
 
@@ -51,6 +51,10 @@ test-image-build: setup build
 # What building costs, as ratios; docs/performance.md has what was measured.
 bench: setup build
 	cargo bench --locked --bench image_build
+
+# How long a VM waits for its TAP; docs/performance.md has what was measured.
+bench-tap: tools
+	pipelines/in-netns bg-bench tap
 
 demo: setup build
 	pipelines/demo

@@ -35,6 +35,9 @@ fn a_command_line_that_cannot_be_understood_is_64_with_a_hint() {
         ("bg-image", &["verify", "a", "--timeout", "soon"], "soon"),
         ("bg-seed", &["check", "a", "--vm", "b"], "cannot be used with"),
         ("bg-register", &["--nmae", "a"], "--nmae"),
+        ("bg-bench", &[], "a verb is needed"),
+        ("bg-bench", &["tap", "--runs", "0"], "1.."),
+        ("bg-bench", &["tap", "--devices", "1,1001"], "1001"),
         ("bg-tap", &[], "a verb is needed"),
         ("bg-tap", &["pool"], "a verb is needed"),
         ("bg-tap", &["up", "--subnet", "172.16.225.9/20"], "172.16.224.0/20"),
@@ -62,6 +65,7 @@ fn a_wrong_setting_is_78_and_says_where_it_stands() {
         let sandbox = Sandbox::new();
         let args: &[&str] = match *tool {
             "bg-vm" | "bg-image" | "bg-tap" => &["ls"],
+            "bg-bench" => &["tap"],
             "bg-seed" => &["check"],
             "bg-kernel" => &["build"],
             "bg-rootfs" => &["build", "--distro", "debian"],

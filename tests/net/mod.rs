@@ -5,6 +5,7 @@
 
 mod audit;
 mod audit_fabric;
+mod bench;
 mod in_netns;
 mod killed;
 mod life;

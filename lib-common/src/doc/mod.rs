@@ -3,6 +3,7 @@
 //! A document is one line of JSON: `{"api_version":"banger/v1","kind":"Image","name":"debian",…}`. A [`Document`]
 //! keeps the sections of others as the bytes it got and gives typed, strict access to single ones.
 
+mod bench;
 mod error;
 mod finding;
 mod health;
@@ -18,6 +19,7 @@ mod setting;
 mod shim;
 mod types;
 
+pub use bench::{Bar, Bench, BenchHost, Comparison, Figure, Measure};
 pub use error::{ChildDoc, ErrorDoc};
 pub use finding::Finding;
 pub use health::{Health, HealthStatus};
@@ -206,7 +208,8 @@ impl Document {
         Ok(())
     }
 
-    fn timings(&self) -> Result<Vec<Box<RawValue>>> {
+    /// The stages that every tool took, as they were written.
+    pub(crate) fn timings(&self) -> Result<Vec<Box<RawValue>>> {
         match self.entries.iter().find(|(k, _)| k == "timings") {
             Some((_, raw)) => serde_json::from_str(raw.get()).map_err(|e| bad("`timings` is not a list").because(&e)),
             None => Ok(vec![]),

@@ -1,54 +1,30 @@
 //! TAPs: taken, given back, made. One that nobody has is a port of the bridge already, and ready.
 //!
 //! Who has a TAP is its alias, and that alone. The file `pool` has a record for each number: whether that TAP was idle when
-//! somebody last looked, and for which user. It saves the search, and a wrong record costs a glance, never a mistake: the
-//! alias is read and changed under the record's lock. Whoever finds a record locked takes the next one.
+//! somebody last looked, for which user, and which address the VM has that has it or was about to. It saves the search, and
+//! a wrong record costs a glance, never a mistake: the alias is read and changed under the record's lock. Whoever finds a
+//! record locked takes the next one.
+
+mod slot;
 
 use super::Open;
 use super::name::{Holder, MachineId, number, tap};
+use super::subnet;
 use crate::error::{Code, Error, Result};
 use crate::sys::netlink::Netlink;
 use crate::sys::netlink::link::{Change, Link};
 use crate::sys::records::{Held, Records};
 use crate::sys::tun::Tap;
 use nix::errno::Errno;
+use slot::{Slot, State};
 use std::path::Path;
 
 /// The ports of a bridge: Linux numbers them with ten bits, and 0 is none.
 pub const MOST: u32 = 1023;
 
-type Record = [u8; 8];
-
-/// The record of a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Slot {
-    /// There is no such TAP.
-    None,
-    /// It is this user's, and nobody has it.
-    Idle(u32),
-    /// A VM has it, or it is not as we make them.
-    Busy,
-}
-
-impl Slot {
-    fn to_record(self) -> Record {
-        let (state, owner): (u64, u32) = match self {
-            Slot::None => (0, 0),
-            Slot::Idle(owner) => (1, owner),
-            Slot::Busy => (2, 0),
-        };
-        ((state << 32) | u64::from(owner)).to_le_bytes()
-    }
-
-    fn of(record: Record) -> Self {
-        let number = u64::from_le_bytes(record);
-        match number >> 32 {
-            0 => Slot::None,
-            1 => Slot::Idle((number & u64::from(u32::MAX)) as u32),
-            _ => Slot::Busy,
-        }
-    }
-}
+/// Locks that are no TAP's: whose turn it is to make an idle one, and whether somebody needs one.
+const TURN: u32 = 0;
+const HURRY: u32 = MOST + 1;
 
 /// The TAPs of a network.
 pub struct Pool<'a> {
@@ -93,7 +69,7 @@ impl<'a> Pool<'a> {
 
     /// How many idle ones a user has, as far as the file knows.
     pub fn idle(&self, owner: u32) -> Result<u32> {
-        Ok(self.numbers(|slot| slot == Slot::Idle(owner))?.len() as u32)
+        Ok(self.numbers(|slot| slot.state == State::Idle(owner))?.len() as u32)
     }
 
     /// The numbers whose records are as `wanted`, as far as the file knows.
@@ -110,25 +86,28 @@ impl<'a> Pool<'a> {
 
     /// Takes an idle TAP of that user's; `None` where there is none.
     pub fn take(&self, owner: u32, holder: &Holder) -> Result<Option<String>> {
-        let mut idle = self.numbers(|slot| slot == Slot::Idle(owner))?;
+        let mut idle = self.numbers(|slot| slot.state == State::Idle(owner))?;
         let start = somewhere(idle.len());
         idle.rotate_left(start);
         for n in idle {
             let Some(held) = self.records.try_lock(n)? else { continue };
-            if Slot::of(held.get()?) != Slot::Idle(owner) {
+            if Slot::of(held.get()?).state != State::Idle(owner) {
                 continue;
             }
             let name = tap(n);
             let link = self.netlink.link(&name)?;
             let slot = self.slot_of(link.as_ref());
-            if slot != Slot::Idle(owner) {
+            if slot.state != State::Idle(owner) {
                 held.put(&slot.to_record())?;
                 continue;
             }
+            // Whoever is killed now finds it again by this, should it be the VM's already.
+            let place = self.place(holder);
+            held.put(&Slot { place, ..slot }.to_record())?;
             match self.netlink.change_link(&name, &Change { alias: Some(holder.alias()), ..Change::default() }) {
-                Ok(()) => held.put(&Slot::Busy.to_record())?,
+                Ok(()) => held.put(&Slot { state: State::Busy, place }.to_record())?,
                 Err(Errno::ENODEV) => {
-                    held.put(&Slot::None.to_record())?;
+                    held.put(&Slot::NONE.to_record())?;
                     continue;
                 }
                 Err(e) => return Err(Error::from(e).within(format!("cannot take the TAP `{name}`"))),
@@ -138,26 +117,65 @@ impl<'a> Pool<'a> {
         Ok(None)
     }
 
+    /// The TAP that a VM has already. Only those are looked at whose record has its address.
+    pub fn of(&self, holder: &Holder) -> Result<Option<String>> {
+        let place = self.place(holder);
+        for n in self.numbers(|slot| slot.place == place)? {
+            let held = self.records.lock(n)?;
+            let link = self.netlink.link(&tap(n))?;
+            held.put(&self.slot_of(link.as_ref()).to_record())?;
+            if link.is_some_and(|link| Holder::parse(&link.alias) == Some(*holder)) {
+                return Ok(Some(tap(n)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Says that somebody needs a TAP now, while it lives.
+    pub fn hurry(&self) -> Result<Option<Held<'_, 8>>> {
+        self.records.try_share(HURRY)
+    }
+
+    /// Waits until nobody needs a TAP now, and keeps others from going on from here while it lives. The kernel makes one
+    /// TAP at a time, and meanwhile changes no other: many who make one for the next VM would hold up those who need one.
+    pub fn turn(&self) -> Result<Held<'_, 8>> {
+        let turn = self.records.lock(TURN)?;
+        // Who is about to need one may only be waiting for a processor.
+        std::thread::yield_now();
+        drop(self.records.lock(HURRY)?);
+        Ok(turn)
+    }
+
     /// What a TAP is, as the kernel says.
     fn slot_of(&self, link: Option<&Link>) -> Slot {
-        let Some(link) = link else { return Slot::None };
+        let Some(link) = link else { return Slot::NONE };
         let ready = link.kind == "tun" && link.master == self.network.record.bridge_index && !link.carrier;
         match (Holder::parse(&link.alias), link.tun_owner) {
-            (Some(Holder::Pool), Some(owner)) if ready => Slot::Idle(owner),
-            _ => Slot::Busy,
+            (Some(Holder::Pool), Some(owner)) if ready => Slot { state: State::Idle(owner), place: 0 },
+            (holder, _) => Slot { state: State::Busy, place: holder.map_or(0, |holder| self.place(&holder)) },
+        }
+    }
+
+    /// The place of a VM's address in the network; 0 where it has none.
+    fn place(&self, holder: &Holder) -> u32 {
+        match holder {
+            Holder::Machine { address, .. } => subnet::place(self.network.record.subnet, *address).unwrap_or(0),
+            Holder::Pool => 0,
         }
     }
 
     /// Makes a TAP. It stays only when it is whole: whoever is killed before leaves nothing.
     pub fn make(&self, owner: u32, holder: &Holder) -> Result<String> {
-        for n in self.numbers(|slot| slot == Slot::None)? {
+        let place = self.place(holder);
+        for n in self.numbers(|slot| slot.state == State::None)? {
             let Some(held) = self.records.try_lock(n)? else { continue };
-            if Slot::of(held.get()?) != Slot::None {
+            if Slot::of(held.get()?).state != State::None {
                 continue;
             }
             let name = tap(n);
             match Tap::create(&name, owner) {
                 Ok(made) => {
+                    held.put(&Slot { place, ..Slot::NONE }.to_record())?;
                     self.attach(&name, holder)?;
                     made.persist()?;
                 }
@@ -168,8 +186,8 @@ impl<'a> Pool<'a> {
                 }
                 Err(e) => return Err(cannot_make(e)),
             }
-            let slot = if *holder == Holder::Pool { Slot::Idle(owner) } else { Slot::Busy };
-            held.put(&slot.to_record())?;
+            let state = if *holder == Holder::Pool { State::Idle(owner) } else { State::Busy };
+            held.put(&Slot { state, place }.to_record())?;
             return Ok(name);
         }
         Err(self.full())
@@ -179,6 +197,9 @@ impl<'a> Pool<'a> {
         let master = Some(self.network.record.bridge_index);
         let alias = Some(holder.alias());
         let change = Change { alias, master, up: true, no_ipv6_address: true, ..Change::default() };
+        // Whoever looks has the kernel note now that there is no carrier, not a second later. Without that the bridge would
+        // start the port, and stop it then: both take time for each port that it has.
+        self.netlink.link(name)?;
         self.netlink.change_link(name, &change).map_err(|e| match e {
             Errno::EXFULL => self.full(),
             Errno::ENODEV | Errno::EINVAL => {
@@ -206,7 +227,7 @@ impl<'a> Pool<'a> {
         })?;
         let held = self.records.lock(n)?;
         let Some(link) = self.netlink.link(name)? else {
-            held.put(&Slot::None.to_record())?;
+            held.put(&Slot::NONE.to_record())?;
             return Ok(GivenBack::Nothing);
         };
         let Some(holder @ Holder::Machine { id: of, address, nat }) = Holder::parse(&link.alias) else {
@@ -260,10 +281,10 @@ impl<'a> Pool<'a> {
             let now = self.netlink.link(&link.name)?;
             held.put(&self.slot_of(now.as_ref()).to_record())?;
         }
-        for n in self.numbers(|slot| slot != Slot::None)? {
+        for n in self.numbers(|slot| slot.state != State::None)? {
             let Some(held) = self.records.try_lock(n)? else { continue };
             if all.iter().all(|(other, _)| *other != n) && self.netlink.link(&tap(n))?.is_none() {
-                held.put(&Slot::None.to_record())?;
+                held.put(&Slot::NONE.to_record())?;
             }
         }
         Ok(all)
@@ -275,7 +296,7 @@ impl<'a> Pool<'a> {
     /// who is in it, and the group is removed in one request: one by one a thousand take twenty seconds.
     pub fn drain(&self) -> Result<u32> {
         let mut held = vec![];
-        for n in self.numbers(|slot| matches!(slot, Slot::Idle(_)))? {
+        for n in self.numbers(|slot| matches!(slot.state, State::Idle(_)))? {
             held.extend(self.records.try_lock(n)?);
         }
         let names = held.iter().map(|h| tap(h.number())).collect::<Vec<_>>();

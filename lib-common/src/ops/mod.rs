@@ -2,6 +2,7 @@
 //! `bins/` hold their command lines and nothing else.
 
 pub mod audit;
+pub mod bench;
 pub mod doctor;
 pub mod gc;
 pub mod health;

@@ -8,6 +8,8 @@ pub mod cmd;
 pub mod fs;
 #[cfg(feature = "guest")]
 pub mod guest_signal;
+#[cfg(feature = "host")]
+pub mod host;
 #[cfg(feature = "guest")]
 pub mod interface;
 #[cfg(feature = "host")]

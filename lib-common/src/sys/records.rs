@@ -75,9 +75,18 @@ impl<const N: usize> Records<N> {
         written.map_err(|e| Error::io("write", &self.path, &e))
     }
 
-    /// Takes the lock of a record, if nobody has it.
+    /// Takes the lock of a record, if nobody has it. The record itself need not be there.
     pub fn try_lock(&self, number: u32) -> Result<Option<Held<'_, N>>> {
-        match fcntl(&self.file, FcntlArg::F_OFD_SETLK(&range_of(number, libc::F_WRLCK))) {
+        self.try_take(number, libc::F_WRLCK)
+    }
+
+    /// Takes the lock of a record together with others who share it, if nobody has it alone.
+    pub fn try_share(&self, number: u32) -> Result<Option<Held<'_, N>>> {
+        self.try_take(number, libc::F_RDLCK)
+    }
+
+    fn try_take(&self, number: u32, kind: i32) -> Result<Option<Held<'_, N>>> {
+        match fcntl(&self.file, FcntlArg::F_OFD_SETLK(&range_of(number, kind))) {
             Ok(_) => Ok(Some(Held { records: self, number })),
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
             Err(e) => Err(Error::io("lock", &self.path, &e.into())),
@@ -144,7 +153,15 @@ mod tests {
         held.put(b"abcd").unwrap();
         assert!(b.try_lock(1).unwrap().is_none());
         assert!(b.try_lock(2).unwrap().is_some() && b.try_lock(0).unwrap().is_some());
+        assert!(b.try_share(1).unwrap().is_none());
         drop(held);
+        let both = (a.try_share(1).unwrap(), b.try_share(1).unwrap());
+        assert!(
+            both.0.is_some()
+                && both.1.is_some()
+                && Records::<4>::open(&path, true).unwrap().try_lock(1).unwrap().is_none()
+        );
+        drop(both);
         assert_eq!(b.try_lock(1).unwrap().unwrap().get().unwrap(), *b"abcd");
         assert_eq!(b.find(0..3, |_, record| record == b"abcd").unwrap(), Some(1));
         assert_eq!(b.find(2..3, |_, record| record == b"abcd").unwrap(), None);

@@ -71,7 +71,10 @@ fn request(name: &str) -> Result<libc::ifreq, Errno> {
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *to = from.cast_signed();
     }
-    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_TUN_EXCL;
+    // Nobody is at its other end until somebody opens it. With a carrier the kernel would give it IPv6 addresses and routes,
+    // and start it as a port of its bridge, only to take it all back when it is closed: that costs more the more TAPs there
+    // are. Kernels before 6.1 do not know the flag, and do so.
+    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_TUN_EXCL | libc::IFF_NO_CARRIER;
     request.ifr_ifru.ifru_flags = flags.cast_unsigned() as u16 as i16;
     Ok(request)
 }

@@ -5,7 +5,7 @@ use crate::cli::{Answer, Context, Source};
 use crate::config::Config;
 use crate::doc::{Cidr, Host, Kind, Name, Net, Spec};
 use crate::error::{Code, Error, Result};
-use crate::net::lease::store_tag;
+use crate::net::lease::{Lease, store_tag};
 use crate::net::name::{self, Holder, MachineId};
 use crate::net::{Open, subnet};
 use crate::store::id_of;
@@ -84,26 +84,13 @@ pub fn acquire_for(config: &Config, stages: &mut Stages, wants: &Wants) -> Resul
     {
         return Ok((network, net.clone()));
     }
-    stages.begin("address");
-    let leases = network.leases()?;
-    let lease = leases.lease(&wants.id, had.map(|net| net.address.address()))?;
-    // In which store another user has the VM is not known here.
-    let own = wants.owner == own_uid();
-    leases.sign(&wants.id, lease.address, if own { store_tag(wants.owner, &config.state_dir) } else { 0 })?;
-    let tap = match take(&network, stages, wants, lease.address) {
-        Ok(tap) => tap,
-        Err(e) if lease.new => {
-            network.leases()?.give_up(&wants.id, lease.address)?;
-            return Err(e);
-        }
-        Err(e) => return Err(e),
-    };
+    let (tap, address) = lend(config, &network, stages, wants)?;
     let net = Net {
         netns: network.space.netns(),
         bridge: network.record.bridge.clone(),
         tap: Some(tap),
         mac: name::mac(&wants.id),
-        address: Cidr::new(lease.address, network.record.subnet.prefix())?,
+        address: Cidr::new(address, network.record.subnet.prefix())?,
         gateway: subnet::gateway(network.record.subnet),
     };
     Ok((network, net))
@@ -117,12 +104,31 @@ fn has_tap(network: &Open, net: &Net, wants: &Wants) -> Result<bool> {
     Ok(link.is_some_and(|link| Holder::parse(&link.alias) == Some(holder)))
 }
 
-fn take(network: &Open, stages: &mut Stages, wants: &Wants, address: Ipv4Addr) -> Result<String> {
-    let holder = Holder::Machine { id: wants.id, address, nat: wants.nat };
-    stages.begin("tap");
-    network.hosts(true)?.note(&wants.id, wants.owner, &Host { address, name: wants.name.clone() })?;
+fn lend(config: &Config, network: &Open, stages: &mut Stages, wants: &Wants) -> Result<(String, Ipv4Addr)> {
+    stages.begin("address");
     let pool = network.pool()?;
-    let tap = match pool.take(wants.owner, &holder)? {
+    let _hurry = pool.hurry()?;
+    let leases = network.leases()?;
+    let lease = leases.lease(&wants.id, wants.had.as_ref().map(|net| net.address.address()))?;
+    // In which store another user has the VM is not known here.
+    let own = wants.owner == own_uid();
+    leases.sign(&wants.id, lease.address, if own { store_tag(wants.owner, &config.state_dir) } else { 0 })?;
+    let host = Host { address: lease.address, name: wants.name.clone() };
+    network.hosts(true)?.note(&wants.id, wants.owner, &host)?;
+    match take(network, stages, wants, &lease) {
+        Ok(tap) => Ok((tap, lease.address)),
+        Err(e) if lease.new => leases.give_up(&wants.id, lease.address).and(Err(e)),
+        Err(e) => Err(e),
+    }
+}
+
+fn take(network: &Open, stages: &mut Stages, wants: &Wants, lease: &Lease) -> Result<String> {
+    stages.begin("tap");
+    let pool = network.pool()?;
+    let holder = Holder::Machine { id: wants.id, address: lease.address, nat: wants.nat };
+    // Whoever was to tell of the VM's TAP may have been killed before.
+    let had = if lease.new { None } else { pool.of(&holder)? };
+    let tap = match had.map_or_else(|| pool.take(wants.owner, &holder), |tap| Ok(Some(tap)))? {
         Some(tap) => tap,
         None => {
             stages.begin("create_tap");
@@ -131,7 +137,7 @@ fn take(network: &Open, stages: &mut Stages, wants: &Wants, address: Ipv4Addr) -
     };
     if wants.nat {
         stages.begin("nat");
-        if let Err(e) = network.admit(&wants.id, address) {
+        if let Err(e) = network.admit(&wants.id, lease.address) {
             pool.give_back(&tap, Some(&wants.id))?;
             return Err(e);
         }
@@ -149,6 +155,10 @@ fn undo(network: &Open, id: &MachineId, net: &Net, new: bool) -> Result<()> {
 /// Makes one idle TAP for that user, where fewer are idle than there should be.
 pub fn refill(network: &Open, owner: u32) -> Result<()> {
     let pool = network.pool()?;
+    if pool.target()? == 0 {
+        return Ok(());
+    }
+    let _turn = pool.turn()?;
     if pool.idle(owner)? < pool.target()? {
         pool.make(owner, &Holder::Pool)?;
     }

@@ -70,7 +70,7 @@ fn acquire(cx: &mut Context<'_>, wants: &Wants) -> Result<(Open, Net)> {
         Err(e) if e.code() == Code::NotFound && own_uid() == 0 => {
             stages.begin("network_up");
             let nat = wants.nat.then_some(true);
-            super::up::make(config, stages, &UpArgs { nat, ..UpArgs::default() })?;
+            super::make_network(config, stages, &UpArgs { nat, ..UpArgs::default() })?;
             acquire_for(config, stages, wants)
         }
         other => other,

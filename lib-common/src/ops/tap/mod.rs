@@ -11,9 +11,9 @@ pub use acquire::{AcquireArgs, Wants, acquire, acquire_for, refill};
 pub(in crate::ops) use attach::{attach, detach, refill_after, refused};
 pub use list::{ls, pool_ls};
 pub use pool::{drain, fill};
-pub use release::{ReleaseArgs, of_document, release};
+pub use release::{ReleaseArgs, give_back, of_document, release};
 pub(in crate::ops) use up::restore_forwarding;
-pub use up::{DownArgs, UpArgs, down, up};
+pub use up::{DownArgs, UpArgs, down, make_network, remove_network, up};
 
 use crate::cli::Context;
 use crate::doc::{API_VERSION, Network, PoolCount, to_json};

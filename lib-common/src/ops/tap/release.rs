@@ -81,7 +81,8 @@ pub fn of_document(config: &Config, doc: &mut Document, with_address: bool) -> R
     Ok(())
 }
 
-fn give_back(config: &Config, id: &MachineId, net: &Net, with_address: bool) -> Result<()> {
+/// What a VM has in the network of this namespace; with its address, if that is asked for. A network that is gone is fine.
+pub fn give_back(config: &Config, id: &MachineId, net: &Net, with_address: bool) -> Result<()> {
     let network = match Open::current(config) {
         // `bg-tap down` took it all.
         Err(e) if e.code() == Code::NotFound => return Ok(()),

@@ -32,15 +32,16 @@ pub struct DownArgs {
     pub force: bool,
 }
 
-/// `bg-tap up`: makes the network of this namespace, or makes it as it was asked for.
+/// `bg-tap up`: prints what [`make_network`] makes.
 pub fn up(cx: &mut Context<'_>, args: &UpArgs) -> Result<Answer> {
-    let (network, taps) = make(&cx.config.clone(), &mut cx.stages, args)?;
+    let (network, taps) = make_network(&cx.config, &mut cx.stages, args)?;
     emit_network(cx, &network, &taps)?;
     Ok(Answer::Done)
 }
 
-/// The network as it was asked for, and the TAPs in it. Nothing is made before everything was looked at.
-pub(super) fn make(config: &Config, stages: &mut Stages, args: &UpArgs) -> Result<(Open, Vec<(u32, Link)>)> {
+/// Makes the network of this namespace, or makes it as it was asked for; gives it with its TAPs. Nothing is made before
+/// everything was looked at.
+pub fn make_network(config: &Config, stages: &mut Stages, args: &UpArgs) -> Result<(Open, Vec<(u32, Link)>)> {
     stages.begin("look");
     let space = Space::current(config)?;
     let netlink = Netlink::route()?;
@@ -197,30 +198,35 @@ pub(in crate::ops) fn restore_forwarding(uplinks: &[Uplink]) -> Result<()> {
     Ok(())
 }
 
-/// `bg-tap down`: removes it all. What is gone already is fine; it goes on past errors.
+/// `bg-tap down`.
 pub fn down(cx: &mut Context<'_>, args: DownArgs) -> Result<Answer> {
-    cx.stages.begin("look");
-    let space = Space::current(&cx.config)?;
+    remove_network(&cx.config, &mut cx.stages, args)?;
+    Ok(Answer::Done)
+}
+
+/// Removes all of the network of this namespace. What is gone already is fine; it goes on past errors.
+pub fn remove_network(config: &Config, stages: &mut Stages, args: DownArgs) -> Result<()> {
+    stages.begin("look");
+    let space = Space::current(config)?;
     let netlink = Netlink::route()?;
     let recorded = space.record()?;
     let bridge = recorded.as_ref().map_or_else(|| name::bridge(own_uid()), |r| r.bridge.clone());
     let names = ours(&netlink, &bridge)?;
     if names.is_empty() && recorded.is_none() {
-        space.remove().map_err(explain)?;
-        return Ok(Answer::Done);
+        return space.remove().map_err(explain);
     }
     space.prepare().map_err(explain)?;
     let _lock = space.lock()?;
     if !args.force {
         refuse_busy(&netlink)?;
     }
-    cx.stages.begin("remove");
+    stages.begin("remove");
     let mut failed = Failures::default();
     let mut attempt = |done: Result<()>| done.unwrap_or_else(|e| failed.add(explain(e)));
     attempt(recorded.as_ref().map_or(Ok(()), |r| restore_forwarding(&r.uplinks)));
     attempt(nat::apply(&nat::removal().to_nftables()));
     // Under their locks: somebody may take one right now.
-    attempt(drain(&cx.config, recorded.is_some()));
+    attempt(drain(config, recorded.is_some()));
     let is_ours = |link: &Link| match Holder::parse(&link.alias) {
         Some(Holder::Machine { .. }) => args.force,
         Some(Holder::Pool) => true,
@@ -228,8 +234,7 @@ pub fn down(cx: &mut Context<'_>, args: DownArgs) -> Result<Answer> {
     };
     attempt(pool::remove_links(&netlink, &names, is_ours).map(drop));
     failed.result()?;
-    space.remove().map_err(explain)?;
-    Ok(Answer::Done)
+    space.remove().map_err(explain)
 }
 
 fn drain(config: &Config, there: bool) -> Result<()> {
