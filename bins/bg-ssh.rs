@@ -21,9 +21,9 @@ struct Args {
     /// Give the command a terminal, if stdin is one
     #[arg(short, long)]
     tty: bool,
-    /// How long a guest that is still booting is waited for
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, default_value = "120")]
-    connect_timeout: Duration,
+    /// How long a guest that is still booting is waited for; 120 seconds are usual
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    connect_timeout: Option<Duration>,
     /// Relay stdin and stdout to the guest's sshd, for ssh's ProxyCommand
     #[arg(long, requires = "name", conflicts_with_all = ["tty", "command"])]
     stdio: bool,
@@ -38,6 +38,7 @@ fn main() -> ExitCode {
 
 fn run(args: Args, cx: &mut Context<'_>) -> Result<Answer> {
     let Args { name, file, tty, connect_timeout, stdio, command } = args;
+    let connect_timeout = cx.config.deadline(connect_timeout, 120);
     match name {
         Some(name) if stdio => ssh::stdio(&name, connect_timeout, cx),
         name => ssh::run(&ssh::Request { name, file, command, tty, connect_timeout }, cx),

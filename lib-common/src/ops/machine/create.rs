@@ -3,7 +3,9 @@
 use super::start::{Claimed, launch};
 use crate::cli::{Answer, Context};
 use crate::config::Config;
-use crate::doc::{AbsPath, Disks, Document, ImageRef, Kernel, Kind, LaunchDisk, Name, Rootfs, Seed, Spec, VmmChoice};
+use crate::doc::{
+    AbsPath, Disks, Document, ImageRef, Kernel, KernelArgs, Kind, LaunchDisk, Name, Rootfs, Seed, Spec, VmmChoice,
+};
 use crate::error::{Code, Error, Result};
 use crate::store::{MachineDir, Store, random_id};
 use crate::sys::fs::link_or_clone;
@@ -25,6 +27,8 @@ pub struct PlanArgs {
     pub work_bytes: Option<u64>,
     /// Which VMM.
     pub vmm: Option<VmmChoice>,
+    /// Appended to its kernel's command line.
+    pub kernel_args: Option<KernelArgs>,
 }
 
 /// What `bg-vm create` takes.
@@ -86,6 +90,7 @@ pub(in crate::ops) fn planned(cx: &Context<'_>, args: &PlanArgs) -> Result<Docum
         net: false,
         nat: false,
         vmm: args.vmm.unwrap_or(cx.config.vmm),
+        kernel_args: args.kernel_args.clone().unwrap_or_else(|| cx.config.kernel_args.clone()),
     };
     let mut doc = Document::new(Kind::Machine, name);
     doc.set_string("id", &random_id()?);

@@ -121,11 +121,14 @@ pub(in crate::ops) fn boot(
 ) -> Result<Started> {
     cx.stages.begin("vmm_choice");
     let spec: Spec = doc.require()?;
-    let choice = vmm::choose(spec.vmm)?;
+    let choice = vmm::choose(spec.vmm, &cx.config)?;
+    if let Some(warning) = &choice.warning {
+        cx.remark(&format!("warning: {warning}"));
+    }
     if choice.accel == Accel::Tcg {
         cx.remark(&format!("slow: {}", choice.chosen_because));
     }
-    let programs = vmm::Programs::find(&cx.config)?;
+    let programs = vmm::Programs::find(&cx.config, &choice)?;
     let shim = programs.shim.clone();
     let launch = launch_plan(cx, doc, machine, (choice, programs, disks))?;
     cx.stages.begin("journal");
@@ -161,7 +164,11 @@ fn launch_plan(
         exit_file: AbsPath::new(machine.exit_file())?,
         log: own("shim.log")?,
         vmm_program: programs.vmm,
+        vmm_version: programs.version,
         vsock_program: programs.vsock,
+        kernel_args: spec.kernel_args,
+        boot_timeout_ms: u64::try_from(cx.config.boot_timeout.as_millis()).unwrap_or(u64::MAX),
+        net: None,
     })
 }
 
