@@ -1,6 +1,7 @@
 //! Every test of the suite in one program, which links once. `tests/support` has what they share.
 
 mod contract;
+mod firecracker;
 mod golden;
 mod image;
 mod invariants;

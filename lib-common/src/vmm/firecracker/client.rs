@@ -63,7 +63,7 @@ mod tests {
     use std::time::Duration;
 
     /// A server that answers one request with these bytes and keeps the connection, as Firecracker does; what it was asked.
-    fn answering(dir: &Path, reply: &'static [u8]) -> std::thread::JoinHandle<String> {
+    fn answering(dir: &Path, reply: String) -> std::thread::JoinHandle<String> {
         let listener = UnixListener::bind(dir.join("api")).unwrap();
         std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
@@ -73,7 +73,7 @@ mod tests {
                 let n = stream.read(&mut byte).unwrap();
                 request.extend_from_slice(&byte[..n]);
             }
-            stream.write_all(reply).unwrap();
+            stream.write_all(reply.as_bytes()).unwrap();
             // Until the client has had enough.
             let _ = stream.read(&mut [0]);
             String::from_utf8(request).unwrap()
@@ -82,24 +82,22 @@ mod tests {
 
     #[test]
     fn answers_and_what_becomes_of_them() {
-        let cases: [(&[u8], Result<Option<&str>, (Code, &str)>); 6] = [
-            (
-                b"HTTP/1.1 200 \r\nContent-Length: 81\r\n\r\n{\"app_name\":\"Firecracker\",\"id\":\"x\",\
-                \"state\":\"Running\",\"vmm_version\":\"1.10.1\",\"y\":1}",
-                Ok(Some("1.10.1")),
-            ),
-            (
-                b"HTTP/1.1 200 \r\nContent-Length: 77\r\n\r\n{\"app_name\":\"Firecracker\",\"id\":\"x\",\
-                \"state\":\"Not started\",\"vmm_version\":\"1.9\"}",
-                Ok(None),
-            ),
-            (
-                b"HTTP/1.1 400 \r\nContent-Length: 24\r\n\r\n{\"fault_message\":\"no\\u001b\"}",
-                Err((Code::VmmFailed, "answers 400 to GET /")),
-            ),
-            (b"HTTP/1.1 500 \r\nContent-Length: 0\r\n\r\n", Err((Code::VmmFailed, "answers 500 to GET /"))),
-            (b"HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\n{}", Err((Code::VmmFailed, "not as it should be"))),
-            (b"HTTP/1.1 200 \r\nContent-Length: 9\r\n\r\n{}", Err((Code::GuestUnreachable, "no answer to GET /"))),
+        let info = |state: &str| {
+            format!(r#"{{"app_name":"Firecracker","id":"x","state":"{state}","vmm_version":"1.10.1","later":1}}"#)
+        };
+        let reply = |status: u16, length: usize, body: &str| {
+            format!("HTTP/1.1 {status} \r\nContent-Length: {length}\r\n\r\n{body}")
+        };
+        let whole = |status: u16, body: &str| reply(status, body.len(), body);
+        let cases = [
+            (whole(200, &info("Running")), Ok(Some("1.10.1"))),
+            (whole(200, &info("Not started")), Ok(None)),
+            (whole(200, &info("Dancing")), Err((Code::VmmFailed, "not as it should be"))),
+            (whole(400, r#"{"fault_message":"no\u001b"}"#), Err((Code::VmmFailed, "answers 400 to GET /"))),
+            (whole(500, ""), Err((Code::VmmFailed, "answers 500 to GET /"))),
+            (whole(200, "{}"), Err((Code::VmmFailed, "not as it should be"))),
+            (reply(200, 9, "{}"), Err((Code::GuestUnreachable, "no answer to GET /"))),
+            ("hello\r\n\r\n".into(), Err((Code::GuestUnreachable, "no answer to GET /"))),
         ];
         for (reply, expected) in cases {
             let dir = tempfile::tempdir().unwrap();
@@ -120,7 +118,7 @@ mod tests {
     #[test]
     fn the_keys_are_pressed_and_no_body_is_waited_for() {
         let dir = tempfile::tempdir().unwrap();
-        let server = answering(dir.path(), b"HTTP/1.1 204 \r\nConnection: keep-alive\r\n\r\n");
+        let server = answering(dir.path(), "HTTP/1.1 204 \r\nConnection: keep-alive\r\n\r\n".into());
         send_ctrl_alt_del(&dir.path().join("api"), Instant::now() + Duration::from_secs(10)).unwrap();
         let request = server.join().unwrap();
         assert!(
