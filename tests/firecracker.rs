@@ -185,7 +185,7 @@ fn each_configuration_is_one_that_the_documented_api_takes() {
         let started = started.unwrap_or_else(|e| panic!("{version}: {e:?}"));
         let config = configuration(&machine);
         assert_eq!(config["network-interfaces"][0]["host_dev_name"], "bg-t7");
-        assert_eq!(config["metrics"].get("emit_id").is_some(), launch.vmm_version.unwrap() >= "1.17".to_owned());
+        assert_eq!(config["metrics"].get("emit_id").is_some(), version >= "1.17");
         drop(started);
     }
 }

@@ -59,7 +59,9 @@ impl Machine {
         std::fs::write(machine.file("initrd"), b"070701").unwrap();
         std::fs::write(machine.file("exit.json"), "of the run before").unwrap();
         if kind == VmmKind::Firecracker {
-            ["vmlinux", "root.ext4"].map(|file| std::fs::write(machine.file(file), "").unwrap());
+            for file in ["vmlinux", "root.ext4"] {
+                std::fs::write(machine.file(file), "").unwrap();
+            }
         }
         machine
     }

@@ -2,14 +2,22 @@
 //!
 //! Sources: the kernel's Documentation/admin-guide/kernel-parameters.txt; Firecracker's docs/kernel-policy.md.
 
-use crate::doc::{Accel, KernelArgs};
+use crate::doc::{Accel, KernelArgs, Launch, VmmKind};
+
+/// For one boot of that VM. `tsc_khz`: how fast this host's TSC counts, where that is known.
+pub(super) fn of(launch: &Launch, tsc_khz: Option<u64>) -> String {
+    match launch.kind {
+        VmmKind::Qemu => qemu(launch.accel, tsc_khz, &launch.kernel_args),
+        VmmKind::Firecracker => firecracker(std::env::consts::ARCH, &launch.kernel_args),
+    }
+}
 
 /// Address randomisation and work-arounds for processors' flaws cost 0.2 s a boot under emulation, and emulated
 /// processors have no such flaws.
 const EMULATED: &str = "nokaslr mitigations=off";
 
-/// For QEMU's microvm machine. `tsc_khz`: how fast this host's TSC counts.
-pub(super) fn qemu(accel: Accel, tsc_khz: Option<u64>, args: &KernelArgs) -> String {
+/// For QEMU's microvm machine.
+fn qemu(accel: Accel, tsc_khz: Option<u64>, args: &KernelArgs) -> String {
     // A reset by triple fault is the one that the machine surely has.
     let common = x86("t");
     let line = match (accel, tsc_khz) {
@@ -28,7 +36,7 @@ pub(super) fn qemu(accel: Accel, tsc_khz: Option<u64>, args: &KernelArgs) -> Str
 /// For Firecracker, whose own defaults are dropped when a line is given. One of them, `nomodule`, would keep the drivers out
 /// that the initrd has; ACPI stays on, since Debian's kernel finds its devices by that alone. To the line it appends
 /// `pci=off` and, on x86_64, where its devices are.
-pub(super) fn firecracker(arch: &str, args: &KernelArgs) -> String {
+fn firecracker(arch: &str, args: &KernelArgs) -> String {
     let line = match arch {
         // A reset through the keyboard controller is what Firecracker exits on. No device needs memory below a limit.
         "x86_64" => format!("{} swiotlb=noforce", x86("k")),

@@ -8,7 +8,7 @@ use crate::sys::cmd::Cmd;
 use std::path::Path;
 
 /// QEMU for one boot. Its stdin is the QMP monitor and its stdout the serial console, both sockets; so it inherits
-/// nothing else, and nobody but its parent can speak to the monitor. `tsc_khz`: how fast this host's TSC counts.
+/// nothing else, and nobody but its parent can speak to the monitor. `tsc_khz` is for [`cmdline::of`].
 pub(super) fn command(launch: &Launch, tsc_khz: Option<u64>) -> Cmd {
     let run = |file: &str| launch.runtime_dir.join(file);
     let memory = launch.memory_mib;
@@ -32,7 +32,7 @@ pub(super) fn command(launch: &Launch, tsc_khz: Option<u64>) -> Cmd {
         .arg(&*launch.kernel)
         .arg("-initrd")
         .arg(run(files::INITRD))
-        .args(["-append", &cmdline::qemu(launch.accel, tsc_khz, &launch.kernel_args)]);
+        .args(["-append", &cmdline::of(launch, tsc_khz)]);
     network(disks(cmd, launch), launch)
         .args(["-chardev", &format!("socket,id=vsock,path={}", value(&run(files::VHOST)))])
         .args(["-device", "vhost-user-vsock-device,chardev=vsock", "-device", "virtio-rng-device"])

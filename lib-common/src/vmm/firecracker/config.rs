@@ -24,7 +24,7 @@ fn for_version(launch: &Launch, version: Version) -> Result<Configuration> {
         boot_source: BootSource {
             kernel_image_path: launch.kernel.clone(),
             initrd_path: run(files::INITRD)?,
-            boot_args: cmdline::firecracker(std::env::consts::ARCH, &launch.kernel_args),
+            boot_args: cmdline::of(launch, None),
         },
         drives: drives(launch),
         machine_config: MachineConfiguration {
@@ -70,19 +70,20 @@ fn network_interfaces(launch: &Launch) -> Vec<NetworkInterface> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doc::{LaunchNet, Mac};
+    use crate::doc::{LaunchNet, Mac, VmmKind};
     use crate::vmm::qemu::tests::example;
     use serde_json::{Value, json};
 
     #[test]
     fn the_configuration_of_a_vm() {
         let net = LaunchNet { tap: "bg-t7".into(), mac: Mac::parse("02:00:00:00:00:07").unwrap() };
-        let launch = Launch { net: Some(net), vmm_version: Some("1.10.1".into()), ..example() };
+        let launch =
+            Launch { kind: VmmKind::Firecracker, net: Some(net), vmm_version: Some("1.10.1".into()), ..example() };
         let run = |file: &str| format!("/run/banger/0123456789ab/{file}");
         let expected = json!({
             "boot-source": {
                 "kernel_image_path": "/k/vmlinux", "initrd_path": run("initrd"),
-                "boot_args": cmdline::firecracker(std::env::consts::ARCH, &launch.kernel_args),
+                "boot_args": cmdline::of(&launch, None),
             },
             "drives": [
                 {"drive_id": "disk0", "path_on_host": "/m/root.ext4", "is_root_device": false, "is_read_only": false,
