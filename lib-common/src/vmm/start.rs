@@ -29,6 +29,9 @@ use std::time::{Duration, Instant};
 /// How long a start may take until the guest's processors run: what the shim allows its parts, and some.
 const READY_WITHIN: Duration = Duration::from_secs(50);
 
+/// However little a boot may take, the shim's own error comes before this one's.
+const LEAST_READY_WITHIN: Duration = Duration::from_secs(5);
+
 /// How long it may take to answer `keep`.
 const KEPT_WITHIN: Duration = Duration::from_secs(5);
 
@@ -223,7 +226,7 @@ impl Shim {
     }
 
     fn wait_until_ready(&mut self, launch: &Launch) -> Result<(ShimState, Vec<Timing>)> {
-        let within = scaled(READY_WITHIN, Duration::from_millis(launch.boot_timeout_ms));
+        let within = scaled(READY_WITHIN, Duration::from_millis(launch.boot_timeout_ms)) + LEAST_READY_WITHIN;
         match self.link.reply(Instant::now() + within) {
             Ok(Some(ShimReply::Ready { state, timings })) => Ok((state, timings)),
             Ok(Some(ShimReply::Failed(doc))) => Err(doc.into()),

@@ -67,8 +67,10 @@ impl Shim {
     fn wait_until_running(&mut self) -> Result<String> {
         let (begun, deadline) = (Instant::now(), self.vmm_deadline());
         let api = self.run_file(files::API);
+        // The last answer has its time, too: what is wrong with it is what the error says.
+        let answer_within = self.within(ANSWER_WITHIN).max(ANSWER_WITHIN);
         loop {
-            let why = match client::running_version(&api, deadline.min(Instant::now() + self.within(ANSWER_WITHIN))) {
+            let why = match client::running_version(&api, Instant::now() + answer_within) {
                 Ok(Some(version)) => return Ok(version),
                 Ok(None) => None,
                 Err(e) if e.code() == Code::GuestUnreachable => Some(e),
