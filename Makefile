@@ -6,7 +6,8 @@ PREFIX ?= /usr/local
 export CARGO_TARGET_DIR := $(TARGET_DIR)
 export PATH := $(TARGET_DIR)/release:$(PATH)
 
-.PHONY: all setup build tools agent test test-dev-image test-image-build bench bench-tap lint demo install clean
+.PHONY: all setup build tools agent test test-firecracker test-dev-image test-image-build bench bench-tap lint demo \
+	install clean
 
 all: build
 
@@ -38,6 +39,18 @@ test: setup build lint
 	cargo test --release --locked -p lib-common
 	cargo test --release --locked -p guest-agent --target-dir $(TARGET_DIR)/agent
 	cargo test --release --locked -p banger
+
+# The suite for a VMM, which `test` runs on what the host has, on the Firecracker that BG_FIRECRACKER names.
+SUITE := vm::life vm::crash vm::guest vm::ssh
+test-firecracker:
+	@not_run() { echo "NOT RUN: the suite on Firecracker ($$1)"; exit 0; }; \
+	[ -n "$$BG_FIRECRACKER" ] || not_run 'BG_FIRECRACKER names none'; \
+	[ -x "$$BG_FIRECRACKER" ] || not_run "$$BG_FIRECRACKER is no program"; \
+	{ [ -r /dev/kvm ] && [ -w /dev/kvm ]; } || not_run '/dev/kvm cannot be opened'; \
+	[ "$$(uname -m)" != x86_64 ] || grep -qwE '^flags.*(vmx|svm)' /proc/cpuinfo || \
+		not_run 'KVM is not usable: the processor has neither vmx nor svm'; \
+	$(MAKE) setup build && \
+	BG_VMM=firecracker cargo test --release --locked -p banger --test tests -- $(SUITE) --nocapture
 
 # Ten minutes and a gigabyte: the whole set of packages for developers, really installed.
 test-dev-image: setup build

@@ -21,9 +21,9 @@ struct Args {
     /// Ask again until the guest is healthy, at most so long
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     wait: Option<Duration>,
-    /// How long one answer may take
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, default_value = "5")]
-    timeout: Duration,
+    /// How long one answer may take; 5 seconds are usual
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    timeout: Option<Duration>,
 }
 
 fn main() -> ExitCode {
@@ -31,5 +31,6 @@ fn main() -> ExitCode {
 }
 
 fn run(Args { names, file, wait, timeout }: Args, cx: &mut Context<'_>) -> Result<Answer> {
+    let timeout = cx.config.deadline(timeout, 5);
     health::run(&health::Request { names, file, wait, timeout }, cx)
 }

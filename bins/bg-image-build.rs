@@ -2,7 +2,7 @@
 
 use clap::{ArgMatches, Args, FromArgMatches, Parser};
 use lib_common::build::image::{Recipe, Step};
-use lib_common::cli::{self, Answer, Context, in_order};
+use lib_common::cli::{self, Answer, BootTimeout, Context, in_order};
 use lib_common::config::{parse_memory_mib, parse_seconds, parse_size, parse_vcpu};
 use lib_common::doc::Name;
 use lib_common::ops::image_build::{BuildArgs, build};
@@ -47,9 +47,11 @@ struct Cli {
     /// Build again what was built before, and replace it in the cache
     #[arg(long)]
     force: bool,
-    /// How long the build may take
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, default_value = "3600")]
-    timeout: Duration,
+    /// How long the build may take; 3600 seconds are usual
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    timeout: Option<Duration>,
+    #[command(flatten)]
+    boot: BootTimeout,
 }
 
 /// Their order is that of the command line.
@@ -99,6 +101,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Cli, cx: &mut Context<'_>) -> lib_common::Result<Answer> {
+    args.boot.apply(&mut cx.config);
     let recipe = Recipe { steps: args.steps.0, size: args.size, modules: args.modules, shell: args.shell };
     let args = BuildArgs {
         base: args.base,
@@ -109,7 +112,7 @@ fn run(args: Cli, cx: &mut Context<'_>) -> lib_common::Result<Answer> {
         vcpu: args.vcpu,
         keep_failed: args.keep_failed,
         force: args.force,
-        timeout: args.timeout,
+        timeout: cx.config.deadline(args.timeout, 3600),
     };
     build(cx, &args)
 }

@@ -1,7 +1,7 @@
 //! `bg-image`: the images of the store.
 
 use clap::{Parser, Subcommand, ValueEnum};
-use lib_common::cli::{self, Answer, Context};
+use lib_common::cli::{self, Answer, BootTimeout, Context};
 use lib_common::config::{parse_memory_mib, parse_seconds, parse_vcpu};
 use lib_common::doc::Name;
 use lib_common::ops::image::{self, DiffArgs, Operand, ReconcileArgs, VerifyArgs};
@@ -46,9 +46,12 @@ enum Verb {
     Verify {
         /// The image; the default one without it
         name: Option<Name>,
-        /// How long the guest may take until it has booted and answered; its shutdown has two minutes more
-        #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, default_value = "600")]
-        timeout: Duration,
+        /// How long the guest may take until it has booted and answered; 600 seconds are usual, and its shutdown
+        /// has 120 more
+        #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+        timeout: Option<Duration>,
+        #[command(flatten)]
+        boot: BootTimeout,
         /// The clone's memory
         #[arg(long, value_name = "SIZE", value_parser = parse_memory_mib)]
         memory: Option<u64>,
@@ -92,7 +95,9 @@ fn run(args: Cli, cx: &mut Context<'_>) -> lib_common::Result<Answer> {
         Verb::Show { name } => image::show(cx, name.as_ref()),
         Verb::Rm { names } => image::rm(cx, &names),
         Verb::Default { name } => image::default(cx, name.as_ref()),
-        Verb::Verify { name, timeout, memory, vcpu } => {
+        Verb::Verify { name, timeout, boot, memory, vcpu } => {
+            boot.apply(&mut cx.config);
+            let timeout = cx.config.deadline(timeout, 600);
             image::verify(cx, &VerifyArgs { name, timeout, memory_mib: memory, vcpu })
         }
         Verb::Diff { a, b, output } => image::diff(cx, &DiffArgs { a, b, table: is_table(output) }),

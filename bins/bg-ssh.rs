@@ -30,9 +30,9 @@ struct Args {
     /// How to reach the guest: tap, vsock, or auto, which takes what answers first
     #[arg(long, value_name = "WAY")]
     via: Option<Via>,
-    /// How long a guest that is still booting is waited for
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, default_value = "120")]
-    connect_timeout: Duration,
+    /// How long a guest that is still booting is waited for; 120 seconds are usual
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    connect_timeout: Option<Duration>,
     /// Relay stdin and stdout to the guest's sshd, for ssh's ProxyCommand
     #[arg(long, requires = "name", conflicts_with_all = ["fdpass", "tty", "forward", "command"])]
     stdio: bool,
@@ -57,6 +57,7 @@ fn main() -> ExitCode {
 fn run(args: Args, cx: &mut Context<'_>) -> Result<Answer> {
     let Args { name, file, command, tty, forward: forwards, via, connect_timeout, stdio, fdpass, known_hosts, config } =
         args;
+    let connect_timeout = cx.config.deadline(connect_timeout, 120);
     if config {
         return ssh::config(via, cx);
     }

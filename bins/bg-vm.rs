@@ -1,9 +1,9 @@
 //! `bg-vm`: VMs, from a plan to their removal.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use lib_common::cli::{self, Answer, Context};
+use lib_common::cli::{self, Answer, BootTimeout, Context};
 use lib_common::config::{parse_memory_mib, parse_seconds, parse_size, parse_vcpu};
-use lib_common::doc::{Name, VmmChoice};
+use lib_common::doc::{KernelArgs, Name, VmmChoice};
 use lib_common::ops::machine::{self, CreateArgs, ListArgs, LogsArgs, PlanArgs, RemoveArgs, StopArgs};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,9 +28,16 @@ enum Verb {
         /// Make it and do not start it
         #[arg(long)]
         no_start: bool,
+        #[command(flatten)]
+        boot: BootTimeout,
     },
     /// Start a VM, or finish the creation of the one on stdin
-    Start(Targets),
+    Start {
+        #[command(flatten)]
+        targets: Targets,
+        #[command(flatten)]
+        boot: BootTimeout,
+    },
     /// Shut a VM down
     Stop {
         #[command(flatten)]
@@ -115,9 +122,12 @@ struct Plan {
     /// Let it reach the internet, with the host's address
     #[arg(long, conflicts_with = "no_net")]
     nat: bool,
-    /// The VMM: auto or qemu
+    /// The VMM: auto, firecracker or qemu
     #[arg(long, value_name = "VMM")]
     vmm: Option<VmmChoice>,
+    /// Append this to the command line of the guest's kernel
+    #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
+    kernel_args: Option<KernelArgs>,
 }
 
 #[derive(Args)]
@@ -131,9 +141,11 @@ struct Targets {
 
 #[derive(Args)]
 struct Wait {
-    /// How long the guest may take to shut down before it is killed
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, default_value = "90")]
-    timeout: Duration,
+    /// How long the guest may take to shut down before it is killed; 90 seconds are usual
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    timeout: Option<Duration>,
+    #[command(flatten)]
+    boot: BootTimeout,
 }
 
 #[derive(Args)]
@@ -156,13 +168,21 @@ fn main() -> ExitCode {
 fn run(args: Cli, cx: &mut Context<'_>) -> lib_common::Result<Answer> {
     match args.verb {
         Verb::Plan(plan) => machine::plan(cx, &plan.into()),
-        Verb::Create { plan, no_start } => machine::create(cx, &CreateArgs { plan: plan.into(), no_start }),
-        Verb::Start(t) => machine::start(cx, &t.names, t.file),
+        Verb::Create { plan, no_start, boot } => {
+            boot.apply(&mut cx.config);
+            machine::create(cx, &CreateArgs { plan: plan.into(), no_start })
+        }
+        Verb::Start { targets: t, boot } => {
+            boot.apply(&mut cx.config);
+            machine::start(cx, &t.names, t.file)
+        }
         Verb::Stop { targets: t, wait } => {
-            machine::stop(cx, &t.names, &StopArgs { file: t.file, timeout: wait.timeout })
+            wait.boot.apply(&mut cx.config);
+            machine::stop(cx, &t.names, &StopArgs { file: t.file, timeout: cx.config.deadline(wait.timeout, 90) })
         }
         Verb::Restart { targets: t, wait } => {
-            machine::restart(cx, &t.names, &StopArgs { file: t.file, timeout: wait.timeout })
+            wait.boot.apply(&mut cx.config);
+            machine::restart(cx, &t.names, &StopArgs { file: t.file, timeout: cx.config.deadline(wait.timeout, 90) })
         }
         Verb::Kill(t) => machine::kill(cx, &t.names, t.file),
         Verb::Rm { targets: t, force } => machine::rm(cx, &t.names, &RemoveArgs { file: t.file, force }),
@@ -193,6 +213,7 @@ impl From<Plan> for PlanArgs {
             net: (p.net || p.no_net || p.nat).then_some(!p.no_net),
             nat: p.nat,
             vmm: p.vmm,
+            kernel_args: p.kernel_args,
         }
     }
 }

@@ -189,7 +189,10 @@ fn lists_are_documents_in_a_pipe_and_tables_on_a_terminal() {
     let rows: Vec<Vec<&str>> = vms.lines().map(|l| l.split_whitespace().collect()).collect();
     assert_eq!(
         rows,
-        [vec!["NAME", "STATE", "IMAGE", "VCPU", "MEMORY", "WORK"], vec!["dev", "stopped", "a", "1", "1.0G", "16.0M"]]
+        [
+            vec!["NAME", "STATE", "IMAGE", "VCPU", "MEMORY", "WORK", "ADDRESS"],
+            vec!["dev", "stopped", "a", "1", "1.0G", "16.0M", "-"]
+        ]
     );
     assert_eq!(
         sandbox.run("bg-vm", &["ls", "--output", "table"], "").ok(),

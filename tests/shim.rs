@@ -2,154 +2,16 @@
 
 #![allow(clippy::disallowed_types, reason = "a test may start programs itself")]
 
-use lib_common::doc::{
-    AbsPath, Accel, ExitInfo, Identity, Launch, LaunchDisk, Name, ProcessDoc, SecondDisk, ShimState, VmmKind, strict,
-};
+use crate::support::launched::{Machine, SHIM, identity, kill, until};
+use lib_common::Code;
 use lib_common::guest::http;
-use lib_common::sys::process::{ProcessId, all_pids, cmdline};
 use lib_common::timing::Stages;
-use lib_common::vmm::{self, Started};
-use lib_common::{Code, Error, Result};
-use nix::sys::signal::Signal;
+use lib_common::vmm;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-
-const SHIM: &str = env!("CARGO_BIN_EXE_bg-shim");
-
-/// A directory with a machine's files in it, and a VMM that behaves as `mode` says.
-struct Machine {
-    _temp: Option<tempfile::TempDir>,
-    dir: PathBuf,
-}
-
-impl Machine {
-    fn new(mode: &str) -> Self {
-        let temp = tempfile::tempdir().unwrap();
-        let machine = Machine { dir: temp.path().to_owned(), _temp: Some(temp) };
-        let fake = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/fake-vmm");
-        std::fs::copy(fake, machine.file("fake-vmm")).unwrap();
-        std::fs::write(machine.file("mode"), mode).unwrap();
-        // The header of an archive's last entry is enough of an initrd.
-        std::fs::write(machine.file("initrd"), b"070701").unwrap();
-        std::fs::write(machine.file("exit.json"), "of the run before").unwrap();
-        machine
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.dir.join(name)
-    }
-
-    fn path(&self, name: &str) -> AbsPath {
-        AbsPath::new(self.file(name)).unwrap()
-    }
-
-    fn launch(&self) -> Launch {
-        Launch {
-            machine_id: "0123456789abcdef0123456789abcdef".into(),
-            name: Name::parse("dev").unwrap(),
-            kind: VmmKind::Qemu,
-            accel: Accel::Tcg,
-            chosen_because: "it is a test".into(),
-            vcpu: 1,
-            memory_mib: 64,
-            kernel: self.path("vmlinux"),
-            initrd: self.path("initrd"),
-            disks: vec![LaunchDisk { path: self.path("root.ext4"), read_only: false }],
-            net: None,
-            cid: vmm::CID,
-            runtime_dir: self.path("0123456789ab"),
-            console: self.path("console.log"),
-            console_bytes: 64 << 10,
-            exit_file: self.path("exit.json"),
-            log: self.path("shim.log"),
-            vmm_program: self.path("fake-vmm"),
-            vsock_program: self.path("fake-vmm"),
-        }
-    }
-
-    fn start(&self) -> Result<Started> {
-        vmm::start(&self.launch(), &identity(), Path::new(SHIM), &mut Stages::new("bg-test", false))
-    }
-
-    /// Starts and keeps it.
-    fn run(&self) -> ShimState {
-        let started = self.start().unwrap_or_else(|e| panic!("{e}: {:?}\n{}", e.causes(), self.read("shim.log")));
-        let state = started.state().clone();
-        started.keep().unwrap();
-        std::fs::write(self.file("go"), "").unwrap();
-        state
-    }
-
-    fn fails(&self) -> Error {
-        let e = self.start().unwrap_err();
-        self.assert_nothing_is_left();
-        assert_eq!(self.read("exit.json"), "of the run before", "a start that failed was no run");
-        e
-    }
-
-    fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.file(name)).unwrap_or_default()
-    }
-
-    fn state(&self) -> Option<ShimState> {
-        strict(&self.read("0123456789ab/shim.json")).ok()
-    }
-
-    fn exit(&self, state: &ShimState) -> ExitInfo {
-        assert!(vmm::wait_end(state, Duration::from_secs(20)).unwrap(), "it did not end: {}", self.read("shim.log"));
-        self.assert_nothing_is_left();
-        strict(&self.read("exit.json")).unwrap()
-    }
-
-    /// Every process of this VM has this directory in its arguments.
-    fn processes(&self) -> Vec<String> {
-        let dir = self.dir.to_str().unwrap();
-        let of_vm = |args: &String| args.contains(dir) && !args.contains("--ignored");
-        all_pids().unwrap().into_iter().map(|pid| cmdline(pid).join(" ")).filter(of_vm).collect()
-    }
-
-    fn assert_nothing_is_left(&self) {
-        assert_eq!(self.processes(), Vec::<String>::new(), "{}", self.read("shim.log"));
-        assert!(!self.file("0123456789ab").exists(), "the runtime directory is still there");
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        // A test that failed must not leave a VM to the next.
-        let _ = vmm::end(&self.file("0123456789ab"));
-    }
-}
-
-fn identity() -> Identity {
-    Identity {
-        machine_id: "0123456789abcdef0123456789abcdef".into(),
-        hostname: "dev".into(),
-        authorized_keys: vec![],
-        host_key: "a secret".into(),
-        host_key_public: "ssh-ed25519 AAAA".into(),
-        second_disk: SecondDisk::Work,
-        proxy_port: None,
-        net: None,
-        hosts: vec![],
-    }
-}
-
-/// Waits for what another process brings about.
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !holds() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        std::thread::park_timeout(Duration::from_millis(2));
-    }
-}
-
-fn kill(process: &ProcessDoc) {
-    ProcessId::from(process.clone()).open().unwrap().unwrap().signal(Signal::SIGKILL).unwrap();
-}
 
 #[test]
 fn before_a_guest_is_up_nobody_finds_its_vsock() {
@@ -276,7 +138,7 @@ fn what_is_missing_is_named() {
 #[test]
 #[ignore = "it is run by another test"]
 fn starter_to_be_killed() {
-    let machine = Machine { dir: std::env::var("MACHINE").unwrap().into(), _temp: None };
+    let machine = Machine::at(std::env::var("MACHINE").unwrap().into());
     let _started = machine.start();
     std::thread::park();
 }

@@ -2,6 +2,7 @@
 
 mod contract;
 mod doctor;
+mod firecracker;
 mod golden;
 mod image;
 mod invariants;

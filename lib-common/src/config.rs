@@ -4,10 +4,11 @@
 //! Files are TOML with the keys of [`KEYS`]; an unknown key is an error that names the nearest one. Flags are merged
 //! by the verbs, which own them.
 
-use crate::doc::{Cidr, Name, VmmChoice};
+use crate::doc::{Cidr, KernelArgs, Name, VmmChoice};
 use crate::error::{Code, Error, Result};
 use crate::guest::ssh::Via;
 use crate::net::subnet;
+use crate::sys::program;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ pub const KEYS: &[(&str, &str, &str, &str)] = &[
         "kernels, root file systems and downloads, to be built again at any time",
     ),
     ("image", "BG_IMAGE", "the image made default by bg-image", "the image of a new VM"),
-    ("vmm", "BG_VMM", "auto", "which VMM: auto, qemu"),
+    ("vmm", "BG_VMM", "auto", "which VMM: auto, firecracker, qemu"),
     ("vcpu", "BG_VCPU", "1", "virtual processors of a new VM"),
     ("memory", "BG_MEMORY", "1G", "memory of a new VM"),
     ("work_size", "BG_WORK_SIZE", "8G", "work disk of a new VM"),
@@ -41,8 +42,15 @@ pub const KEYS: &[(&str, &str, &str, &str)] = &[
         "../libexec/banger/guest-agent from the tool, else beside it",
         "the agent that goes into a kernel's initrd",
     ),
-    ("qemu", "BG_QEMU", "qemu-system-ARCH", "the QEMU to run"),
+    ("kernel_args", "BG_KERNEL_ARGS", "none", "appended to the command line of a new VM's kernel"),
+    (
+        "boot_timeout",
+        "BG_BOOT_TIMEOUT",
+        "60",
+        "seconds that a guest may take to boot; its other deadlines are in proportion",
+    ),
     ("firecracker", "BG_FIRECRACKER", "firecracker in PATH", "the Firecracker to run"),
+    ("qemu", "BG_QEMU", "qemu-system-ARCH", "the QEMU to run"),
     (
         "vhost_device_vsock",
         "BG_VHOST_DEVICE_VSOCK",
@@ -76,6 +84,10 @@ pub struct Config {
     pub image: Option<Name>,
     /// Which VMM.
     pub vmm: VmmChoice,
+    /// Appended to the command line of a new VM's kernel.
+    pub kernel_args: KernelArgs,
+    /// How long a guest may take to boot; see [`Config::guest_deadline`].
+    pub boot_timeout: Duration,
     /// Processors of a new VM.
     pub vcpu: u32,
     /// Memory of a new VM.
@@ -97,8 +109,8 @@ pub struct Config {
     /// How much of a console is kept.
     pub console_bytes: u64,
     guest_agent: Option<PathBuf>,
-    qemu: Option<PathBuf>,
     firecracker: Option<PathBuf>,
+    qemu: Option<PathBuf>,
     vhost_device_vsock: Option<PathBuf>,
     tool_dir: Option<PathBuf>,
     values: Layer,
@@ -161,6 +173,8 @@ impl Config {
             cache_dir: path(values, "cache_dir")?.map_or_else(|| xdg("XDG_CACHE_HOME", ".cache"), Ok)?,
             image: parsed(values, "image", |v| Name::parse(v).map_err(|e| e.to_string()))?,
             vmm: parsed(values, "vmm", |v| v.parse::<VmmChoice>())?.unwrap_or(VmmChoice::Auto),
+            kernel_args: parsed(values, "kernel_args", KernelArgs::parse)?.unwrap_or_default(),
+            boot_timeout: parsed(values, "boot_timeout", parse_boot_timeout)?.unwrap_or(USUAL_BOOT),
             vcpu: parsed(values, "vcpu", parse_vcpu)?.unwrap_or(1),
             memory_mib: parsed(values, "memory", parse_memory_mib)?.unwrap_or(1024),
             work_bytes: parsed(values, "work_size", parse_size)?.unwrap_or(8 << 30),
@@ -175,8 +189,8 @@ impl Config {
             lock_wait: parsed(values, "lock_wait", parse_seconds)?.unwrap_or(Duration::from_secs(10)),
             console_bytes: parsed(values, "console_bytes", parse_size)?.unwrap_or(4 << 20),
             guest_agent: path(values, "guest_agent")?,
-            qemu: parsed(values, "qemu", |v| Ok::<_, String>(PathBuf::from(v)))?,
             firecracker: path(values, "firecracker")?,
+            qemu: parsed(values, "qemu", |v| Ok::<_, String>(PathBuf::from(v)))?,
             vhost_device_vsock: path(values, "vhost_device_vsock")?,
             tool_dir: std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.to_owned())),
             values: values.clone(),
@@ -199,16 +213,26 @@ impl Config {
         places.into_iter().find(|p| p.is_file()).ok_or_else(|| missing("the guest agent's binary was not found".into()))
     }
 
+    /// The Firecracker to run: configured, whether it is there or not; else the one in `PATH`.
+    pub fn firecracker_path(&self) -> Option<PathBuf> {
+        self.firecracker.clone().or_else(|| program::find(Path::new("firecracker")).ok())
+    }
+
+    /// How long something that usually has a guest done it within `usual` may take on this host: in proportion to the
+    /// time that a boot may take.
+    pub fn guest_deadline(&self, usual: Duration) -> Duration {
+        scaled(usual, self.boot_timeout)
+    }
+
+    /// The deadline that was asked for, as it is, or else the usual one by [`Config::guest_deadline`].
+    pub fn deadline(&self, asked: Option<Duration>, usual_seconds: u64) -> Duration {
+        asked.unwrap_or_else(|| self.guest_deadline(Duration::from_secs(usual_seconds)))
+    }
+
     /// The QEMU to run: configured, else by the architecture's name in `PATH`.
     pub fn qemu_path(&self) -> PathBuf {
         let by_name = || PathBuf::from(format!("qemu-system-{}", std::env::consts::ARCH));
         self.qemu.clone().unwrap_or_else(by_name)
-    }
-
-    /// Firecracker: configured, else in `PATH`; `None` where neither is a program.
-    pub fn firecracker_path(&self) -> Option<PathBuf> {
-        let wanted = self.firecracker.as_deref().unwrap_or(Path::new("firecracker"));
-        crate::sys::program::find(wanted).ok()
     }
 
     /// vhost-device-vsock: configured, else in `PATH`, else where `pipelines/setup` puts it.
@@ -233,6 +257,14 @@ impl Config {
                 .hint("install the suite as a whole: cargo install --path .")
         })
     }
+}
+
+/// How long a boot may take that is waited for with the usual deadlines.
+pub const USUAL_BOOT: Duration = Duration::from_secs(60);
+
+/// A deadline where a boot may take `boot`, in proportion: `usual` where that is [`USUAL_BOOT`].
+pub fn scaled(usual: Duration, boot: Duration) -> Duration {
+    usual.mul_f64(boot.as_secs_f64() / USUAL_BOOT.as_secs_f64())
 }
 
 fn read_file(file: &Path) -> Result<Layer> {
@@ -327,6 +359,12 @@ pub fn parse_seconds(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a number of seconds from 0 to 86400");
     let seconds: f64 = text.parse().map_err(|_| wrong())?;
     if (0.0..=86_400.0).contains(&seconds) { Ok(Duration::from_secs_f64(seconds)) } else { Err(wrong()) }
+}
+
+/// The time that a boot may take: seconds, a decimal number from 1 to 86,400.
+pub fn parse_boot_timeout(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a number of seconds from 1 to 86400");
+    parse_seconds(text).ok().filter(|time| *time >= Duration::from_secs(1)).ok_or_else(wrong)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_types)]
 
 pub mod fixture;
+pub mod launched;
 pub mod netns;
 pub mod source;
 
@@ -19,8 +20,8 @@ use std::process::{Child, Command, Output, Stdio};
 
 /// Every tool and its program. `invariants` compares the list with Cargo.toml.
 pub const TOOLS: &[(&str, &str)] = &[
-    ("bg-doctor", env!("CARGO_BIN_EXE_bg-doctor")),
     ("bg-bench", env!("CARGO_BIN_EXE_bg-bench")),
+    ("bg-doctor", env!("CARGO_BIN_EXE_bg-doctor")),
     ("bg-gc", env!("CARGO_BIN_EXE_bg-gc")),
     ("bg-health", env!("CARGO_BIN_EXE_bg-health")),
     ("bg-image", env!("CARGO_BIN_EXE_bg-image")),

@@ -5,7 +5,13 @@ use super::world::{World, show};
 #[test]
 fn disks_outlive_stop_start_reboot_and_poweroff() {
     let world = World::new();
-    let first = world.boot("dev");
+    let args = "banger.test=\"a b\" loglevel=5";
+    world.ok("bg-vm", &["create", "dev", "--memory", "512M", "--work-size", "2G", "--kernel-args", args]);
+    let first = world.healthy("dev");
+    let line = world.guest("dev", "cat /proc/cmdline");
+    // What follows may be what Firecracker has appended.
+    let end = line.split(" pci=off").next().unwrap();
+    assert!(end.ends_with(args), "{line}");
     world.guest("dev", "echo one > /root/work; echo one > /srv/root");
     world.ok("bg-vm", &["stop", "dev"]);
     let status = world.status("dev");

@@ -8,7 +8,7 @@ fn the_plumbing_pipe_creates_the_same_vm_and_ssh_passes_everything_through() {
     let pipe = concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/create");
     let made = world.script(pipe, &["dev", "--memory", "512M", "--work-size", "2G"]);
     assert!(made.status.success(), "{}", show(&made));
-    let healthy = world.pipe("bg-health", &["--wait", super::world::BOOT], &made.stdout);
+    let healthy = world.pipe("bg-health", &["--wait", &super::world::boot()], &made.stdout);
     assert!(healthy.status.success(), "{}", show(&healthy));
     let last = world.pipe("bg-ssh", &["--", "hostname"], &healthy.stdout);
     assert_eq!(String::from_utf8_lossy(&last.stdout), "dev\n", "{}", show(&last));

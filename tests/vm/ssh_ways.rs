@@ -2,7 +2,7 @@
 
 #![allow(clippy::disallowed_types)]
 
-use super::world::{BOOT, World, show};
+use super::world::{World, boot, show};
 use crate::support::netns::Namespace;
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -103,7 +103,8 @@ fn over_a_tap() {
     net.ok("bg-vm", &["create", "dev", "--net", "--memory", "512M", "--work-size", "2G"]);
     // Right away: the wait for a guest that boots is the same by TCP.
     let line = "echo $SSH_CONNECTION";
-    let boot = ["--connect-timeout", BOOT];
+    let timeout = boot();
+    let boot = ["--connect-timeout", &timeout];
     let by_card = net.ok("bg-ssh", &[&["dev", "--via", "tap"], &boot[..], &["--", line]].concat());
     world.healthy("dev");
     let document = world.json("bg-vm", &["show", "dev"]);

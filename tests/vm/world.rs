@@ -12,8 +12,17 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-/// How long a guest may take to answer under software emulation on a busy machine, in seconds.
-pub const BOOT: &str = "240";
+/// How long a guest may take to answer, in seconds: under software emulation on a busy machine, 240. As every deadline here
+/// it is in proportion to `BG_BOOT_TIMEOUT`.
+pub fn boot() -> String {
+    (patience() * 4).as_secs().to_string()
+}
+
+/// A minute, or `BG_BOOT_TIMEOUT`.
+fn patience() -> Duration {
+    let seconds = std::env::var("BG_BOOT_TIMEOUT").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs_f64(seconds.unwrap_or(60.0))
+}
 
 const BINS: &[(&str, &str)] = &[
     ("bg-kernel", env!("CARGO_BIN_EXE_bg-kernel")),
@@ -233,9 +242,12 @@ impl World {
         self.healthy(name)
     }
 
-    /// Waits until the VM is healthy.
+    /// Waits until the VM is healthy, on the VMM that was asked for.
     pub fn healthy(&self, name: &str) -> Value {
-        self.json("bg-health", &[name, "--wait", BOOT])
+        let doc = self.json("bg-health", &[name, "--wait", &boot()]);
+        let asked = std::env::var("BG_VMM").unwrap_or("auto".into());
+        assert!(asked == "auto" || doc["vmm"]["kind"] == *asked, "{}", doc["vmm"]);
+        doc
     }
 
     /// Runs one shell line in the guest, which must succeed, and gives what it printed, trimmed.
@@ -248,11 +260,11 @@ impl World {
         self.json("bg-vm", &["show", name])["status"].take()
     }
 
-    /// Waits until `done` holds; a minute is the most.
+    /// Waits until `done` holds; a minute is the most where a boot may take as long.
     pub fn until(&self, what: &str, mut done: impl FnMut() -> bool) {
         let begun = Instant::now();
         while !done() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{what} did not come\n{}", self.consoles());
+            assert!(begun.elapsed() < patience(), "{what} did not come\n{}", self.consoles());
             std::thread::yield_now();
             std::thread::park_timeout(Duration::from_millis(20));
         }

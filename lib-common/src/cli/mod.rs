@@ -4,11 +4,13 @@
 //! A tool is a clap type and a function; [`main`] runs it. What it prints is held back until it has succeeded, so
 //! stdout has documents or nothing; a failure's last line on stderr is the `Error` document.
 
+mod boot_timeout;
 mod input;
 mod order;
 mod output;
 pub mod table;
 
+pub use boot_timeout::BootTimeout;
 pub use input::Source;
 pub use order::in_order;
 

@@ -36,6 +36,9 @@ fn what_is_wrong_is_named_with_its_place() {
         ("BG_STATE_DIR", "relative", "absolute"),
         ("BG_VMM", "bochs", "auto"),
         ("BG_LOCK_WAIT", "-1", "seconds"),
+        ("BG_BOOT_TIMEOUT", "0", "1 to 86400"),
+        ("BG_KERNEL_ARGS", "a\nb", "ASCII"),
+        ("BG_FIRECRACKER", "firecracker", "absolute"),
     ] {
         let e = Config::load(&env(&[("HOME", "/nowhere"), (variable, value)]), false).unwrap_err();
         assert_eq!(e.code(), Code::BadConfig);
@@ -96,4 +99,19 @@ fn sizes() {
     for text in ["", "G", "1.5G", "-1", "+1", "1GB", "99999999999999999999", "9999999T", "é"] {
         assert!(parse_size(text).is_err(), "{text}");
     }
+}
+
+#[test]
+fn deadlines_of_a_guest_are_in_proportion_to_its_boot() {
+    let config =
+        |seconds: &str| Config::load(&env(&[("HOME", "/nowhere"), ("BG_BOOT_TIMEOUT", seconds)]), false).unwrap();
+    let of = |seconds| config(seconds).guest_deadline(Duration::from_secs(10)).as_secs();
+    assert_eq!([of("60"), of("240"), of("30")], [10, 40, 5]);
+    assert_eq!(config("").boot_timeout, Duration::from_secs(60));
+}
+
+#[test]
+fn a_configured_firecracker_is_the_one_that_is_run() {
+    let config = Config::load(&env(&[("HOME", "/nowhere"), ("BG_FIRECRACKER", "/opt/fc")]), false).unwrap();
+    assert_eq!(config.firecracker_path(), Some("/opt/fc".into()));
 }

@@ -1,6 +1,6 @@
 //! `Machine`: a VM, from its plan to its health.
 
-use super::{AbsPath, Health, Kernel, Name, Net, Rootfs, Section, Seed, Timing};
+use super::{AbsPath, Health, Kernel, KernelArgs, Name, Net, Rootfs, Section, Seed, Timing};
 use serde::{Deserialize, Serialize};
 
 /// The whole document, for the schema and the manual; tools use [`super::Document`] and single sections.
@@ -66,6 +66,9 @@ pub struct Spec {
     pub nat: bool,
     /// Which VMM.
     pub vmm: VmmChoice,
+    /// Appended to the guest kernel's command line, after everything else.
+    #[serde(default, skip_serializing_if = "KernelArgs::is_empty")]
+    pub kernel_args: KernelArgs,
 }
 
 /// What `--vmm` takes.
@@ -75,6 +78,8 @@ pub struct Spec {
 pub enum VmmChoice {
     /// What the host can do best.
     Auto,
+    /// Firecracker.
+    Firecracker,
     /// QEMU's microvm machine.
     Qemu,
 }
@@ -138,6 +143,8 @@ pub enum CloneMethod {
 #[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum VmmKind {
+    /// Firecracker.
+    Firecracker,
     /// QEMU's microvm machine.
     Qemu,
 }
@@ -190,6 +197,9 @@ pub struct Vmm {
     pub cid: u32,
     /// The Unix socket that takes `CONNECT PORT` for the guest's vsock.
     pub vsock: AbsPath,
+    /// The Unix socket of Firecracker's API; absent with QEMU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<AbsPath>,
     /// The serial console's log.
     pub console: AbsPath,
 }
@@ -315,8 +325,9 @@ impl std::str::FromStr for VmmChoice {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "auto" => Ok(VmmChoice::Auto),
+            "firecracker" => Ok(VmmChoice::Firecracker),
             "qemu" => Ok(VmmChoice::Qemu),
-            _ => Err(format!("`{text}` is not a VMM; known: auto, qemu")),
+            _ => Err(format!("`{text}` is not a VMM; known: auto, firecracker, qemu")),
         }
     }
 }

@@ -41,7 +41,7 @@ pub use net::{Net, Network, NetworkRecord, PoolCount, TapInfo, Uplink};
 pub use report::{Check, Report};
 pub use setting::Setting;
 pub use shim::{Launch, LaunchDisk, LaunchNet, ShimReply};
-pub use types::{AbsPath, Cidr, Digest, Mac, Name};
+pub use types::{AbsPath, Cidr, Digest, KernelArgs, Mac, Name};
 
 use crate::error::{Code, Error, Result};
 use serde::de::{DeserializeOwned, MapAccess, Visitor};

@@ -1,7 +1,7 @@
 //! What the starter of a VM and its parent process `bg-shim` tell each other. Private records, strict all the same:
 //! the two may be of different versions while a suite is being replaced.
 
-use super::{AbsPath, Accel, ErrorDoc, Mac, Name, ShimState, Timing, VmmKind};
+use super::{AbsPath, Accel, ErrorDoc, KernelArgs, Mac, Name, ShimState, Timing, VmmKind};
 use serde::{Deserialize, Serialize};
 
 /// `launch.json` in a VM's runtime directory: all that `bg-shim` has to know. The secrets are not in it but beside it.
@@ -45,8 +45,17 @@ pub struct Launch {
     pub log: AbsPath,
     /// The VMM's program.
     pub vmm_program: AbsPath,
-    /// The program vhost-device-vsock.
-    pub vsock_program: AbsPath,
+    /// Its version, where its configuration depends on that: Firecracker's, `1.10.1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vmm_version: Option<String>,
+    /// The program vhost-device-vsock; none for Firecracker, which has such a device itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vsock_program: Option<AbsPath>,
+    /// Appended to the kernel's command line.
+    #[serde(default, skip_serializing_if = "KernelArgs::is_empty")]
+    pub kernel_args: KernelArgs,
+    /// How long a guest's boot may take on this host, in milliseconds: what the VMM may take is in proportion.
+    pub boot_timeout_ms: u64,
 }
 
 /// A disk of a VM that is to be started.

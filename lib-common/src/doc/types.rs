@@ -1,4 +1,4 @@
-//! Values that are checked when they are made: names, absolute paths, digests.
+//! Values that are checked when they are made: names, absolute paths, digests, a kernel's arguments.
 
 use crate::error::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
@@ -123,6 +123,45 @@ impl Digest {
     }
 }
 
+/// What is appended to a guest kernel's command line: at most 1,024 printable ASCII characters, white space around them
+/// left out. The kernel reads it word by word (its Documentation/admin-guide/kernel-parameters.rst).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "host", derive(schemars::JsonSchema), schemars(extend("pattern" = "^[ -~]{0,1024}$")))]
+#[serde(try_from = "String", into = "String")]
+pub struct KernelArgs(String);
+
+impl KernelArgs {
+    /// Checks arguments.
+    pub fn parse(text: &str) -> Result<Self> {
+        let text = text.trim();
+        let bad = |what: &str| Err(Error::new(Code::BadValue, format!("the kernel's arguments {what}")));
+        if !text.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+            return bad("have a character that is no printable ASCII");
+        }
+        // A kernel takes the rest of its line for one word, whatever a VMM appends to it.
+        if text.bytes().filter(|b| *b == b'"').count() % 2 != 0 {
+            return bad("have a quotation mark without its other");
+        }
+        // For the kernel that ends its own arguments: what a VMM appends would be the init's.
+        if text.split(' ').any(|word| word == "--") {
+            return bad("have the word `--`");
+        }
+        if text.len() > 1024 { bad("are longer than 1024 characters") } else { Ok(KernelArgs(text.to_owned())) }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl std::str::FromStr for KernelArgs {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        KernelArgs::parse(text)
+    }
+}
+
 /// A hardware address: six pairs of lower-case hexadecimal digits with colons between.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "host", derive(schemars::JsonSchema), schemars(extend("pattern" = "^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")))]
@@ -229,6 +268,7 @@ macro_rules! text_value {
 text_value! {
     Name: Name::parse;
     Mac: Mac::parse;
+    KernelArgs: KernelArgs::parse;
     AbsPath: |text: &str| AbsPath::new(text);
     Digest: Digest::parse;
 }
@@ -256,6 +296,16 @@ mod tests {
         assert_eq!(Cidr::parse("10.1.2.3/8").unwrap().to_string(), "10.1.2.3/8");
         for bad in ["", "10.1.2.3", "10.1.2/8", "10.1.2.3/33", "10.1.2.3/-1", "::1/64", "10.01.2.3/8"] {
             assert!(Cidr::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn arguments_of_a_kernel_are_words_of_one_line() {
+        for (good, text) in [("", ""), (" a=b  c ", "a=b  c"), ("dyndbg=\"a b\"", "dyndbg=\"a b\""), ("a--b", "a--b")] {
+            assert_eq!(KernelArgs::parse(good).unwrap().to_string(), text);
+        }
+        for bad in ["a\nb", "a\0", "é", "a=\"b c", "a -- b", "--", &"x".repeat(1025)] {
+            assert!(KernelArgs::parse(bad).is_err(), "{bad:?}");
         }
     }
 

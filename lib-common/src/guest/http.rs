@@ -8,6 +8,7 @@ use super::{unreachable, vsock};
 use crate::doc::{HEALTH_PORT, Health, Listeners};
 use crate::error::{Code, Result};
 use serde::de::DeserializeOwned;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -64,9 +65,12 @@ pub fn post_shutdown(socket: &Path, timeout: Duration) -> Result<()> {
     }
 }
 
-struct Reply {
-    status: u16,
-    body: Vec<u8>,
+/// A reply, whole.
+pub(crate) struct Reply {
+    /// Its HTTP status.
+    pub status: u16,
+    /// At most 64 KiB.
+    pub body: Vec<u8>,
 }
 
 /// The head of a reply.
@@ -80,13 +84,23 @@ struct Head {
 
 fn exchange(socket: &Path, request: &str, timeout: Duration) -> Result<Reply> {
     let deadline = Instant::now() + timeout;
-    let mut stream = Timed::new(vsock::connect(socket, HEALTH_PORT, deadline)?, deadline)?;
+    let stream = vsock::connect(socket, HEALTH_PORT, deadline)?;
     let text = format!("{request} HTTP/1.1\r\nHost: guest\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     let within = |e: crate::Error| match e.code() {
         Code::GuestUnreachable => e.within(format!("the guest's agent gives no answer to {request}")),
         _ => e,
     };
-    stream.write_all(text.as_bytes()).and_then(|()| read_reply(&mut stream)).map_err(within)
+    exchange_on(stream, &text, deadline).map_err(within)
+}
+
+/// Sends a request, which is all of `text`, and reads the reply.
+///
+/// # Errors
+/// [`Code::GuestUnreachable`] with what was seen, for everything that is no whole reply before `deadline`; a signal's.
+pub(crate) fn exchange_on(stream: UnixStream, text: &str, deadline: Instant) -> Result<Reply> {
+    let mut stream = Timed::new(stream, deadline)?;
+    stream.write_all(text.as_bytes())?;
+    read_reply(&mut stream)
 }
 
 fn read_reply(stream: &mut Timed) -> Result<Reply> {
@@ -145,10 +159,13 @@ fn parse_head(bytes: &[u8]) -> Result<Option<Head>> {
             body = Some(length);
         }
     }
+    let status = response.code.unwrap_or(0);
+    // RFC 9112, section 6.3: it has none, whatever its head says.
+    let body = if status == 204 { Some(0) } else { body };
     if body.is_some_and(|length| length > MAX_BODY) {
         return Err(too_long());
     }
-    Ok(Some(Head { status: response.code.unwrap_or(0), bytes: end, body }))
+    Ok(Some(Head { status, bytes: end, body }))
 }
 
 fn too_long() -> crate::Error {

@@ -60,11 +60,11 @@ impl Timed {
 
     fn wait(&self, what: PollFlags) -> Result<()> {
         let ready = poll::wait(&[(self.stream.as_fd(), what)], Some(self.deadline))?;
-        if ready[0].is_empty() { Err(unreachable("the guest does not answer in time")) } else { Ok(()) }
+        if ready[0].is_empty() { Err(unreachable("no answer came in time")) } else { Ok(()) }
     }
 }
 
 /// The guest, or the vsock device before it, has cut the connection.
 fn broken(e: &std::io::Error) -> Error {
-    unreachable("the connection to the guest broke").because(e)
+    unreachable("the connection broke").because(e)
 }

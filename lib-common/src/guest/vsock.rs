@@ -67,8 +67,8 @@ fn strange(reply: &[u8]) -> Error {
     unreachable(format!("the vsock device says `{}` instead of OK", reply.escape_ascii()))
 }
 
-/// Connects without ever blocking: a device that accepts nobody fills its backlog, and connect(2) would wait for it.
-fn open(socket: &Path, deadline: Instant) -> Result<UnixStream> {
+/// Connects to a Unix socket without ever blocking: a device that accepts nobody fills its backlog, and connect(2) would wait for it.
+pub(crate) fn open(socket: &Path, deadline: Instant) -> Result<UnixStream> {
     let io = |e: Errno| Error::io("connect to", socket, &e.into());
     let address = UnixAddr::new(socket).map_err(io)?;
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;

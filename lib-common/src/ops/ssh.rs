@@ -98,7 +98,7 @@ fn machine(request: &Request, cx: &mut Context<'_>) -> Result<MachineDir> {
 /// [`Code::GuestUnreachable`] where ssh could not connect or lost its connection; [`Code::Interrupted`] and
 /// [`Code::Terminated`].
 pub(in crate::ops) fn shell(cx: &mut Context<'_>, machine: &MachineDir, doc: &Document, tty: &File) -> Result<()> {
-    let target = target(machine, doc, CONNECT, cx)?;
+    let target = target(machine, doc, cx.config.guest_deadline(CONNECT), cx)?;
     let cmd = ssh::command(&target, Session { command: None, tty: true, forwards: &[] })?;
     let status = cmd.run_foreground(tty.try_clone()?.into(), tty.try_clone()?.into())?;
     signal::check()?;

@@ -19,7 +19,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How long the agent may take to accept a shutdown.
+/// How long one answer of the agent may take.
 const AGENT_WAIT: Duration = Duration::from_secs(10);
 
 /// How long a guest may take to shut down: on a busy host, under emulation.
@@ -43,6 +43,8 @@ pub(in crate::ops) struct Temporary {
     _lock: Lock,
     doc: Document,
     live: Live,
+    answers_within: Duration,
+    shutdown_wait: Duration,
 }
 
 /// A name that no VM has: what it is for, and eight random digits.
@@ -68,7 +70,9 @@ impl Temporary {
         doc.set::<Vmm>(started.vmm());
         cx.stages.begin("boot_guest");
         let live = Live::of(&doc)?;
-        Ok(Temporary { started, operation, machine, _lock: lock, doc, live })
+        let answers_within = cx.config.guest_deadline(AGENT_WAIT);
+        let shutdown_wait = cx.config.guest_deadline(SHUTDOWN_WAIT);
+        Ok(Temporary { started, operation, machine, _lock: lock, doc, live, answers_within, shutdown_wait })
     }
 
     /// Waits until the guest's sshd answers, and logs in: only a guest with the host key that it was given is logged in to.
@@ -82,6 +86,11 @@ impl Temporary {
         let private_key = keys::private_key(&cx.store());
         let login = Login { user: &guest.user, host_key: &guest.host_key, private_key: &private_key };
         Session::open(stream, login, deadline)
+    }
+
+    /// How long one answer of its agent may take.
+    pub fn answers_within(&self) -> Duration {
+        self.answers_within
     }
 
     /// Its name.
@@ -129,9 +138,9 @@ impl Temporary {
     /// [`Code::TimedOut`] for a guest that takes too long, [`Code::VmmFailed`] for another end, those of
     /// [`http::post_shutdown`].
     pub fn power_off(&self) -> Result<()> {
-        http::post_shutdown(&self.vmm().vsock, AGENT_WAIT).map_err(|e| self.explain(e))?;
-        if !vmm::wait_end(self.started.state(), SHUTDOWN_WAIT)? {
-            let message = format!("the guest did not shut down within {} s", SHUTDOWN_WAIT.as_secs());
+        http::post_shutdown(&self.vmm().vsock, self.answers_within).map_err(|e| self.explain(e))?;
+        if !vmm::wait_end(self.started.state(), self.shutdown_wait)? {
+            let message = format!("the guest did not shut down within {} s", self.shutdown_wait.as_secs());
             return Err(Error::new(Code::TimedOut, message));
         }
         match self.machine.exit_info() {

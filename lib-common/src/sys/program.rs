@@ -26,6 +26,8 @@ pub fn missing(program: &Path) -> Error {
     match package_of(&name) {
         Some(package) => error.hint(format!("apt-get install {package}")),
         None if name == "vhost-device-vsock" => error.hint("cargo install vhost-device-vsock --version 0.3.0 --locked"),
+        None if name == "firecracker" => error
+            .hint("put a release of Firecracker into PATH, or name it by BG_FIRECRACKER; `--vmm qemu` does without"),
         None => error,
     }
     .detail("program", program.display().to_string())

@@ -6,6 +6,8 @@
 pub mod bootcheck;
 mod capped;
 mod choose;
+mod cmdline;
+mod firecracker;
 mod lines;
 mod qemu;
 mod qemu_qmp;
@@ -15,6 +17,12 @@ mod start;
 pub use capped::previous as previous_log;
 pub use choose::{Choice, choose, cpu_flags};
 pub use start::{Programs, Started, end, lives, start, wait_end};
+
+use crate::error::Result;
+use crate::sys::cmd::Cmd;
+use nix::sys::signal::Signal;
+use std::path::Path;
+use std::time::Instant;
 
 /// The guest's vsock context id. Each VM has a vsock device of its own, so one number serves them all.
 pub const CID: u32 = 3;
@@ -36,4 +44,34 @@ pub mod files {
     pub const VSOCK_EARLY: &str = "vm.vsock.early";
     /// Between the VMM and vhost-device-vsock.
     pub const VHOST: &str = "vhost.sock";
+    /// Firecracker's API.
+    pub const API: &str = "api.sock";
+    /// Firecracker's configuration.
+    pub const CONFIG: &str = "firecracker.json";
+    /// The named pipe that Firecracker logs to.
+    pub const VMM_LOG: &str = "vmm.log";
+    /// The named pipe that Firecracker writes its metrics to.
+    pub const METRICS_PIPE: &str = "metrics.pipe";
+    /// What came out of it: a line of JSON a minute.
+    pub const METRICS: &str = "metrics.ndjson";
+    /// Is there from the moment at which a guest was asked to end by a reset.
+    pub const ENDING: &str = "ending";
+}
+
+/// Asks the guest of a Firecracker to shut down by pressing Ctrl+Alt+Del: its init reboots, and this reboot is the VM's end.
+/// For a guest whose agent cannot be asked. `api`: the socket, in the VM's runtime directory.
+///
+/// # Errors
+/// [`crate::Code::VmmFailed`] where there are no such keys; those of a Firecracker that does not do it before `deadline`.
+pub fn press_ctrl_alt_del(api: &Path, deadline: Instant) -> Result<()> {
+    if std::env::consts::ARCH != "x86_64" {
+        return Err(crate::Error::new(crate::Code::VmmFailed, "Firecracker has a keyboard on x86_64 only"));
+    }
+    std::fs::write(api.with_file_name(files::ENDING), "")?;
+    firecracker::client::send_ctrl_alt_del(api, deadline)
+}
+
+/// A program that cannot outlive its parent, the shim, and after which nothing must be undone.
+fn beside_its_parent(program: &Path) -> Cmd {
+    Cmd::new(program).death_signal(Signal::SIGKILL)
 }

@@ -1,16 +1,14 @@
-//! QEMU's microvm machine: its command line, the kernel's, and that of the vsock device beside it. Pure functions;
-//! starts nothing.
+//! QEMU's microvm machine: its command line and that of the vsock device beside it. Pure functions; starts nothing.
 //!
-//! Sources: qemu(1), QEMU's docs/system/i386/microvm.rst, the kernel's kernel-parameters.txt.
+//! Sources: qemu(1), QEMU's docs/system/i386/microvm.rst.
 
-use super::files;
+use super::{beside_its_parent, cmdline, files};
 use crate::doc::{Accel, Launch};
 use crate::sys::cmd::Cmd;
-use nix::sys::signal::Signal;
 use std::path::Path;
 
 /// QEMU for one boot. Its stdin is the QMP monitor and its stdout the serial console, both sockets; so it inherits
-/// nothing else, and nobody but its parent can speak to the monitor. `tsc_khz`: how fast this host's TSC counts.
+/// nothing else, and nobody but its parent can speak to the monitor. `tsc_khz` is for [`cmdline::of`].
 pub(super) fn command(launch: &Launch, tsc_khz: Option<u64>) -> Cmd {
     let run = |file: &str| launch.runtime_dir.join(file);
     let memory = launch.memory_mib;
@@ -34,26 +32,21 @@ pub(super) fn command(launch: &Launch, tsc_khz: Option<u64>) -> Cmd {
         .arg(&*launch.kernel)
         .arg("-initrd")
         .arg(run(files::INITRD))
-        .args(["-append", &kernel_args(launch.accel, tsc_khz)]);
+        .args(["-append", &cmdline::of(launch, tsc_khz)]);
     network(disks(cmd, launch), launch)
         .args(["-chardev", &format!("socket,id=vsock,path={}", value(&run(files::VHOST)))])
         .args(["-device", "vhost-user-vsock-device,chardev=vsock", "-device", "virtio-rng-device"])
 }
 
-/// vhost-device-vsock for one boot.
-pub(super) fn vsock_device(launch: &Launch) -> Cmd {
+/// vhost-device-vsock, which is `program`, for one boot.
+pub(super) fn vsock_device(program: &Path, launch: &Launch) -> Cmd {
     // One option each, for the form `--vm a=b,c=d` has no way to write a comma that is part of a path.
-    beside_its_parent(&launch.vsock_program)
+    beside_its_parent(program)
         .args(["--guest-cid", &launch.cid.to_string()])
         .arg("--uds-path")
         .arg(launch.runtime_dir.join(files::VSOCK))
         .arg("--socket")
         .arg(launch.runtime_dir.join(files::VHOST))
-}
-
-/// It cannot outlive the shim, and what must be undone after it is nothing.
-fn beside_its_parent(program: &Path) -> Cmd {
-    Cmd::new(program).death_signal(Signal::SIGKILL)
 }
 
 fn accel(accel: Accel) -> [&'static str; 4] {
@@ -88,28 +81,6 @@ fn value(path: &Path) -> String {
     path.to_string_lossy().replace(',', ",,")
 }
 
-/// The kernel's command line.
-pub(super) fn kernel_args(accel: Accel, tsc_khz: Option<u64>) -> String {
-    // A reset by triple fault is the one that the machine surely has; a panic is a reset, at once.
-    // Its one card stays eth0: nobody renames what /init has set up.
-    let common = "console=ttyS0 reboot=t panic=-1 quiet net.ifnames=0 \
-                  8250.nr_uarts=1 i8042.noaux i8042.nomux i8042.dumbkbd cryptomgr.notests";
-    match (accel, tsc_khz) {
-        // Its clock comes from the host (kvm-clock), and so does the speed of its TSC.
-        (Accel::Kvm, _) => common.to_owned(),
-        // An emulated TSC counts as fast as the host's. A guest has no clock to measure that by: it gave up on a busy
-        // host, and then waited without end for a timer. A wrong number makes its clock run wrong.
-        // `reliable`, because the kernel would else compare it with timer ticks, which a busy host makes late, call it
-        // unstable, and keep time by those ticks: seconds behind within a minute.
-        (Accel::Tcg, Some(khz)) => format!("{common} {EMULATED} tsc_early_khz={khz} tsc=reliable"),
-        (Accel::Tcg, None) => format!("{common} {EMULATED}"),
-    }
-}
-
-/// Address randomisation and work-arounds for processors' flaws cost 0.2 s a boot under emulation, and emulated
-/// processors have no such flaws.
-const EMULATED: &str = "nokaslr mitigations=off";
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -138,7 +109,10 @@ pub(super) mod tests {
             exit_file: path("/m/exit.json"),
             log: path("/m/shim.log"),
             vmm_program: path("/usr/bin/qemu-system-x86_64"),
-            vsock_program: path("/usr/bin/vhost-device-vsock"),
+            vmm_version: None,
+            vsock_program: Some(path("/usr/bin/vhost-device-vsock")),
+            kernel_args: Default::default(),
+            boot_timeout_ms: 60_000,
         }
     }
 
@@ -201,6 +175,6 @@ pub(super) mod tests {
     fn the_command_line_of_the_vsock_device() {
         let expected = "/usr/bin/vhost-device-vsock --guest-cid 3 --uds-path /run/banger/0123456789ab/vm.vsock \
             --socket /run/banger/0123456789ab/vhost.sock";
-        assert_eq!(vsock_device(&example()).to_shell(), expected);
+        assert_eq!(vsock_device(Path::new("/usr/bin/vhost-device-vsock"), &example()).to_shell(), expected);
     }
 }

@@ -3,11 +3,11 @@
 //! [`Started::keep`].
 
 use super::capped::append_to;
-use super::files;
 use super::lines::Lines;
-use crate::config::Config;
+use super::{Choice, files};
+use crate::config::{Config, scaled};
 use crate::doc::{
-    AbsPath, Identity, Launch, MAX_BYTES, ProcessDoc, ShimReply, ShimState, Timing, Vmm, strict, to_json,
+    AbsPath, Identity, Launch, MAX_BYTES, ProcessDoc, ShimReply, ShimState, Timing, Vmm, VmmKind, strict, to_json,
 };
 use crate::error::{Code, Context, Error, Result};
 use crate::store::end_shim;
@@ -29,6 +29,9 @@ use std::time::{Duration, Instant};
 /// How long a start may take until the guest's processors run: what the shim allows its parts, and some.
 const READY_WITHIN: Duration = Duration::from_secs(50);
 
+/// However little a boot may take, the shim's own error comes before this one's.
+const LEAST_READY_WITHIN: Duration = Duration::from_secs(5);
+
 /// How long it may take to answer `keep`.
 const KEPT_WITHIN: Duration = Duration::from_secs(5);
 
@@ -42,18 +45,22 @@ pub struct Programs {
     pub shim: AbsPath,
     /// For [`Launch::vmm_program`].
     pub vmm: AbsPath,
+    /// For [`Launch::vmm_version`].
+    pub version: Option<String>,
     /// For [`Launch::vsock_program`].
-    pub vsock: AbsPath,
+    pub vsock: Option<AbsPath>,
 }
 
 impl Programs {
-    /// Finds them; [`Code::MissingProgram`] says how to install one that is missing.
-    pub fn find(config: &Config) -> Result<Self> {
-        Ok(Programs {
-            shim: AbsPath::new(std::path::absolute(config.tool("bg-shim")?)?)?,
-            vmm: AbsPath::new(program::find(&config.qemu_path())?)?,
-            vsock: AbsPath::new(program::find(&config.vhost_device_vsock_path()?)?)?,
-        })
+    /// Finds those of that choice; [`Code::MissingProgram`] says how to install one that is missing.
+    pub fn find(config: &Config, choice: &Choice) -> Result<Self> {
+        let shim = AbsPath::new(std::path::absolute(config.tool("bg-shim")?)?)?;
+        if let Some((vmm, version)) = &choice.firecracker {
+            return Ok(Programs { shim, vmm: vmm.clone(), version: Some(version.to_string()), vsock: None });
+        }
+        let vmm = AbsPath::new(program::find(&config.qemu_path())?)?;
+        let vsock = AbsPath::new(program::find(&config.vhost_device_vsock_path()?)?)?;
+        Ok(Programs { shim, vmm, version: None, vsock: Some(vsock) })
     }
 }
 
@@ -139,6 +146,10 @@ fn section(launch: &Launch, vmm: ProcessDoc, shim: &ProcessDoc) -> Result<Vmm> {
         boot_id: shim.boot_id.clone(),
         cid: launch.cid,
         vsock: AbsPath::new(launch.runtime_dir.join(files::VSOCK))?,
+        api: match launch.kind {
+            VmmKind::Firecracker => Some(AbsPath::new(launch.runtime_dir.join(files::API))?),
+            VmmKind::Qemu => None,
+        },
         console: launch.console.clone(),
     })
 }
@@ -215,7 +226,8 @@ impl Shim {
     }
 
     fn wait_until_ready(&mut self, launch: &Launch) -> Result<(ShimState, Vec<Timing>)> {
-        match self.link.reply(Instant::now() + READY_WITHIN) {
+        let within = scaled(READY_WITHIN, Duration::from_millis(launch.boot_timeout_ms)) + LEAST_READY_WITHIN;
+        match self.link.reply(Instant::now() + within) {
             Ok(Some(ShimReply::Ready { state, timings })) => Ok((state, timings)),
             Ok(Some(ShimReply::Failed(doc))) => Err(doc.into()),
             Ok(Some(ShimReply::Kept)) => Err(Error::new(Code::VmmFailed, "bg-shim answered what nobody asked")),

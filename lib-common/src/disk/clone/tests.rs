@@ -59,6 +59,7 @@ impl Setup {
             net: false,
             nat: false,
             vmm: VmmChoice::Auto,
+            kernel_args: Default::default(),
         };
         let disks = clone_disks(&self.image, &spec, &dir, &mut Stages::new("bg-test", false));
         (dir, disks)

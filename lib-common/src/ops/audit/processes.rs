@@ -9,8 +9,10 @@ use crate::sys::process::{ProcessId, all_pids, boot_id, cmdline, executable, is_
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The programs that a running VM is made of.
-const PROGRAMS: [&str; 3] = ["bg-shim", "vhost-device-vsock", "qemu-system-"];
+/// The programs that a running VM is made of, by their names; and VMMs, by how their names begin: a release of Firecracker
+/// comes as `firecracker-v1.16.1-x86_64`.
+const PROGRAMS: [&str; 2] = ["bg-shim", "vhost-device-vsock"];
+const VMMS: [&str; 2] = ["qemu-system-", "firecracker"];
 
 /// What is just ending, such as a shim that has removed its directory, is given this long.
 const JUST_ENDING: Duration = Duration::from_millis(300);
@@ -64,7 +66,7 @@ fn seen(store: &Store) -> Result<Vec<Seen>> {
 
 fn is_ours(exe: &Path) -> bool {
     let name = exe.file_name().unwrap_or_default().to_string_lossy();
-    is_program(exe, PROGRAMS[0]) || is_program(exe, PROGRAMS[1]) || name.starts_with(PROGRAMS[2])
+    PROGRAMS.iter().any(|program| is_program(exe, program)) || VMMS.iter().any(|vmm| name.starts_with(vmm))
 }
 
 /// The runtime directory `RUNTIME/ID12` that an argument names.

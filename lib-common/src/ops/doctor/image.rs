@@ -32,9 +32,9 @@ pub fn check(cx: &mut Context<'_>, name: &Name, line: Option<&str>, args: Doctor
 
 fn look(cx: &Context<'_>, kernel: &Kernel, line: Option<&str>, (name, mend): (&Name, &str)) -> Result<Vec<Check>> {
     // On a host on which nothing runs the image is still worth a look.
-    let choice = crate::vmm::choose(cx.config.vmm);
+    let choice = crate::vmm::choose(cx.config.vmm, &cx.config);
     let (vmm, accel) = choice.map_or((VmmKind::Qemu, Accel::Tcg), |choice| (choice.kind, choice.accel));
-    let own = bootcheck::command_line(vmm, accel);
+    let own = bootcheck::command_line(vmm, accel, &cx.config.kernel_args);
     let builtin = kernel.modules.as_deref().map(modules::builtin).transpose()?.flatten();
     let mut initrd = Initrd::read(&kernel.initrd)?;
     if initrd.wrong.is_none() {

@@ -1,7 +1,8 @@
 //! Whether guests run on the processor or are emulated, and if they are, why.
 
 use super::Caller;
-use crate::doc::{Accel, Check, VmmChoice};
+use crate::config::Config;
+use crate::doc::{Accel, Check};
 use crate::error::Result;
 use crate::vmm::{self, Choice};
 use nix::unistd::{Gid, Group};
@@ -33,14 +34,14 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    pub fn look(wanted: VmmChoice) -> Self {
+    pub fn look(config: &Config) -> Self {
         let group = std::fs::metadata(DEVICE).ok().filter(|m| m.mode() & 0o060 == 0o060 && m.gid() != 0);
         let group = group.and_then(|m| Group::from_gid(Gid::from_raw(m.gid())).ok().flatten());
         let caller = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
         let in_list =
             |group: &Group| caller.is_some_and(|user| group.mem.contains(&user.name) || user.gid == group.gid);
         Facts {
-            choice: vmm::choose(wanted),
+            choice: vmm::choose(config.vmm, config),
             device: OpenOptions::new().read(true).write(true).open(DEVICE).map(drop).map_err(|e| e.kind()),
             member: group.as_ref().is_some_and(in_list),
             group: group.map(|group| group.name),

@@ -51,7 +51,7 @@ pub fn host(cx: &mut Context<'_>, args: DoctorArgs) -> Result<Answer> {
     let caller = Caller::this();
     let mut checks = vec![];
     cx.stages.begin("kvm");
-    checks.extend(kvm::checks(&kvm::Facts::look(cx.config.vmm), &caller));
+    checks.extend(kvm::checks(&kvm::Facts::look(&cx.config), &caller));
     cx.stages.begin("programs");
     checks.extend(programs::checks(&programs::Facts::look(&cx.config)?, &caller));
     cx.stages.begin("network");

@@ -24,7 +24,8 @@ fn sound(check: &Check, caller: &Caller) {
 }
 
 fn kvm(accel: Accel) -> kvm::Facts {
-    let choice = Choice { kind: VmmKind::Qemu, accel, chosen_because: "it is a test".into() };
+    let chosen_because = "it is a test".into();
+    let choice = Choice { kind: VmmKind::Qemu, accel, chosen_because, warning: None, firecracker: None };
     kvm::Facts {
         choice: Ok(choice),
         device: Ok(()),

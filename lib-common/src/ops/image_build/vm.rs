@@ -163,6 +163,7 @@ fn document(cx: &Context<'_>, args: &BuildArgs, (name, id, base): (&Name, &str, 
         net: false,
         nat: false,
         vmm: cx.config.vmm,
+        kernel_args: cx.config.kernel_args.clone(),
     });
     let (rootfs, kernel) = (base.rootfs.clone(), base.kernel.clone());
     doc.set(&ImageRef { name: base.image.clone(), rootfs, kernel, seed: None });

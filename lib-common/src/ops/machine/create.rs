@@ -3,7 +3,9 @@
 use super::start::{Claimed, launch};
 use crate::cli::{Answer, Context};
 use crate::config::Config;
-use crate::doc::{AbsPath, Disks, Document, ImageRef, Kernel, Kind, LaunchDisk, Name, Rootfs, Seed, Spec, VmmChoice};
+use crate::doc::{
+    AbsPath, Disks, Document, ImageRef, Kernel, KernelArgs, Kind, LaunchDisk, Name, Rootfs, Seed, Spec, VmmChoice,
+};
 use crate::error::{Code, Error, Result};
 use crate::ops::tap;
 use crate::store::{MachineDir, Store, random_id};
@@ -30,6 +32,8 @@ pub struct PlanArgs {
     pub nat: bool,
     /// Which VMM.
     pub vmm: Option<VmmChoice>,
+    /// Appended to its kernel's command line.
+    pub kernel_args: Option<KernelArgs>,
 }
 
 /// What `bg-vm create` takes.
@@ -95,6 +99,7 @@ pub(in crate::ops) fn planned(cx: &mut Context<'_>, args: &PlanArgs) -> Result<D
         net,
         nat: args.nat,
         vmm: args.vmm.unwrap_or(cx.config.vmm),
+        kernel_args: args.kernel_args.clone().unwrap_or_else(|| cx.config.kernel_args.clone()),
     };
     let mut doc = Document::new(Kind::Machine, name);
     doc.set_string("id", &random_id()?);

@@ -142,16 +142,19 @@ pub(in crate::ops) fn boot(
 ) -> Result<Started> {
     cx.stages.begin("vmm_choice");
     let spec: Spec = doc.require()?;
-    let choice = vmm::choose(spec.vmm)?;
+    let choice = vmm::choose(spec.vmm, &cx.config)?;
+    if let Some(warning) = &choice.warning {
+        cx.remark(&format!("warning: {warning}"));
+    }
     if choice.accel == Accel::Tcg {
         cx.remark(&format!("slow: {}", choice.chosen_because));
     }
-    let programs = vmm::Programs::find(&cx.config)?;
+    let programs = vmm::Programs::find(&cx.config, &choice)?;
     let shim = programs.shim.clone();
     let launch = launch_plan(cx, doc, machine, (choice, programs, hardware))?;
     cx.stages.begin("boot_check");
     let image: ImageRef = doc.require()?;
-    let line = bootcheck::command_line(launch.kind, launch.accel);
+    let line = bootcheck::command_line(launch.kind, launch.accel, &launch.kernel_args);
     for cost in bootcheck::before_launch(&launch, &image, &line)? {
         cx.remark(&cost);
     }
@@ -189,7 +192,10 @@ fn launch_plan(
         exit_file: AbsPath::new(machine.exit_file())?,
         log: own("shim.log")?,
         vmm_program: programs.vmm,
+        vmm_version: programs.version,
         vsock_program: programs.vsock,
+        kernel_args: spec.kernel_args,
+        boot_timeout_ms: u64::try_from(cx.config.boot_timeout.as_millis()).unwrap_or(u64::MAX),
     })
 }
 

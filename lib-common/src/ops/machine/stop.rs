@@ -9,7 +9,7 @@ use crate::ops::tap;
 use crate::store::{MachineDir, id_of};
 use crate::vmm;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the agent may take to accept a shutdown.
 const AGENT_WAIT: Duration = Duration::from_secs(5);
@@ -49,7 +49,7 @@ pub(super) fn stop_one(cx: &mut Context<'_>, target: &Target, args: &StopArgs) -
     let (machine, _lock) = target.lock(cx)?;
     let doc = machine.current()?;
     if is_running(&doc)?
-        && let Err(why) = shut_down(cx, &machine, &doc, args.timeout)?
+        && let Err(why) = shut_down(cx, (&machine, &doc), args.timeout)?
     {
         cx.remark(&format!("{} did not shut down ({why}) and was killed", target.name));
         kill_locked(cx, &machine)?;
@@ -57,14 +57,25 @@ pub(super) fn stop_one(cx: &mut Context<'_>, target: &Target, args: &StopArgs) -
     Ok(target.answer(settled(cx, &machine)?))
 }
 
-/// Asks the agent and waits until the VM has ended. The inner error says why it did not.
-fn shut_down(cx: &mut Context<'_>, machine: &MachineDir, doc: &Document, wait: Duration) -> Result<Result<(), String>> {
+/// Asks the agent, or else init by its keys, and waits until the VM has ended. The inner error says why it did not.
+fn shut_down(
+    cx: &mut Context<'_>,
+    (machine, doc): (&MachineDir, &Document),
+    wait: Duration,
+) -> Result<Result<(), String>> {
+    let answers_within = cx.config.guest_deadline(AGENT_WAIT);
     let (id, section): (String, Vmm) = (id_of(doc)?, doc.require()?);
     let Some(state) = machine.running(&id)? else { return Ok(Ok(())) };
     cx.stages.begin("ask_agent");
-    if let Err(e) = http::post_shutdown(&section.vsock, AGENT_WAIT) {
+    if let Err(e) = http::post_shutdown(&section.vsock, answers_within) {
         crate::sys::signal::check()?;
-        return Ok(Err(e.to_string()));
+        let Some(api) = &section.api else { return Ok(Err(e.to_string())) };
+        cx.stages.begin("press_keys");
+        if let Err(unpressed) = vmm::press_ctrl_alt_del(api, Instant::now() + answers_within) {
+            crate::sys::signal::check()?;
+            return Ok(Err(format!("{e}; {unpressed}")));
+        }
+        cx.remark(&format!("{}: {e}, so Ctrl+Alt+Del was pressed", machine.name()));
     }
     cx.stages.begin("shutdown");
     let ended = vmm::wait_end(&state, wait)?;

@@ -71,6 +71,7 @@ pub(super) fn padding(vmm: VmmKind, length: u64) -> Result<String, String> {
              tables of QEMU's microvm, and the guest hang or lose its disks"
         )),
         (VmmKind::Qemu, 0) => Ok(format!("the initrd is padded to {length} bytes, whole pages")),
+        (VmmKind::Firecracker, _) => Ok(format!("the initrd has {length} bytes, and Firecracker takes any length")),
     }
 }
 

@@ -7,9 +7,9 @@ mod read;
 
 pub use read::{Initrd, Kernel, Loaded};
 
-use super::qemu;
+use super::cmdline;
 use crate::build::kernel::modules;
-use crate::doc::{Accel, Check, ImageRef, Launch, VmmKind};
+use crate::doc::{Accel, Check, ImageRef, KernelArgs, Launch, VmmKind};
 use crate::error::{Code, Error, Result};
 use std::collections::BTreeSet;
 
@@ -81,10 +81,8 @@ fn refused(launch: &Launch, mend: &str, first: &Check, others: &[Check]) -> Erro
 }
 
 /// The kernel command line that a VM gets.
-pub fn command_line(vmm: VmmKind, accel: Accel) -> String {
-    match vmm {
-        VmmKind::Qemu => qemu::kernel_args(accel, None),
-    }
+pub fn command_line(vmm: VmmKind, accel: Accel, args: &KernelArgs) -> String {
+    cmdline::line(vmm, accel, None, args)
 }
 
 /// Whether an initrd of that length can be given to QEMU, whose microvm has the ACPI tables near the end of the last page.

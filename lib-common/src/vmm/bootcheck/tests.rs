@@ -38,7 +38,7 @@ fn good(line: &str) -> Facts<'_> {
 }
 
 fn line() -> String {
-    command_line(VmmKind::Qemu, Accel::Tcg)
+    command_line(VmmKind::Qemu, Accel::Tcg, &KernelArgs::default())
 }
 
 /// The names of those that have not passed, and of those that have and cost something.
@@ -52,7 +52,7 @@ fn findings(facts: &Facts<'_>) -> (Vec<String>, Vec<String>) {
 #[test]
 fn a_guest_that_boots_has_no_findings_on_any_accelerator() {
     for accel in [Accel::Tcg, Accel::Kvm] {
-        assert_eq!(findings(&good(&command_line(VmmKind::Qemu, accel))), (vec![], vec![]));
+        assert_eq!(findings(&good(&command_line(VmmKind::Qemu, accel, &KernelArgs::default()))), (vec![], vec![]));
     }
 }
 

@@ -5,8 +5,12 @@
 //! One thread also because a parent's death is that of the thread that started the child (prctl(2), PR_SET_PDEATHSIG).
 
 mod boot;
+mod boot_firecracker;
+mod boot_qemu;
 mod events;
+mod halt;
 mod link;
+mod process;
 
 use crate::doc::{ExitInfo, Identity, Launch, ProcessDoc, ShimReply, ShimState, to_json};
 use crate::error::{Code, Context, Error, Result};
@@ -17,9 +21,10 @@ use crate::sys::tsc::TscMeter;
 use crate::sys::{cmd, signal, socket};
 use crate::vmm::capped::Capped;
 use crate::vmm::files;
-use events::{Device, Ended, Event, Vmm};
+use events::Event;
 use link::Link;
 use nix::sys::signal::Signal;
+use process::{Device, Ended, Vmm};
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -55,6 +60,8 @@ struct Shim {
     device: Option<Device>,
     /// Where the guest says that it is up.
     up: Option<UnixListener>,
+    /// Whether it has, in this boot.
+    is_up: bool,
     console: Capped,
     console_rests_until: Option<Instant>,
     log: Capped,
@@ -121,6 +128,7 @@ impl Shim {
             vmm,
             device,
             up,
+            is_up: false,
             console,
             console_rests_until: None,
             log,
@@ -220,6 +228,10 @@ impl Shim {
                     self.end_vmm();
                     return (End::Crashed, format!("vhost-device-vsock ended ({})", cmd::describe(status)));
                 }
+                Ok(Event::Halted) => {
+                    self.end_vmm();
+                    return (End::Poweroff, "the guest halted".into());
+                }
                 // What its starter does with a guest whose writes fail is lost, and the guest may wait for them without end.
                 Ok(Event::DiskFailed(what)) if self.link.is_some() => {
                     self.end_vmm();
@@ -308,6 +320,8 @@ impl Shim {
             Event::Confused(e) => e.within("the VMM is not what it should be").with_code(Code::VmmFailed),
             Event::Deadline => Error::new(Code::TimedOut, "the VMM did not answer in time")
                 .hint(format!("what it said is in {}", self.launch.log)),
+            Event::Halted => Error::new(Code::VmmFailed, "the guest halted as soon as it was started")
+                .hint(format!("what it said is in {}", self.launch.console)),
             Event::DiskFailed(what) => Error::new(Code::VmmFailed, what),
             Event::Keep | Event::Hold | Event::Qmp(_) => {
                 Error::new(Code::VmmFailed, "an answer came that nobody asked for")
@@ -328,8 +342,8 @@ impl Drop for Shim {
     }
 }
 
-/// What the end of a VMM means. What the guest did is known by QEMU's `SHUTDOWN` event alone: its status is 0 then,
-/// and also after somebody else's SIGTERM.
+/// What the end of a VMM means. With QEMU, what the guest did is known by its `SHUTDOWN` event alone: its status is 0
+/// then, and also after somebody else's SIGTERM. Firecracker's end is put into the same words ([`process::Vmm::why`]).
 fn classify(ended: &Ended, stopping: bool) -> End {
     match ended.shutdown.as_deref() {
         _ if stopping => End::Killed,

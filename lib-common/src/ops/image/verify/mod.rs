@@ -18,9 +18,6 @@ use checks::{Checks, IN_SESSION, Outcome, answer, outcome};
 use guest::Expected;
 use std::time::{Duration, Instant};
 
-/// For one answer of the agent.
-const ASK: Duration = Duration::from_secs(10);
-
 /// What `bg-image verify` takes.
 #[derive(Clone, Debug)]
 pub struct VerifyArgs {
@@ -137,7 +134,7 @@ fn without_a_guest(checks: &mut Checks, why: &str) {
 fn health(vm: &Temporary, deadline: Instant, checks: &mut Checks) -> Result<Option<Health>> {
     let vsock = &vm.vmm().vsock;
     let up = vm.live().retry(deadline, || {
-        let health = get_health(vsock, ASK)?;
+        let health = get_health(vsock, vm.answers_within())?;
         // A guest whose disks are not right stays so; one whose sshd is on its way does not.
         if health.sshd_answers { Ok(health) } else { Err(Error::new(Code::GuestUnreachable, describe(&health))) }
     });
@@ -150,7 +147,7 @@ fn health(vm: &Temporary, deadline: Instant, checks: &mut Checks) -> Result<Opti
         }
         Err(e) => {
             checks.add("health", Err(last_words(vm, &e)));
-            Ok(answer(get_health(vsock, ASK))?.ok())
+            Ok(answer(get_health(vsock, vm.answers_within()))?.ok())
         }
     }
 }
