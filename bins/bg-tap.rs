@@ -1,10 +1,9 @@
 //! `bg-tap`: the network of VMs: bridge, TAPs, addresses.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use lib_common::cli::{self, Answer, Context};
+use clap::{Args, Parser, Subcommand};
+use lib_common::cli::{self, Answer, Context, Output};
 use lib_common::doc::{Cidr, Name};
 use lib_common::net::{pool, subnet};
-use lib_common::ops::machine::ListArgs;
 use lib_common::ops::tap::{self, AcquireArgs, DownArgs, ReleaseArgs, UpArgs, parse_owner};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -92,19 +91,6 @@ struct Owner {
     owner: Option<u32>,
 }
 
-#[derive(Args)]
-struct Output {
-    /// A table, or JSON lines; a table is the default on a terminal
-    #[arg(long, value_name = "FORMAT")]
-    output: Option<Format>,
-}
-
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Format {
-    Table,
-    Json,
-}
-
 fn main() -> ExitCode {
     cli::main("bg-tap", run)
 }
@@ -124,11 +110,5 @@ fn run(args: Cli, cx: &mut Context<'_>) -> lib_common::Result<Answer> {
         Verb::Pool(PoolVerb::Fill { count, owner }) => tap::fill(cx, count, owner.owner),
         Verb::Pool(PoolVerb::Drain) => tap::drain(cx),
         Verb::Pool(PoolVerb::Ls(o)) => tap::pool_ls(cx, o.into()),
-    }
-}
-
-impl From<Output> for ListArgs {
-    fn from(o: Output) -> Self {
-        ListArgs { table: o.output.map(|f| f == Format::Table) }
     }
 }

@@ -1,10 +1,10 @@
 //! `bg-vm`: VMs, from a plan to their removal.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use lib_common::cli::{self, Answer, BootTimeout, Context};
 use lib_common::config::{parse_memory_mib, parse_seconds, parse_size, parse_vcpu};
 use lib_common::doc::{KernelArgs, Name, VmmChoice};
-use lib_common::ops::machine::{self, CreateArgs, ListArgs, LogsArgs, PlanArgs, RemoveArgs, StopArgs};
+use lib_common::ops::machine::{self, CreateArgs, LogsArgs, PlanArgs, RemoveArgs, StopArgs};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -148,19 +148,6 @@ struct Wait {
     boot: BootTimeout,
 }
 
-#[derive(Args)]
-struct Output {
-    /// A table, or JSON lines; a table is the default on a terminal
-    #[arg(long, value_name = "FORMAT")]
-    output: Option<Format>,
-}
-
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Format {
-    Table,
-    Json,
-}
-
 fn main() -> ExitCode {
     cli::main("bg-vm", run)
 }
@@ -192,12 +179,6 @@ fn run(args: Cli, cx: &mut Context<'_>) -> lib_common::Result<Answer> {
         Verb::Hosts { update } => machine::hosts(cx, update),
         Verb::Ports { targets: t, output } => machine::ports(cx, &t.names, t.file, output.into()),
         Verb::Stats(t) => machine::stats(cx, &t.names, t.file),
-    }
-}
-
-impl From<Output> for ListArgs {
-    fn from(o: Output) -> Self {
-        ListArgs { table: o.output.map(|f| f == Format::Table) }
     }
 }
 

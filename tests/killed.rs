@@ -205,22 +205,23 @@ const STAGED: &[(&str, &[&str])] = &[
 ];
 
 /// Runs a tool and kills it once it has sent so many events; false where it ended before.
-fn killed_after(sandbox: &Sandbox, (tool, args): (&str, &[&str]), events: usize) -> bool {
+pub fn killed_after(sandbox: &Sandbox, mut command: Command, stdin: &str, events: usize) -> bool {
     let fifo = sandbox.path("events");
+    let _ = std::fs::remove_file(&fifo);
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let mut pipe = File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(&fifo).unwrap();
-    let mut child = sandbox.command(tool, args).env("BG_EVENTS", &fifo).spawn().unwrap();
-    let document = Files::new(sandbox, "other").document().to_string();
-    let _ = child.stdin.take().unwrap().write_all(document.as_bytes());
+    let tool = format!("{command:?}");
+    let mut child = command.env("BG_EVENTS", &fifo).spawn().unwrap();
+    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
     let (mut said, mut chunk) = (String::new(), [0; 4096]);
     while said.matches('\n').count() < events && !said.contains(r#""event":"end""#) {
-        wait_for(&pipe, PollFlags::POLLIN, tool);
+        wait_for(&pipe, PollFlags::POLLIN, &tool);
         let n = pipe.read(&mut chunk).unwrap();
         said += std::str::from_utf8(&chunk[..n]).unwrap();
     }
     end(child, Signal::SIGKILL);
     // A child that it had just forked has its pipe and its locks for a moment longer.
-    wait_for(&pipe, PollFlags::POLLHUP, tool);
+    wait_for(&pipe, PollFlags::POLLHUP, &tool);
     !said.contains(r#""event":"end""#)
 }
 
@@ -240,7 +241,8 @@ fn whatever_is_killed_after_whichever_stage_is_whole_or_gone() {
             fixture::register(&sandbox, "debian");
             fixture::register(&sandbox, "spare");
             fixture::create(&sandbox, "old");
-            let killed = killed_after(&sandbox, *verb, events);
+            let document = Files::new(&sandbox, "other").document().to_string();
+            let killed = killed_after(&sandbox, sandbox.command(verb.0, verb.1), &document, events);
             let what = format!("{} {:?} after {events} events", verb.0, verb.1);
             sandbox.collect();
             assert_eq!(sandbox.staged(), Vec::<PathBuf>::new(), "{what}");

@@ -9,6 +9,7 @@ mod bench;
 mod in_netns;
 mod killed;
 mod life;
+mod machines;
 mod owner;
 mod parallel;
 mod pool;

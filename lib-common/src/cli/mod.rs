@@ -13,6 +13,7 @@ pub mod table;
 pub use boot_timeout::BootTimeout;
 pub use input::Source;
 pub use order::in_order;
+pub use table::Output;
 
 use crate::config::{Config, Env, process_env};
 use crate::error::{Code, Error, Result};

@@ -1,6 +1,28 @@
 //! Tables for people: what `ls` prints on a terminal.
 
 use super::output::printable;
+use clap::{Args, ValueEnum};
+
+/// `--output` of verbs that print lists.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Output {
+    /// A table, or JSON lines; a table is the default on a terminal
+    #[arg(long, value_name = "FORMAT")]
+    output: Option<Format>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+impl Output {
+    /// Whether it is to be a table, where that was said.
+    pub fn table(self) -> Option<bool> {
+        self.output.map(|format| format == Format::Table)
+    }
+}
 
 /// Columns as wide as their widest cell, two blanks between, the last one ragged.
 pub fn render(head: &[&str], rows: &[Vec<String>]) -> String {

@@ -1,7 +1,7 @@
 //! ls, show: what is there, with what is computed.
 
 use crate::cli::table::{render, size};
-use crate::cli::{Answer, Context};
+use crate::cli::{Answer, Context, Output};
 use crate::doc::{Document, Kind, Name, Net, Spec, State, Status};
 use crate::error::Result;
 use crate::store::MachineDir;
@@ -11,6 +11,12 @@ use crate::store::MachineDir;
 pub struct ListArgs {
     /// `Some(true)`: a table; `Some(false)`: JSON lines; `None`: a table on a terminal.
     pub table: Option<bool>,
+}
+
+impl From<Output> for ListArgs {
+    fn from(output: Output) -> Self {
+        ListArgs { table: output.table() }
+    }
 }
 
 /// `bg-vm ls`. A damaged record is a remark and does not hide the others.

@@ -1,0 +1,78 @@
+//! VMs with a network card, on a VMM that does not start: what they were lent comes back, whoever is killed when.
+
+use super::Host;
+use crate::killed::killed_after;
+use crate::support::finish;
+use crate::support::fixture::{self, WORK};
+use serde_json::Value;
+use std::process::Command;
+
+/// `bg-vm create` of a VM that cannot start.
+fn create(host: &Host) -> Command {
+    let mut command = host.netns.tool(&host.sandbox, "bg-vm", &["create", "dev", "--net", "--work-size", WORK]);
+    command.env("BG_QEMU", "/bin/false").env("BG_VHOST_DEVICE_VSOCK", "/bin/false");
+    command
+}
+
+fn leaks(host: &Host) -> Vec<Value> {
+    let found = host.netns.run(&host.sandbox, "bg-verify", &["--now"], "").documents();
+    found.into_iter().filter(|f| f["is_leak"] == true).collect()
+}
+
+#[test]
+fn a_creation_that_fails_gives_back_what_it_was_lent() {
+    let Some(host) = Host::new("a_creation_that_fails_gives_back_what_it_was_lent") else { return };
+    fixture::register(&host.sandbox, "debian");
+    let failed = finish(create(&host).spawn().unwrap(), b"");
+    assert_eq!(failed.failed().exit, 69, "{failed:?}");
+    assert_eq!(host.ls(), Vec::<Value>::new(), "neither TAP nor address");
+    assert_eq!(host.idle(), ["tap-pool-1"], "it came to have one, and made the network for it");
+    assert_eq!(leaks(&host), Vec::<Value>::new());
+    host.down(&[]);
+}
+
+#[test]
+fn a_creation_that_is_killed_after_whichever_stage_keeps_no_tap() {
+    let Some(host) = Host::new("a_creation_that_is_killed_after_whichever_stage_keeps_no_tap") else { return };
+    fixture::register(&host.sandbox, "debian");
+    let mut lent = 0;
+    for events in 1.. {
+        let killed = killed_after(&host.sandbox, create(&host), "", events);
+        if host.sandbox.path("net").exists() && host.netns.links().iter().any(|link| link == "bg-0") {
+            lent += usize::from(!host.ls().is_empty());
+        }
+        let found = host.netns.run(&host.sandbox, "bg-verify", &["--now"], "");
+        host.netns.run(&host.sandbox, "bg-gc", &["--now"], &found.stdout).ok();
+        assert_eq!(leaks(&host), Vec::<Value>::new(), "after {events} events");
+        host.tap(&["up"], "").ok();
+        assert_eq!(host.ls(), Vec::<Value>::new(), "after {events} events");
+        if !killed {
+            assert!(events > 10 && lent > 2, "{lent} of {events} came after it had a TAP");
+            break;
+        }
+    }
+    host.down(&[]);
+}
+
+#[test]
+fn a_card_is_had_by_whoever_may() {
+    let Some(host) = Host::new("a_card_is_had_by_whoever_may") else { return };
+    fixture::register(&host.sandbox, "debian");
+    let net = |setting: &str, args: &[&str]| {
+        let mut command = host.netns.tool(&host.sandbox, "bg-vm", &[&["plan", "dev"], args].concat());
+        finish(command.env("BG_NET", setting).spawn().unwrap(), b"").json()["spec"]["net"].clone()
+    };
+    for (setting, args, card) in [
+        ("auto", &[][..], true),
+        ("on", &[], true),
+        ("off", &[], false),
+        ("off", &["--net"], true),
+        ("on", &["--no-net"], false),
+        ("off", &["--nat"], true),
+    ] {
+        assert_eq!(net(setting, args), card, "{setting} {args:?}");
+    }
+    let e = host.netns.run(&host.sandbox, "bg-vm", &["plan", "dev", "--nat", "--no-net"], "").failed();
+    assert_eq!(e.exit, 64, "{e:?}");
+    assert_eq!(host.netns.links(), Vec::<String>::new(), "a plan changes nothing");
+}
