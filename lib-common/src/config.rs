@@ -18,7 +18,7 @@ mod bundle;
 mod legacy;
 mod settings;
 
-pub use bundle::Loaded;
+pub use bundle::{Loaded, MEND as MEND_BUNDLE, default_dir as default_bundle_dir};
 
 /// Every key, its variable, its default in words, and what it is.
 pub const KEYS: &[(&str, &str, &str, &str)] = &[

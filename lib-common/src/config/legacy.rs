@@ -23,8 +23,11 @@ pub(super) fn variables(env: &Env, remarks: &mut Vec<String>) -> Result<Layer> {
     let set = |variable: &str| env.get(variable).filter(|value| !value.is_empty());
     let Some(value) = set(old) else { return Ok(Layer::new()) };
     if set(new).is_some_and(|other| other != value) {
-        return Err(Error::new(Code::BadConfig, format!("{old} is another name of {new}, and they say different things"))
-            .hint(format!("unset {old}")));
+        return Err(Error::new(
+            Code::BadConfig,
+            format!("{old} is another name of {new}, and they say different things"),
+        )
+        .hint(format!("unset {old}")));
     }
     remarks.push(format!("{old} is now {new}"));
     Ok(Layer::from([(key, (value.clone(), old.to_owned()))]))

@@ -103,7 +103,16 @@ impl Bundle {
             doc.set_string("agent_path", &value);
             found.push(old);
         }
-        Ok((strict(&doc.to_line())?, found))
+        let bundle: Bundle = strict(&doc.to_line())?;
+        match bundle.parts().iter().find(|(_, path, _)| bundle.digest(path).is_none()) {
+            Some((key, path, _)) => Err(bad(format!("`digests` has no `{path}`, which `{key}` names"))),
+            None => Ok((bundle, found)),
+        }
+    }
+
+    /// The digest of what a path leads to.
+    pub fn digest(&self, path: &RelPath) -> Option<&Digest> {
+        self.digests.get(path.as_str())
     }
 
     /// Every path, its key, and what it leads to.

@@ -96,9 +96,7 @@ impl RelPath {
             && path.components().all(|c| matches!(c, std::path::Component::Normal(_) | std::path::Component::CurDir));
         match path.to_str() {
             Some(text) if fine && !text.contains('\0') => Ok(RelPath(text.to_owned())),
-            _ => {
-                Err(Error::new(Code::BadValue, format!("`{}` is not a relative path without `..`", path.display())))
-            }
+            _ => Err(Error::new(Code::BadValue, format!("`{}` is not a relative path without `..`", path.display()))),
         }
     }
 
