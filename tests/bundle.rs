@@ -106,14 +106,13 @@ fn text(path: &Path) -> Value {
 fn a_bundle_has_everything_with_its_digests_and_is_used_by_default() {
     let world = World::new();
     assert!(world.check(&[])["message"].as_str().unwrap().contains("no bundle"));
-    let base = document(&world.sandbox, "base", OLD);
+    let mut base = document(&world.sandbox, "base", OLD);
     write(world.sandbox.path("files-base/rootfs.ext4"), "before it was provisioned").unwrap();
-    let mut base = base;
     base["rootfs"]["digest"] = digest::of_bytes(b"before it was provisioned").as_str().into();
     let bundle = world.bundle(&["a", "--base", "-"], &base.to_string()).json();
     assert_eq!(bundle, world.json());
     let paths = bundle.as_object().unwrap().iter().filter(|(key, _)| key.ends_with("_path"));
-    let keys: Vec<&str> = paths
+    let mut keys: Vec<&str> = paths
         .map(|(key, path)| (key, path.as_str().unwrap()))
         .map(|(key, path)| {
             let at = world.file(path);
@@ -122,6 +121,7 @@ fn a_bundle_has_everything_with_its_digests_and_is_used_by_default() {
             key.as_str()
         })
         .collect();
+    keys.sort_unstable();
     let all = "agent_path base_rootfs_path initrd_path kernel_path modules_path packages_path rootfs_path ssh_key_path";
     assert_eq!(keys.join(" "), all);
     let seed = bundle["work_seed_paths"][0].as_str().unwrap();
@@ -247,7 +247,8 @@ fn a_bundle_that_was_moved_gives_another_store_its_image_and_its_key() {
     assert_eq!((&image["name"], &image["kernel"]["version"]), (&"a".into(), &OLD.into()));
     assert_eq!(world.run("bg-image", &["default"], &[]).json()["name"], "a");
     assert_eq!(world.sandbox.run("bg-seed", &["check", "a"], "").json()["ok"], true);
-    finish(world.command("bg-image", &["bundle"], &env).spawn().unwrap(), b"").failed_with(Code::MissingFile);
+    let agent = world.sandbox.path("agent");
+    world.run("bg-image", &["bundle"], &[env[0], ("BG_GUEST_AGENT", agent.to_str().unwrap())]).ok();
     assert_eq!(read(world.sandbox.state("ssh/id_ed25519")).unwrap(), key);
     assert!(children(&world.sandbox.state("staging")).is_empty());
 }
@@ -282,4 +283,14 @@ fn the_old_names_of_the_agent_are_remarked_once_and_must_agree() {
     assert_eq!((done.exit, done.stderr.lines().count()), (0, 1), "{done:?}");
     assert!(done.stderr.contains("BG_GUEST_AGENT"), "{done:?}");
     world.run("bg-image", &["ls"], &[("BG_PING_HELPER", own), ("BG_GUEST_AGENT", "/x")]).failed_with(Code::BadConfig);
+}
+
+#[test]
+fn the_pipeline_puts_no_bundle_in_the_place_of_something_else() {
+    let sandbox = Sandbox::new();
+    let mut command = Command::new(crate::support::source::root("pipelines/bundle"));
+    command.arg(sandbox.path("home")).env_clear().envs(sandbox.env());
+    let done = Done::from(command.output().unwrap());
+    assert!(done.exit == 73 && done.stderr.contains("is no bundle"), "{done:?}");
+    sandbox.assert_untouched("pipelines/bundle");
 }
