@@ -79,7 +79,7 @@ fn every_setting_says_where_it_came_from() {
     assert_eq!(of("image"), (None, "default"));
     assert_eq!(of("state_dir"), (Some(format!("{home}/.local/state/banger").as_str()), "default"));
     assert_eq!(of("firecracker").1, "BG_FIRECRACKER");
-    assert_eq!(config.firecracker_path().unwrap(), None, "a file that cannot run is no program");
+    assert_eq!(config.firecracker_path().unwrap(), Some(program), "whoever runs it says what is wrong with it");
     // What is said to be a default is the default.
     for (key, is) in
         [("vcpu", 1), ("console_bytes", 4 << 20), ("lock_wait", 10), ("memory", 1 << 30), ("work_size", 8 << 30)]
