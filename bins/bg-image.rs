@@ -4,13 +4,13 @@ use clap::{Parser, Subcommand, ValueEnum};
 use lib_common::cli::{self, Answer, BootTimeout, Context};
 use lib_common::config::{parse_memory_mib, parse_seconds, parse_vcpu};
 use lib_common::doc::Name;
-use lib_common::ops::image::{self, DiffArgs, Operand, ReconcileArgs, VerifyArgs};
+use lib_common::ops::image::{self, BundleArgs, DiffArgs, Operand, ReconcileArgs, VerifyArgs};
 use lib_common::ops::machine::ListArgs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// List, show, check, compare and remove images, and choose the default
+/// List, show, check, compare, bundle and remove images, and choose the default
 #[derive(Parser)]
 #[command(name = "bg-image", version, arg_required_else_help = true)]
 struct Cli {
@@ -77,6 +77,15 @@ enum Verb {
         #[arg(long, value_name = "PATH")]
         kernel: Option<PathBuf>,
     },
+    /// Make a bundle of an image, the guest agent, the SSH key and Firecracker, which is then used by default
+    Bundle {
+        /// The image; the default one without it
+        name: Option<Name>,
+        /// Put in the root file system of the document in a file, too, or on stdin where PATH is `-`: what the image
+        /// was before it was provisioned
+        #[arg(long, value_name = "PATH")]
+        base: Option<PathBuf>,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -101,6 +110,7 @@ fn run(args: Cli, cx: &mut Context<'_>) -> lib_common::Result<Answer> {
             image::verify(cx, &VerifyArgs { name, timeout, memory_mib: memory, vcpu })
         }
         Verb::Diff { a, b, output } => image::diff(cx, &DiffArgs { a, b, table: is_table(output) }),
+        Verb::Bundle { name, base } => image::bundle(cx, &BundleArgs { name, base }),
         Verb::Reconcile { name, kernel } => image::reconcile(cx, &ReconcileArgs { name, kernel }),
     }
 }

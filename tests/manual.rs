@@ -18,7 +18,8 @@ const COMMON: [&str; 2] = ["--help", "--version"];
 fn every_tool_has_a_page_and_every_page_a_tool() {
     let pages: BTreeSet<String> = children_of("man").into_iter().collect();
     let tools = TOOLS.iter().map(|(tool, _)| format!("{tool}.1"));
-    let others = ["banger.7", "banger-image.5", "banger-machine.5"].map(str::to_owned);
+    let others =
+        ["banger.7", "banger-bundle.5", "banger-config.5", "banger-image.5", "banger-machine.5"].map(str::to_owned);
     assert_eq!(pages, tools.chain(others).collect());
 }
 
@@ -128,19 +129,20 @@ fn the_manual_lists_every_code_with_its_status() {
 
 #[test]
 fn the_manual_lists_every_setting() {
-    let page = text("man/banger.7");
-    let settings = section(&page, "CONFIGURATION").lines().filter_map(|line| {
+    let page = text("man/banger-config.5");
+    let settings = section(&page, "KEYS").lines().filter_map(|line| {
         let mut words = line.strip_prefix(".It Ic ")?.split_whitespace();
         Some((words.next()?, words.last()?))
     });
     let known: BTreeSet<(&str, &str)> = KEYS.iter().map(|(key, variable, ..)| (*key, *variable)).collect();
-    assert_eq!(settings.collect::<BTreeSet<_>>(), known, "banger(7) (left) and the library (right)");
-    let known: BTreeSet<&str> = known.iter().map(|(_, variable)| *variable).chain(["BG_EVENTS"]).collect();
+    assert_eq!(settings.collect::<BTreeSet<_>>(), known, "banger-config(5) (left) and the library (right)");
+    let known: BTreeSet<&str> =
+        known.iter().map(|(_, variable)| *variable).chain(["BG_EVENTS", "BG_PING_HELPER"]).collect();
     for (path, page) in files("man", "") {
         let words: Vec<&str> = page.split_whitespace().collect();
         let variables = words.windows(2).filter(|pair| pair[0].ends_with("Ev")).map(|pair| pair[1]);
         let named: BTreeSet<&str> = variables.filter(|v| v.len() > 3 && v.starts_with("BG_")).collect();
         assert!(named.is_subset(&known), "{path}: {:?} is no setting", named.difference(&known));
-        assert!(path != "man/banger.7" || named == known, "banger(7) names every variable");
+        assert!(path != "man/banger-config.5" || named == known, "banger-config(5) names every variable");
     }
 }

@@ -6,8 +6,8 @@ use crate::support::source::{children_of, root};
 use crate::support::{Sandbox, Terminals, updating};
 use lib_common::cli::{Answer, Source};
 use lib_common::doc::{
-    Bench, ErrorDoc, Finding, Health, Image, ImageDiff, Kind, Machine, ManifestEntry, Network, PortInfo, Registered,
-    Report, Setting, TapInfo,
+    Bench, Bundle, ErrorDoc, Finding, Health, Image, ImageDiff, Kind, Machine, ManifestEntry, Network, PortInfo,
+    Registered, Report, Setting, TapInfo,
 };
 use proptest::prelude::*;
 use schemars::{JsonSchema, schema_for};
@@ -20,6 +20,7 @@ fn schema<T: JsonSchema>() -> String {
 fn the_committed_schemas_are_those_of_the_types() {
     let schemas = [
         ("bench.json", schema::<Bench>()),
+        ("bundle.json", schema::<Bundle>()),
         ("error.json", schema::<ErrorDoc>()),
         ("finding.json", schema::<Finding>()),
         ("health.json", schema::<Health>()),

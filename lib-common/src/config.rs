@@ -14,7 +14,11 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod bundle;
+mod legacy;
 mod settings;
+
+pub use bundle::{Loaded, MEND as MEND_BUNDLE, default_dir as default_bundle_dir};
 
 /// Every key, its variable, its default in words, and what it is.
 pub const KEYS: &[(&str, &str, &str, &str)] = &[
@@ -31,6 +35,12 @@ pub const KEYS: &[(&str, &str, &str, &str)] = &[
         "$XDG_CACHE_HOME/banger",
         "kernels, root file systems and downloads, to be built again at any time",
     ),
+    (
+        "bundle",
+        "BG_BUNDLE",
+        "bundle/bundle.json in the state directory, where that is there",
+        "the bundle's bundle.json, or `none`",
+    ),
     ("image", "BG_IMAGE", "the image made default by bg-image", "the image of a new VM"),
     ("vmm", "BG_VMM", "auto", "which VMM: auto, firecracker, qemu"),
     ("vcpu", "BG_VCPU", "1", "virtual processors of a new VM"),
@@ -39,7 +49,7 @@ pub const KEYS: &[(&str, &str, &str, &str)] = &[
     (
         "guest_agent",
         "BG_GUEST_AGENT",
-        "../libexec/banger/guest-agent from the tool, else beside it",
+        "the bundle's, else ../libexec/banger/guest-agent from the tool, else beside it",
         "the agent that goes into a kernel's initrd",
     ),
     ("kernel_args", "BG_KERNEL_ARGS", "none", "appended to the command line of a new VM's kernel"),
@@ -49,7 +59,7 @@ pub const KEYS: &[(&str, &str, &str, &str)] = &[
         "60",
         "seconds that a guest may take to boot; its other deadlines are in proportion",
     ),
-    ("firecracker", "BG_FIRECRACKER", "firecracker in PATH", "the Firecracker to run"),
+    ("firecracker", "BG_FIRECRACKER", "the bundle's, else firecracker in PATH", "the Firecracker to run"),
     ("qemu", "BG_QEMU", "qemu-system-ARCH", "the QEMU to run"),
     (
         "vhost_device_vsock",
@@ -108,6 +118,8 @@ pub struct Config {
     pub lock_wait: Duration,
     /// How much of a console is kept.
     pub console_bytes: u64,
+    bundle: Result<Option<Loaded>>,
+    legacy: Vec<String>,
     guest_agent: Option<PathBuf>,
     firecracker: Option<PathBuf>,
     qemu: Option<PathBuf>,
@@ -130,19 +142,25 @@ type Layer = BTreeMap<&'static str, (String, String)>;
 impl Config {
     /// Reads the layers. `root`: whether the caller is root.
     pub fn load(env: &Env, root: bool) -> Result<Self> {
-        let mut values = Layer::new();
+        let (mut values, mut legacy) = (Layer::new(), vec![]);
         let home = env.get("XDG_CONFIG_HOME").filter(|d| d.starts_with('/')).map(PathBuf::from);
         let home = home.or_else(|| Some(PathBuf::from(env.get("HOME")?).join(".config")));
         let user = home.map(|d| d.join("banger/config.toml"));
         for file in [Some(PathBuf::from("/etc/banger/config.toml")), user].into_iter().flatten() {
-            values.extend(read_file(&file)?);
+            values.extend(read_file(&file, &mut legacy)?);
         }
         for (key, variable, ..) in KEYS {
             if let Some(value) = env.get(*variable).filter(|v| !v.is_empty()) {
                 values.insert(key, (value.clone(), (*variable).to_owned()));
             }
         }
-        Self::from_values(&values, env, root)
+        values.extend(legacy::variables(env, &mut legacy)?);
+        let mut config = Self::from_values(&values, env, root)?;
+        if let Ok(Some(bundle)) = &config.bundle {
+            legacy.extend(bundle.legacy());
+        }
+        config.legacy = legacy;
+        Ok(config)
     }
 
     fn from_values(values: &Layer, env: &Env, root: bool) -> Result<Self> {
@@ -188,6 +206,8 @@ impl Config {
             ssh_via: parsed(values, "ssh_via", |v| v.parse::<Via>())?.unwrap_or(Via::Auto),
             lock_wait: parsed(values, "lock_wait", parse_seconds)?.unwrap_or(Duration::from_secs(10)),
             console_bytes: parsed(values, "console_bytes", parse_size)?.unwrap_or(4 << 20),
+            bundle: Loaded::find(parsed(values, "bundle", bundle::parse)?, &state_dir),
+            legacy: vec![],
             guest_agent: path(values, "guest_agent")?,
             firecracker: path(values, "firecracker")?,
             qemu: parsed(values, "qemu", |v| Ok::<_, String>(PathBuf::from(v)))?,
@@ -199,7 +219,25 @@ impl Config {
         })
     }
 
-    /// The guest agent's binary: configured, else `../libexec/banger/` from the tool, else beside the tool.
+    /// The bundle that is used, where there is one.
+    ///
+    /// # Errors
+    /// Why it cannot be used: [`Code::BadDocument`], [`Code::MissingFile`].
+    pub fn bundle(&self) -> Result<Option<&Loaded>> {
+        self.bundle.as_ref().map(Option::as_ref).map_err(Clone::clone)
+    }
+
+    /// These settings without a bundle, for whoever makes one.
+    pub fn without_bundle(&self) -> Self {
+        Config { bundle: Ok(None), ..self.clone() }
+    }
+
+    /// One remark on all old names of settings that were used, where there are any.
+    pub fn legacy(&self) -> Option<String> {
+        (!self.legacy.is_empty()).then(|| format!("old names: {}", self.legacy.join("; ")))
+    }
+
+    /// The guest agent's binary: configured, else the bundle's, else `../libexec/banger/` from the tool, else beside the tool.
     pub fn agent_path(&self) -> Result<PathBuf> {
         let missing = |what: String| {
             Error::new(Code::MissingFile, what).hint("run `make build`, or set BG_GUEST_AGENT to the agent's binary")
@@ -208,14 +246,28 @@ impl Config {
             let gone = || missing(format!("the guest agent {} is not there", path.display()));
             return path.is_file().then(|| path.clone()).ok_or_else(gone);
         }
+        if let Some(bundle) = self.bundle()? {
+            return bundle.file(&bundle.bundle.agent_path);
+        }
         let places =
             self.tool_dir.iter().flat_map(|dir| [dir.join("../libexec/banger/guest-agent"), dir.join("guest-agent")]);
         places.into_iter().find(|p| p.is_file()).ok_or_else(|| missing("the guest agent's binary was not found".into()))
     }
 
-    /// The Firecracker to run: configured, whether it is there or not; else the one in `PATH`.
-    pub fn firecracker_path(&self) -> Option<PathBuf> {
-        self.firecracker.clone().or_else(|| program::find(Path::new("firecracker")).ok())
+    /// The Firecracker to run: configured, whether it is there or not; else the bundle's; else the one in `PATH`.
+    ///
+    /// # Errors
+    /// As [`Config::bundle`].
+    pub fn firecracker_path(&self) -> Result<Option<PathBuf>> {
+        if let Some(path) = &self.firecracker {
+            return Ok(Some(path.clone()));
+        }
+        if let Some(bundle) = self.bundle()?
+            && let Some(path) = &bundle.bundle.firecracker_path
+        {
+            return bundle.file(path).map(Some);
+        }
+        Ok(program::find(Path::new("firecracker")).ok())
     }
 
     /// How long something that usually has a guest done it within `usual` may take on this host: in proportion to the
@@ -267,7 +319,8 @@ pub fn scaled(usual: Duration, boot: Duration) -> Duration {
     usual.mul_f64(boot.as_secs_f64() / USUAL_BOOT.as_secs_f64())
 }
 
-fn read_file(file: &Path) -> Result<Layer> {
+/// `legacy` gets a remark on each old name of a key.
+fn read_file(file: &Path, legacy: &mut Vec<String>) -> Result<Layer> {
     let text = match std::fs::read_to_string(file) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Layer::new()),
@@ -277,11 +330,12 @@ fn read_file(file: &Path) -> Result<Layer> {
     let table: toml::Table = text.parse().map_err(|e: toml::de::Error| bad(e.message().to_owned()))?;
     let mut layer = Layer::new();
     for (key, value) in table {
-        let Some((known, ..)) = KEYS.iter().find(|(k, ..)| *k == key) else {
+        let new = legacy::key(&key);
+        let Some((known, ..)) = KEYS.iter().find(|(k, ..)| *k == new.unwrap_or(&key)) else {
             let error = bad(format!("unknown key `{key}`"));
             return Err(match crate::doc::nearest(&key, KEYS.iter().map(|(k, ..)| *k)) {
                 Some(near) => error.hint(format!("did you mean `{near}`?")),
-                None => error.hint("banger(7) lists the keys"),
+                None => error.hint("banger-config(5) lists the keys"),
             });
         };
         let text = match value {
@@ -289,7 +343,14 @@ fn read_file(file: &Path) -> Result<Layer> {
             toml::Value::Integer(n) => n.to_string(),
             other => return Err(bad(format!("`{key}` is a {}, not a string or number", other.type_str()))),
         };
-        layer.insert(known, (text, file.display().to_string()));
+        if new.is_some() {
+            legacy.push(format!("`{key}` in {} is now `{known}`", file.display()));
+        }
+        let before = layer.insert(known, (text.clone(), file.display().to_string()));
+        if before.is_some_and(|(before, _)| before != text) {
+            return Err(bad(format!("`{known}` stands there under several names, which say different things"))
+                .hint(format!("keep `{known}` alone")));
+        }
     }
     Ok(layer)
 }

@@ -92,10 +92,10 @@ pub struct ChildFailure {
 }
 
 /// Why an operation failed. Cheap to move: one pointer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Error(Box<Inner>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     code: Code,
     message: String,

@@ -6,7 +6,7 @@ use crate::support::{Sandbox, Terminals, Verb, finish};
 use lib_common::cli::Source;
 use lib_common::doc::{Kind, MAX_BYTES, Name};
 use lib_common::error::Code;
-use lib_common::ops::image::{self, ReconcileArgs};
+use lib_common::ops::image::{self, BundleArgs, ReconcileArgs};
 use lib_common::ops::machine::{self, ListArgs, RemoveArgs, StopArgs};
 use lib_common::ops::register::{RegisterArgs, register};
 use lib_common::ops::seed::{self, BuildArgs};
@@ -73,6 +73,11 @@ const VERBS: &[(&str, Verb, Kind)] = &[
     (
         "bg-image reconcile --kernel -",
         |_, cx| image::reconcile(cx, &ReconcileArgs { name: None, kernel: Some("-".into()) }),
+        Kind::Image,
+    ),
+    (
+        "bg-image bundle --base -",
+        |_, cx| image::bundle(cx, &BundleArgs { name: None, base: Some("-".into()) }),
         Kind::Image,
     ),
     ("bg-vm start", |_, cx| machine::start(cx, &[], None), Kind::Machine),
@@ -166,6 +171,7 @@ fn a_name_that_is_not_there_is_64_and_the_nearest_is_named() {
         ("bg-image", &["default"]),
         ("bg-image", &["verify"]),
         ("bg-image", &["reconcile"]),
+        ("bg-image", &["bundle"]),
         ("bg-image", &["diff", "debian"]),
         ("bg-image-build", &["--base"]),
         ("bg-seed", &["build"]),

@@ -41,6 +41,7 @@ pub const FILTERS: &[Filter] = &[
     filter("bg-image-build", &[], Kind::Image),
     // Its option for a file is the one that is given here.
     Filter { tool: "bg-image", args: &["reconcile", "--kernel", "-"], kind: Kind::Image, file: false },
+    Filter { tool: "bg-image", args: &["bundle", "--base", "-"], kind: Kind::Image, file: false },
     // Extends the document on stdin; its option for a file is another.
     Filter { tool: "bg-rootfs", args: &["build", "--distro", "debian"], kind: Kind::Image, file: false },
 ];

@@ -134,6 +134,9 @@ pub fn run_with<A: Parser>(tool: &'static str, run: fn(A, &mut Context<'_>) -> R
         stderr: stderr.0,
         held: vec![],
     };
+    if let Some(remark) = cx.config.legacy() {
+        cx.remark(&remark);
+    }
     if let Some(path) = env.get("BG_EVENTS") {
         cx.stages.send_events(Path::new(path));
     }

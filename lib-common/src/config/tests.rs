@@ -51,7 +51,7 @@ fn an_unknown_key_names_the_nearest() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("config.toml");
     std::fs::write(&file, "memmory = \"1G\"\n").unwrap();
-    let e = read_file(&file).unwrap_err();
+    let e = read_file(&file, &mut vec![]).unwrap_err();
     assert_eq!(e.get_hint(), Some("did you mean `memory`?"));
 }
 
@@ -79,7 +79,7 @@ fn every_setting_says_where_it_came_from() {
     assert_eq!(of("image"), (None, "default"));
     assert_eq!(of("state_dir"), (Some(format!("{home}/.local/state/banger").as_str()), "default"));
     assert_eq!(of("firecracker").1, "BG_FIRECRACKER");
-    assert_eq!(config.firecracker_path(), Some(program), "whoever runs it says what is wrong with it");
+    assert_eq!(config.firecracker_path().unwrap(), Some(program), "whoever runs it says what is wrong with it");
     // What is said to be a default is the default.
     for (key, is) in
         [("vcpu", 1), ("console_bytes", 4 << 20), ("lock_wait", 10), ("memory", 1 << 30), ("work_size", 8 << 30)]
@@ -113,5 +113,55 @@ fn deadlines_of_a_guest_are_in_proportion_to_its_boot() {
 #[test]
 fn a_configured_firecracker_is_the_one_that_is_run() {
     let config = Config::load(&env(&[("HOME", "/nowhere"), ("BG_FIRECRACKER", "/opt/fc")]), false).unwrap();
-    assert_eq!(config.firecracker_path(), Some("/opt/fc".into()));
+    assert_eq!(config.firecracker_path().unwrap(), Some("/opt/fc".into()));
+}
+
+#[test]
+fn the_old_names_of_the_agent_still_count_and_are_remarked_once() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join(".config/banger");
+    std::fs::create_dir_all(&dir).unwrap();
+    let agent = home.path().join("agent");
+    std::fs::write(&agent, "").unwrap();
+    let (home, agent) = (home.path().to_str().unwrap(), agent.to_str().unwrap());
+    let load = |file: &str, pairs: &[(&str, &str)]| {
+        std::fs::write(dir.join("config.toml"), file).unwrap();
+        Config::load(&env(&[&[("HOME", home)], pairs].concat()), false)
+    };
+    for (file, pairs) in [
+        (format!("ping_helper = '{agent}'"), vec![]),
+        (format!("vsock_ping_helper = '{agent}'"), vec![]),
+        (format!("ping_helper = '{agent}'\nvsock_ping_helper = '{agent}'\nguest_agent = '{agent}'"), vec![]),
+        (String::new(), vec![("BG_PING_HELPER", agent)]),
+        ("guest_agent = '/other'".into(), vec![("BG_PING_HELPER", agent)]),
+        (String::new(), vec![("BG_PING_HELPER", agent), ("BG_GUEST_AGENT", agent)]),
+    ] {
+        let config = load(&file, &pairs).unwrap();
+        assert_eq!(config.agent_path().unwrap(), Path::new(agent), "{file} {pairs:?}");
+        let remark = config.legacy().unwrap();
+        let new = if pairs.is_empty() { "is now `guest_agent`" } else { "is now BG_GUEST_AGENT" };
+        assert!(remark.contains(new), "{remark}");
+    }
+    assert_eq!(load(&format!("guest_agent = '{agent}'"), &[]).unwrap().legacy(), None);
+    for (file, pairs) in [
+        (format!("ping_helper = '{agent}'\nguest_agent = '/other'"), vec![]),
+        (format!("ping_helper = '{agent}'\nvsock_ping_helper = '/other'"), vec![]),
+        (String::new(), vec![("BG_PING_HELPER", agent), ("BG_GUEST_AGENT", "/other")]),
+    ] {
+        let e = load(&file, &pairs).unwrap_err();
+        assert!(e.code() == Code::BadConfig && e.get_hint().is_some(), "{file} {pairs:?}: {e}");
+    }
+}
+
+#[test]
+fn a_bundle_is_where_it_is_said_or_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let load = |bundle: &str| Config::load(&env(&[("HOME", "/nowhere"), ("BG_BUNDLE", bundle)]), false);
+    assert!(load("").unwrap().bundle().unwrap().is_none(), "none has to be there");
+    assert!(load("none").unwrap().bundle().unwrap().is_none());
+    assert_eq!(load("relative").unwrap_err().code(), Code::BadConfig);
+    let gone = load(dir.path().join("bundle.json").to_str().unwrap()).unwrap();
+    assert_eq!(gone.bundle().unwrap_err().code(), Code::MissingFile);
+    assert!(gone.agent_path().is_err() && gone.firecracker_path().is_err(), "one that is named has to be there");
+    assert!(gone.without_bundle().bundle().unwrap().is_none());
 }

@@ -4,6 +4,7 @@
 //! keeps the sections of others as the bytes it got and gives typed, strict access to single ones.
 
 mod bench;
+mod bundle;
 mod error;
 mod finding;
 mod health;
@@ -20,6 +21,7 @@ mod shim;
 mod types;
 
 pub use bench::{Bar, Bench, BenchHost, Comparison, Figure, Measure};
+pub use bundle::{Bundle, BundlePart, BundleVersions};
 pub use error::{ChildDoc, ErrorDoc};
 pub use finding::Finding;
 pub use health::{Health, HealthStatus};
@@ -41,7 +43,7 @@ pub use net::{Net, Network, NetworkRecord, PoolCount, TapInfo, Uplink};
 pub use report::{Check, Report};
 pub use setting::Setting;
 pub use shim::{Launch, LaunchDisk, LaunchNet, ShimReply};
-pub use types::{AbsPath, Cidr, Digest, KernelArgs, Mac, Name};
+pub use types::{AbsPath, Cidr, Digest, KernelArgs, Mac, Name, RelPath};
 
 use crate::error::{Code, Error, Result};
 use serde::de::{DeserializeOwned, MapAccess, Visitor};

@@ -82,6 +82,30 @@ impl AsRef<Path> for AbsPath {
     }
 }
 
+/// A relative UTF-8 path that stays below where it begins: without `..`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "host", derive(schemars::JsonSchema), schemars(extend("pattern" = "^[^/]")))]
+#[serde(try_from = "String", into = "String")]
+pub struct RelPath(String);
+
+impl RelPath {
+    /// Checks a path.
+    pub fn new(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        let fine = !path.as_os_str().is_empty()
+            && path.components().all(|c| matches!(c, std::path::Component::Normal(_) | std::path::Component::CurDir));
+        match path.to_str() {
+            Some(text) if fine && !text.contains('\0') => Ok(RelPath(text.to_owned())),
+            _ => Err(Error::new(Code::BadValue, format!("`{}` is not a relative path without `..`", path.display()))),
+        }
+    }
+
+    /// The path as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// `sha256:` and 64 lower-case hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "host", derive(schemars::JsonSchema), schemars(extend("pattern" = "^sha256:[0-9a-f]{64}$")))]
@@ -270,6 +294,7 @@ text_value! {
     Mac: Mac::parse;
     KernelArgs: KernelArgs::parse;
     AbsPath: |text: &str| AbsPath::new(text);
+    RelPath: |text: &str| RelPath::new(text);
     Digest: Digest::parse;
 }
 
@@ -314,6 +339,10 @@ mod tests {
         assert!(AbsPath::new("/a/b").is_ok());
         for bad in ["", "a", "/a/../b", "/a\0"] {
             assert!(AbsPath::new(bad).is_err(), "{bad:?}");
+        }
+        assert!(RelPath::new("a/b").is_ok());
+        for bad in ["", "/a", "../a", "a/../../b", "a\0"] {
+            assert!(RelPath::new(bad).is_err(), "{bad:?}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::cli::{Answer, Context, Source};
 use crate::digest;
-use crate::doc::{AbsPath, Digest, Kernel, Kind, Name, Registered, Rootfs, Seed, SeedSize};
+use crate::doc::{AbsPath, Digest, Document, Kernel, Kind, Name, Registered, Rootfs, Seed, SeedSize};
 use crate::error::{Code, Error, Result};
 use crate::store::{Staging, Store, now, save_record};
 use crate::sys::fs::{clone_file, remove_dir, rename_exchange, rename_new, sync_all, sync_dir};
@@ -23,7 +23,12 @@ pub struct RegisterArgs {
 
 /// Puts an image into the store: a copy of every file, each compared with its digest while it is copied.
 pub fn register(cx: &mut Context<'_>, args: &RegisterArgs) -> Result<Answer> {
-    let mut doc = cx.document(&Source { name: None, file: args.file.clone() }, Kind::Image)?;
+    let doc = cx.document(&Source { name: None, file: args.file.clone() }, Kind::Image)?;
+    put(cx, doc, args)
+}
+
+/// Puts the image of a document into the store.
+pub(super) fn put(cx: &mut Context<'_>, mut doc: Document, args: &RegisterArgs) -> Result<Answer> {
     let name = match &args.name {
         Some(name) => name.clone(),
         None => doc.name().map_err(|e| e.hint("give it one: bg-register --name NAME"))?,
@@ -58,7 +63,7 @@ pub fn register(cx: &mut Context<'_>, args: &RegisterArgs) -> Result<Answer> {
     sync_all(staging.path())?;
     let _lock = store.lock_images()?;
     refuse_existing(&store, &name, args.replace)?;
-    publish(&store, staging, &name)?;
+    publish(staging, &store.image_dir(&name))?;
     if args.default || store.default_image()?.is_none() {
         store.set_default_image(&name)?;
     }
@@ -74,24 +79,24 @@ fn refuse_existing(store: &Store, name: &Name, replace: bool) -> Result<()> {
         .hint("--replace puts this one in its place; VMs made from the old one keep what they have"))
 }
 
-/// The image is whole before its name shows it. A replaced one is in staging afterwards, and removed there. The caller holds
-/// the lock of the images.
-pub(super) fn publish(store: &Store, staging: Staging, name: &Name) -> Result<()> {
-    let home = store.image_dir(name);
+/// An image or a bundle is whole before its directory shows it. A replaced one is in staging afterwards, and removed there.
+/// The caller holds the lock of the images.
+pub(super) fn publish(staging: Staging, home: &Path) -> Result<()> {
     let (staged, _lock) = staging.commit()?;
+    let parent = home.parent().unwrap_or(home);
     if home.exists() {
-        rename_exchange(&staged, &home)?;
-        sync_dir(&store.images_dir())?;
+        rename_exchange(&staged, home)?;
+        sync_dir(parent)?;
         return remove_dir(&staged);
     }
-    rename_new(&staged, &home)?;
-    sync_dir(&store.images_dir())
+    rename_new(&staged, home)?;
+    sync_dir(parent)
 }
 
 /// Copies into staging; the paths that go into the record are those after the rename.
 pub(super) struct Copy<'a> {
     pub staging: &'a Staging,
-    /// The image's directory, after the rename.
+    /// The directory of the image or bundle, after the rename.
     pub home: PathBuf,
 }
 
@@ -113,12 +118,12 @@ impl Copy<'_> {
     }
 
     /// Copies a file and reads the copy once for its digest: what was verified is what is kept.
-    fn file(&self, from: &AbsPath, name: &str, expected: &Digest) -> Result<AbsPath> {
+    pub fn file(&self, from: &AbsPath, name: &str, expected: &Digest) -> Result<AbsPath> {
         self.copied(from, name, |copy| same(from, &digest::of_file(copy)?, expected))
     }
 
     /// The same for a seed, whose digest is that of its content: a seed is much larger than its data.
-    fn seed(&self, size: &SeedSize) -> Result<AbsPath> {
+    pub fn seed(&self, size: &SeedSize) -> Result<AbsPath> {
         let name = format!("seed-{}.ext4", size.size_bytes);
         self.copied(&size.path, &name, |copy| same(&size.path, &digest::of_content(copy)?, &size.digest))
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! STATE/images/NAME/{image.json,vmlinux,initrd,modules/,rootfs.ext4,manifest,seed-BYTES.ext4,journal,lock}
 //! STATE/default-image
+//! STATE/bundle/{bundle.json,…}             what `bg-image bundle` made
 //! STATE/machines/NAME/{machine.json,journal,lock,root.ext4,work.ext4,console.log,console.log.1,exit.json,shim.log,
 //!                      ssh_host_ed25519_key,known_hosts}
 //! STATE/staging/ID/{journal,lock,…}       what is being made or removed
@@ -35,12 +36,24 @@ pub struct Store {
     state: PathBuf,
     runtime: PathBuf,
     lock_wait: Duration,
+    bundled_key: Option<PathBuf>,
 }
 
 impl Store {
     /// The store that the configuration names. Nothing is made yet.
     pub fn new(config: &Config) -> Self {
-        Store { state: config.state_dir.clone(), runtime: config.runtime_dir.clone(), lock_wait: config.lock_wait }
+        let bundle = config.bundle().ok().flatten();
+        Store {
+            state: config.state_dir.clone(),
+            runtime: config.runtime_dir.clone(),
+            lock_wait: config.lock_wait,
+            bundled_key: bundle.map(|bundle| bundle.at(&bundle.bundle.ssh_key_path)),
+        }
+    }
+
+    /// The private key that a store without one takes over, where there is a bundle.
+    pub fn bundled_key(&self) -> Option<&Path> {
+        self.bundled_key.as_deref()
     }
 
     /// The state directory.

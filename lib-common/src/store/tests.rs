@@ -3,7 +3,8 @@ use crate::doc::{JournalLine, Undo, to_json};
 use crate::sys::lock::is_held;
 
 fn store(dir: &Path) -> Store {
-    Store { state: dir.join("state"), runtime: dir.join("run"), lock_wait: Duration::from_millis(50) }
+    let (state, runtime) = (dir.join("state"), dir.join("run"));
+    Store { state, runtime, lock_wait: Duration::from_millis(50), bundled_key: None }
 }
 
 fn name(text: &str) -> Name {

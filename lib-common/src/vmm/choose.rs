@@ -47,7 +47,7 @@ pub fn choose(wanted: VmmChoice, config: &Config) -> Result<Choice> {
 
 fn find_firecracker(config: &Config) -> Result<(AbsPath, Version)> {
     let missing = || crate::sys::program::missing(Path::new("firecracker"));
-    let program = crate::sys::program::find(&config.firecracker_path().ok_or_else(missing)?)?;
+    let program = crate::sys::program::find(&config.firecracker_path()?.ok_or_else(missing)?)?;
     let version = Version::of(&program)?;
     Ok((AbsPath::new(program)?, version))
 }

@@ -7,7 +7,7 @@ use crate::sys::lock::Lock;
 use ssh_key::rand_core::OsRng;
 use ssh_key::{Algorithm, LineEnding, PrivateKey, PublicKey};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A guest's SSH host key.
 pub struct HostKey {
@@ -45,8 +45,8 @@ pub fn private_key(store: &Store) -> PathBuf {
     store.state_dir().join("ssh/id_ed25519")
 }
 
-/// The public half of the suite's own key, a line for `authorized_keys`. The key is made where there is none: once,
-/// whoever else does so at the same time.
+/// The public half of the suite's own key, a line for `authorized_keys`. Where there is none it is the
+/// bundle's, else it is made: once, whoever else does so at the same time.
 pub fn ensure_user_key(store: &Store) -> Result<String> {
     let private = private_key(store);
     if let Some(line) = existing(store)? {
@@ -59,7 +59,13 @@ pub fn ensure_user_key(store: &Store) -> Result<String> {
     if let Some(line) = existing(store)? {
         return Ok(line);
     }
-    let key = generate("banger")?;
+    let key = match store.bundled_key() {
+        None => generate("banger")?,
+        Some(path) => read(path)?.ok_or_else(|| {
+            let gone = format!("the bundle's key {} is not there", path.display());
+            Error::new(Code::MissingFile, gone).hint(crate::config::MEND_BUNDLE)
+        })?,
+    };
     let line = public_line(&key)?;
     // The private half last: once it is there, the pair is.
     save(&private.with_extension("pub"), format!("{line}\n").as_bytes(), 0o644)?;
@@ -68,16 +74,19 @@ pub fn ensure_user_key(store: &Store) -> Result<String> {
 }
 
 fn existing(store: &Store) -> Result<Option<String>> {
-    let path = private_key(store);
-    let text = match std::fs::read_to_string(&path) {
+    read(&private_key(store))?.as_ref().map(public_line).transpose()
+}
+
+fn read(path: &Path) -> Result<Option<PrivateKey>> {
+    let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::io("read", &path, &e)),
+        Err(e) => return Err(Error::io("read", path, &e)),
     };
     let damaged = || format!("{} is not an OpenSSH private key", path.display());
-    let key = PrivateKey::from_openssh(text.trim_start())
-        .map_err(|e| Error::new(Code::BadInput, damaged()).because(&e).hint("move it away, and a new one is made"))?;
-    public_line(&key).map(Some)
+    let key = PrivateKey::from_openssh(text.trim_start());
+    key.map(Some)
+        .map_err(|e| Error::new(Code::BadInput, damaged()).because(&e).hint("move it away, and a new one is made"))
 }
 
 /// A public key from a document, as `ssh-ed25519 …` without a comment.
@@ -120,7 +129,6 @@ mod tests {
     use super::*;
     use crate::sys::cmd::Cmd;
     use std::os::unix::fs::PermissionsExt;
-    use std::path::Path;
 
     fn store(dir: &Path) -> Store {
         let env = [("HOME", "/nowhere"), ("BG_STATE_DIR", dir.to_str().unwrap())];

@@ -1,6 +1,7 @@
 //! bg-doctor: can this host run VMs, will this image boot, and what is each setting. Changes nothing. The facts are
 //! looked up in one place ([`Host::look`]); every check is a function of them.
 
+mod bundle;
 mod image;
 mod kvm;
 mod network;
@@ -58,6 +59,8 @@ pub fn host(cx: &mut Context<'_>, args: DoctorArgs) -> Result<Answer> {
     checks.extend(network::checks(&network::Facts::look()?, &caller));
     cx.stages.begin("storage");
     checks.extend(storage::checks(cx, &caller)?);
+    cx.stages.begin("bundle");
+    checks.push(bundle::check(cx)?);
     report(cx, "host".into(), checks, args)
 }
 

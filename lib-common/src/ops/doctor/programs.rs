@@ -69,7 +69,7 @@ impl Facts {
             Ok(path) => look(&path, &["--version"])?,
             Err(e) => Err(e),
         };
-        let firecracker = match config.firecracker_path() {
+        let firecracker = match config.firecracker_path().unwrap_or_default() {
             Some(path) => Some(Found { said: said(&path, &["--version"])?, path }),
             None => None,
         };

@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// What is wrong with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wrong {
+pub(in crate::ops) enum Wrong {
     /// It is not there.
     Missing,
     /// It is not what it was.
@@ -26,7 +26,11 @@ impl Wrong {
 }
 
 /// What is wrong with a file or directory whose digest `of` computes; nothing with one that is as it should be.
-pub(super) fn wrong(path: &Path, expected: Option<&Digest>, of: fn(&Path) -> Result<Digest>) -> Result<Option<Wrong>> {
+pub(in crate::ops) fn wrong(
+    path: &Path,
+    expected: Option<&Digest>,
+    of: fn(&Path) -> Result<Digest>,
+) -> Result<Option<Wrong>> {
     match of(path) {
         Ok(found) if Some(&found) == expected => Ok(None),
         Ok(_) => Ok(Some(Wrong::Changed)),

@@ -1,10 +1,13 @@
-//! bg-image: ls, show, rm, default; to check an image, to compare two, and to bring a record up to its files.
+//! bg-image: ls, show, rm, default; to check an image, to compare two, to bring a record up to its files, and to make a
+//! bundle of one.
 
+pub(super) mod bundle;
 mod diff;
-mod files;
+pub(super) mod files;
 mod reconcile;
 mod verify;
 
+pub use bundle::{BundleArgs, bundle};
 pub use diff::{DiffArgs, Operand, diff};
 pub use reconcile::{ReconcileArgs, reconcile};
 pub use verify::{VerifyArgs, verify};

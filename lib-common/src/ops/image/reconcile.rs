@@ -1,18 +1,18 @@
 //! `bg-image reconcile`: brings an image's record up to what is in its directory.
 //!
 //! What can be made anew is: seeds. A kernel may be replaced, and is recorded as it is. The root file system is what was
-//! registered, and its record never follows it: a changed one is damaged.
+//! registered, and its record never follows it: a changed one is damaged. The kernel of the default image is the bundle's.
 
 use super::files::{Wrong, wrong};
-use super::named;
+use super::{bundle, named};
 use crate::build::kernel::bundle::release;
 use crate::build::kernel::bzimage::release_of;
 use crate::cli::{Answer, Context, Source};
 use crate::digest;
 use crate::disk::seed::{DEFAULT_SIZES, check_seed};
-use crate::doc::{AbsPath, Document, Kernel, Kind, Name, Rootfs, Seed};
+use crate::doc::{AbsPath, Document, Kernel, Kind, Name, Rootfs, Section, Seed};
 use crate::error::{Code, Error, Result};
-use crate::ops::register::{Copy, publish};
+use crate::ops::register::{Copy, RegisterArgs, publish, put};
 use crate::ops::seed;
 use crate::store::{Store, save_record};
 use crate::sys::fs::{link_or_clone, sync_all};
@@ -41,15 +41,28 @@ struct Image {
     home: PathBuf,
 }
 
-/// Prints the record. Where it was right it is not touched.
+/// Prints the record. Where it was right it is not touched. The default image gets the bundle's kernel, where there is a
+/// bundle and no other kernel was given; where no image is the default, the bundle's becomes it.
 ///
 /// # Errors
 /// [`Code::DigestMismatch`] for a root file system or manifest that is not what was registered; [`Code::MissingFile`] for
 /// what is missing and cannot be made anew; [`Code::BadInput`] for a kernel that is none; [`Code::InUse`] where the image
 /// was replaced meanwhile.
 pub fn reconcile(cx: &mut Context<'_>, args: &ReconcileArgs) -> Result<Answer> {
-    let given = args.kernel.as_deref().map(|path| given(cx, path)).transpose()?;
+    let mut given: Option<(Document, Kernel)> = args.kernel.as_deref().map(|path| given(cx, path)).transpose()?;
     let store = cx.store();
+    if given.is_none() {
+        let default = store.default_image()?;
+        let is_default = args.name.is_none() || args.name == default;
+        if let Some(bundle) = cx.config.bundle()?.filter(|_| is_default) {
+            let doc = bundle::image_of(bundle)?;
+            if default.is_none() && !store.image_dir(&bundle.bundle.name).exists() {
+                return put(cx, doc, &RegisterArgs { default: true, ..RegisterArgs::default() });
+            }
+            let kernel = doc.require()?;
+            given = Some((doc, kernel));
+        }
+    }
     let name = named(&store, args.name.as_ref())?;
     let image = Image { before: store.image(&name)?, home: store.image_dir(&name), store, name };
     let rootfs: Rootfs = image.before.require()?;
@@ -73,12 +86,12 @@ pub fn reconcile(cx: &mut Context<'_>, args: &ReconcileArgs) -> Result<Answer> {
     Ok(Answer::Done)
 }
 
-/// The document of the kernel that was given, and its section.
-fn given(cx: &mut Context<'_>, path: &Path) -> Result<(Document, Kernel)> {
+/// A document that was given, and the section of it that is wanted.
+pub(super) fn given<T: Section>(cx: &mut Context<'_>, path: &Path) -> Result<(Document, T)> {
     let file = (path != Path::new("-")).then(|| path.to_owned());
     let doc = cx.document(&Source { name: None, file }, Kind::Image)?;
-    let kernel = doc.require()?;
-    Ok((doc, kernel))
+    let section = doc.require()?;
+    Ok((doc, section))
 }
 
 /// Nobody can tell a change from damage here, so neither is recorded.
@@ -119,7 +132,7 @@ fn replace_kernel(cx: &mut Context<'_>, image: &Image, (doc, mut kernel): (&Docu
     sync_all(staging.path())?;
     let _lock = image.store.lock_images()?;
     image.is_unchanged()?;
-    publish(&image.store, staging, &image.name)?;
+    publish(staging, &image.home)?;
     Ok(true)
 }
 
