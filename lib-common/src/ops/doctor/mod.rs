@@ -13,7 +13,7 @@ pub use image::check as image;
 
 use crate::cli::table::render;
 use crate::cli::{Answer, Context};
-use crate::doc::{Check, to_json};
+use crate::doc::{Check, VmmKind, to_json};
 use crate::error::Result;
 
 /// What `bg-doctor` takes.
@@ -52,9 +52,11 @@ pub fn host(cx: &mut Context<'_>, args: DoctorArgs) -> Result<Answer> {
     let caller = Caller::this();
     let mut checks = vec![];
     cx.stages.begin("kvm");
-    checks.extend(kvm::checks(&kvm::Facts::look(&cx.config), &caller));
+    let kvm = kvm::Facts::look(&cx.config);
+    let vmm = kvm.choice.as_ref().map_or(VmmKind::Qemu, |choice| choice.kind);
+    checks.extend(kvm::checks(&kvm, &caller));
     cx.stages.begin("programs");
-    checks.extend(programs::checks(&programs::Facts::look(&cx.config)?, &caller));
+    checks.extend(programs::checks(&programs::Facts::look(&cx.config)?, vmm, &caller));
     cx.stages.begin("network");
     checks.extend(network::checks(&network::Facts::look()?, &caller));
     cx.stages.begin("storage");

@@ -5,7 +5,7 @@ use super::version::{FIRECRACKER_GOOD, FIRECRACKER_MIN, Version, firecracker_fau
 use crate::build::debian::bootstrap;
 use crate::config::Config;
 use crate::disk::ext4;
-use crate::doc::Check;
+use crate::doc::{Check, VmmKind};
 use crate::error::{Code, Error, Result};
 use crate::sys::cmd::Cmd;
 use crate::sys::{program, signal};
@@ -117,16 +117,28 @@ fn answer<T>(result: Result<T>) -> Result<Result<T, String>> {
     Ok(result.map_err(|e| e.with_causes()))
 }
 
-pub(super) fn checks(facts: &Facts, caller: &Caller) -> Vec<Check> {
+/// `vmm`: what VMs run on.
+pub(super) fn checks(facts: &Facts, vmm: VmmKind, caller: &Caller) -> Vec<Check> {
     vec![
-        qemu(facts, caller),
-        vsock(facts, caller),
+        for_qemu(qemu(facts, caller), vmm),
+        for_qemu(vsock(facts, caller), vmm),
         firecracker(facts.firecracker.as_ref(), caller),
         e2fsprogs(facts, caller),
         mmdebstrap(facts, caller),
         plain("ssh", "ssh", &facts.ssh, caller),
         suite(facts),
     ]
+}
+
+/// What only QEMU needs, which nobody misses where it is not used.
+fn for_qemu(check: Check, vmm: VmmKind) -> Check {
+    match vmm {
+        VmmKind::Firecracker if !check.ok => {
+            let message = format!("{}; VMs run on Firecracker", check.message);
+            Check::could_be_better(&check.name, message, check.fix.unwrap_or_default())
+        }
+        _ => check,
+    }
 }
 
 /// How to install what is missing, as this caller has to type it.

@@ -178,11 +178,26 @@ fn programs() -> programs::Facts {
     }
 }
 
+#[test]
+fn nobody_misses_qemu_where_vms_run_on_firecracker() {
+    let facts =
+        programs::Facts { qemu: missing("qemu-system-x86_64"), vsock: missing("vhost-device-vsock"), ..programs() };
+    for (vmm, fails) in [(VmmKind::Qemu, 2), (VmmKind::Firecracker, 0)] {
+        let checks = programs::checks(&facts, vmm, &caller("jo"));
+        assert_eq!(checks.iter().filter(|check| !check.ok).count(), fails, "{checks:?}");
+        assert_eq!(
+            checks.iter().filter(|check| check.fix.is_some()).count(),
+            2,
+            "how to have them is told: {checks:?}"
+        );
+    }
+}
+
 type ProgramCase = (&'static str, fn(&mut programs::Facts), &'static str, &'static str);
 
 #[test]
 fn a_program_that_is_missing_or_too_old_is_a_failure_with_its_package() {
-    let good = programs::checks(&programs(), &caller("jo"));
+    let good = programs::checks(&programs(), VmmKind::Qemu, &caller("jo"));
     assert!(good.iter().all(|check| check.ok && check.fix.is_none()), "{good:?}");
     let cases: &[ProgramCase] = &[
         (
@@ -228,7 +243,7 @@ fn a_program_that_is_missing_or_too_old_is_a_failure_with_its_package() {
         for caller in [caller("jo"), caller(ROOT)] {
             let mut facts = programs();
             change(&mut facts);
-            let checks = programs::checks(&facts, &caller);
+            let checks = programs::checks(&facts, VmmKind::Qemu, &caller);
             checks.iter().for_each(|check| sound(check, &caller));
             let failed: Vec<&Check> = checks.iter().filter(|check| !check.ok).collect();
             let [check] = failed[..] else { panic!("{name}: {checks:?}") };
