@@ -120,6 +120,8 @@ fn has_card(cx: &mut Context<'_>, args: &PlanArgs) -> Result<bool> {
             Err(Error::new(Code::Permission, format!("the VM gets no network card: {why}"))
                 .hint("root may lend it one: man bg-tap, EXAMPLES"))
         }
+        // Who is no root has not asked for one, and is not told each time that there is none.
+        (None, Some(_)) if !nix::unistd::geteuid().is_root() => Ok(false),
         (None, Some(why)) => {
             cx.remark(&format!("without a network card: {why} (`--no-net` says so, `man bg-tap` how to have one)"));
             Ok(false)
