@@ -37,7 +37,7 @@ fn elsewhere(host: &Host, tool: &str, args: &[&str], stdin: &str) -> crate::supp
 }
 
 /// A VM of the store that does not run, with a TAP that its record names.
-fn stored(host: &Host) -> Value {
+pub(super) fn stored(host: &Host) -> Value {
     fixture::register(&host.sandbox, "debian");
     let plan = fixture::plan(&host.sandbox, "dev").replace(r#""net":false"#, r#""net":true"#);
     let cloned = host.netns.run(&host.sandbox, "bg-seed", &["clone"], plan).ok();

@@ -1,6 +1,7 @@
 //! VMs with a network card, on a VMM that does not start: what they were lent comes back, whoever is killed when.
 
 use super::Host;
+use super::audit::stored;
 use crate::killed::killed_after;
 use crate::support::finish;
 use crate::support::fixture::{self, WORK};
@@ -75,4 +76,19 @@ fn a_card_is_had_by_whoever_may() {
     let e = host.netns.run(&host.sandbox, "bg-vm", &["plan", "dev", "--nat", "--no-net"], "").failed();
     assert_eq!(e.exit, 64, "{e:?}");
     assert_eq!(host.netns.links(), Vec::<String>::new(), "a plan changes nothing");
+}
+
+#[test]
+fn a_vm_of_another_namespace_is_stopped_and_removed_all_the_same() {
+    let Some(host) = Host::up("a_vm_of_another_namespace_is_stopped_and_removed_all_the_same") else { return };
+    let doc = stored(&host);
+    let stopped = host.sandbox.run("bg-vm", &["stop", "dev"], "").json();
+    assert_eq!(stopped["net"], doc["net"], "nobody here can say what became of its TAP");
+    let removed = host.sandbox.run("bg-vm", &["rm", "dev"], "");
+    assert!(removed.exit == 0 && removed.stderr.contains("another network namespace"), "{removed:?}");
+    assert_eq!(leaks(&host).len(), 1, "the audit there finds it");
+    let found = host.netns.run(&host.sandbox, "bg-verify", &["--now"], "");
+    host.netns.run(&host.sandbox, "bg-gc", &["--now"], &found.stdout).ok();
+    assert_eq!(host.ls(), Vec::<Value>::new());
+    host.down(&[]);
 }
