@@ -1,7 +1,7 @@
 //! `bg-doctor`: can this host run VMs, and will this image boot.
 
-use clap::{Parser, ValueEnum};
-use lib_common::cli::{self, Answer, Context};
+use clap::Parser;
+use lib_common::cli::{self, Answer, Context, Format};
 use lib_common::doc::Name;
 use lib_common::ops::doctor::{self, DoctorArgs};
 use std::process::ExitCode;
@@ -24,18 +24,12 @@ struct Cli {
     output: Option<Format>,
 }
 
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Format {
-    Table,
-    Json,
-}
-
 fn main() -> ExitCode {
     cli::main("bg-doctor", run)
 }
 
 fn run(args: Cli, cx: &mut Context<'_>) -> lib_common::Result<Answer> {
-    let how = DoctorArgs { table: args.output.map(|format| format == Format::Table) };
+    let how = DoctorArgs { table: args.output.map(Format::is_table) };
     match &args.image {
         Some(name) => doctor::image(cx, name, args.command_line.as_deref(), how),
         None if args.print_config => doctor::print_config(cx, how),

@@ -1,7 +1,7 @@
 //! `bg-image`: the images of the store.
 
-use clap::{Parser, Subcommand, ValueEnum};
-use lib_common::cli::{self, Answer, BootTimeout, Context};
+use clap::{Parser, Subcommand};
+use lib_common::cli::{self, Answer, BootTimeout, Context, Format};
 use lib_common::config::{parse_memory_mib, parse_seconds, parse_vcpu};
 use lib_common::doc::Name;
 use lib_common::ops::image::{self, BundleArgs, DiffArgs, Operand, ReconcileArgs, VerifyArgs};
@@ -88,19 +88,13 @@ enum Verb {
     },
 }
 
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Format {
-    Table,
-    Json,
-}
-
 fn main() -> ExitCode {
     cli::main("bg-image", run)
 }
 
 fn run(args: Cli, cx: &mut Context<'_>) -> lib_common::Result<Answer> {
     match args.verb {
-        Verb::Ls { output } => image::ls(cx, ListArgs { table: is_table(output) }),
+        Verb::Ls { output } => image::ls(cx, ListArgs { table: output.map(Format::is_table) }),
         Verb::Show { name } => image::show(cx, name.as_ref()),
         Verb::Rm { names } => image::rm(cx, &names),
         Verb::Default { name } => image::default(cx, name.as_ref()),
@@ -109,12 +103,8 @@ fn run(args: Cli, cx: &mut Context<'_>) -> lib_common::Result<Answer> {
             let timeout = cx.config.deadline(timeout, 600);
             image::verify(cx, &VerifyArgs { name, timeout, memory_mib: memory, vcpu })
         }
-        Verb::Diff { a, b, output } => image::diff(cx, &DiffArgs { a, b, table: is_table(output) }),
+        Verb::Diff { a, b, output } => image::diff(cx, &DiffArgs { a, b, table: output.map(Format::is_table) }),
         Verb::Bundle { name, base } => image::bundle(cx, &BundleArgs { name, base }),
         Verb::Reconcile { name, kernel } => image::reconcile(cx, &ReconcileArgs { name, kernel }),
     }
-}
-
-fn is_table(output: Option<Format>) -> Option<bool> {
-    output.map(|format| format == Format::Table)
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::disallowed_types)]
 
-use crate::support::fixture::{self, Files, WORK};
+use crate::support::fixture::{self, WORK};
 use crate::support::{Done, Sandbox, children, finish};
 use lib_common::digest;
 use lib_common::error::Code;
@@ -20,25 +20,13 @@ struct World {
     sandbox: Sandbox,
 }
 
-/// An image's document with a kernel of that release and its modules.
-fn document(sandbox: &Sandbox, mark: &str, release: &str) -> Value {
-    let files = Files::new(sandbox, mark);
-    write(files.path("vmlinux"), fixture::kernel(release)).unwrap();
-    let tree = files.path("lib/modules").join(release);
-    std::fs::create_dir_all(&tree).unwrap();
-    write(tree.join("modules.dep"), mark).unwrap();
-    let mut doc = files.document();
-    doc["kernel"]["version"] = release.into();
-    doc["kernel"]["modules"] = tree.to_str().unwrap().into();
-    doc["kernel"]["digests"]["modules"] = digest::of_tree(&tree).unwrap().as_str().into();
-    doc
-}
-
 impl World {
     fn new() -> Self {
         let sandbox = Sandbox::new();
         write(sandbox.path("agent"), "installed").unwrap();
-        let seeded = sandbox.run("bg-seed", &["build", "--size", WORK], document(&sandbox, "a", OLD).to_string()).ok();
+        let seeded = sandbox
+            .run("bg-seed", &["build", "--size", WORK], fixture::with_kernel(&sandbox, "a", OLD).to_string())
+            .ok();
         sandbox.run("bg-register", &["--name", "a"], seeded).ok();
         World { sandbox }
     }
@@ -106,7 +94,7 @@ fn text(path: &Path) -> Value {
 fn a_bundle_has_everything_with_its_digests_and_is_used_by_default() {
     let world = World::new();
     assert!(world.check(&[])["message"].as_str().unwrap().contains("no bundle"));
-    let mut base = document(&world.sandbox, "base", OLD);
+    let mut base = fixture::with_kernel(&world.sandbox, "base", OLD);
     write(world.sandbox.path("files-base/rootfs.ext4"), "before it was provisioned").unwrap();
     base["rootfs"]["digest"] = digest::of_bytes(b"before it was provisioned").as_str().into();
     let bundle = world.bundle(&["a", "--base", "-"], &base.to_string()).json();
@@ -214,7 +202,7 @@ fn the_default_images_record_gets_the_bundles_kernel() {
     let world = World::new();
     world.bundle(&[], "").ok();
     let newer = world.sandbox.path("newer.json");
-    write(&newer, document(&world.sandbox, "b", NEW).to_string()).unwrap();
+    write(&newer, fixture::with_kernel(&world.sandbox, "b", NEW).to_string()).unwrap();
     world.run("bg-image", &["reconcile", "--kernel", newer.to_str().unwrap()], &[]).ok();
     assert_eq!(world.kernel(), NEW, "a kernel that is given goes before");
     let better = world.check(&[]);

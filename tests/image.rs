@@ -4,7 +4,6 @@
 
 use crate::support::fixture::{self, FOREIGN, Files, WORK};
 use crate::support::{Sandbox, Terminals, children};
-use lib_common::digest;
 use lib_common::error::Code;
 use lib_common::ops::image::{self, DiffArgs};
 use lib_common::sys::lock::Lock;
@@ -124,7 +123,7 @@ const NEW: &str = "6.1.0-new";
 impl Store {
     fn new() -> Self {
         let sandbox = Sandbox::new();
-        let doc = bundle(&sandbox, "a", OLD);
+        let doc = fixture::with_kernel(&sandbox, "a", OLD);
         let seeded = sandbox.run("bg-seed", &["build", "--size", WORK], fixture::with_foreign(&doc.to_string())).ok();
         sandbox.run("bg-register", &["--name", "a"], seeded).ok();
         Store { sandbox }
@@ -173,20 +172,6 @@ impl Store {
         assert!(doc.hint.is_some(), "{doc:?}");
         doc
     }
-}
-
-/// A document of files with a kernel of that release and its module tree.
-fn bundle(sandbox: &Sandbox, mark: &str, release: &str) -> Value {
-    let files = Files::new(sandbox, mark);
-    write(files.path("vmlinux"), fixture::kernel(release)).unwrap();
-    let tree = files.path("lib/modules").join(release);
-    std::fs::create_dir_all(&tree).unwrap();
-    write(tree.join("modules.dep"), mark).unwrap();
-    let mut doc = files.document();
-    doc["kernel"]["version"] = release.into();
-    doc["kernel"]["modules"] = tree.to_str().unwrap().into();
-    doc["kernel"]["digests"]["modules"] = digest::of_tree(&tree).unwrap().as_str().into();
-    doc
 }
 
 #[test]
@@ -275,7 +260,7 @@ fn what_is_no_kernel_is_not_recorded_and_what_is_missing_is_asked_for() {
     std::fs::remove_dir_all(store.file("modules")).unwrap();
     let doc = store.refuses(&["a"], "", Code::MissingFile);
     assert!(doc.message.contains("modules"), "{doc:?}");
-    let kernel = bundle(&store.sandbox, "again", OLD);
+    let kernel = fixture::with_kernel(&store.sandbox, "again", OLD);
     store.reconcile(&["a", "--kernel", "-"], &kernel.to_string());
 }
 
@@ -285,7 +270,7 @@ fn another_kernel_takes_the_place_of_the_old_one_and_vms_keep_theirs() {
     let made = store.sandbox.run("bg-vm", &["create", "dev", "--no-start", "--work-size", WORK], "");
     made.ok();
     let own = ["vmlinux", "initrd"].map(|file| read(store.sandbox.state("machines/dev").join(file)).unwrap());
-    let mut kernel = bundle(&store.sandbox, "new", NEW);
+    let mut kernel = fixture::with_kernel(&store.sandbox, "new", NEW);
     kernel["timings"] = json!([{"tool": "bg-kernel", "stage": "unpack", "ms": 1.5}]);
     kernel["z"] = "of the kernel's document".into();
     let path = store.sandbox.path("kernel.json");
@@ -313,7 +298,7 @@ fn another_kernel_takes_the_place_of_the_old_one_and_vms_keep_theirs() {
 #[test]
 fn who_changes_an_image_meanwhile_has_the_last_word_and_nobody_waits_for_the_work() {
     let store = Store::new();
-    let kernel = bundle(&store.sandbox, "new", NEW).to_string();
+    let kernel = fixture::with_kernel(&store.sandbox, "new", NEW).to_string();
     for (n, args) in [&["reconcile", "a", "--kernel", "-"][..], &["reconcile", "a"]].into_iter().enumerate() {
         write(store.file("initrd"), format!("070701 {n}")).unwrap();
         let events = store.sandbox.path(&format!("events-{n}"));

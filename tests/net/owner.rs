@@ -4,6 +4,7 @@ use super::{Host, machine};
 use crate::support::source::root;
 use crate::support::{finish, program};
 use lib_common::error::Code;
+use std::path::Path;
 
 /// The user `nobody` of every system.
 const NOBODY: u32 = 65534;
@@ -21,8 +22,18 @@ fn as_user(host: &Host, uid: u32, line: &str) -> crate::support::Done {
     finish(command.spawn().unwrap(), machine(9).as_bytes())
 }
 
-fn tool() -> &'static str {
-    crate::support::program("bg-tap")
+/// A program where every user may run it: those of a build may lie in a home that is its owner's alone.
+fn for_everybody(host: &Host, path: &Path) -> String {
+    for dir in ["", "home"] {
+        host.netns.ok(&format!("chmod 755 {}", host.sandbox.path(dir).display()));
+    }
+    let copy = host.sandbox.path(path.file_name().unwrap().to_str().unwrap());
+    std::fs::copy(path, &copy).unwrap();
+    copy.display().to_string()
+}
+
+fn tool(host: &Host) -> String {
+    for_everybody(host, program("bg-tap").as_ref())
 }
 
 #[test]
@@ -45,12 +56,9 @@ fn a_tap_is_its_owners() {
 fn an_ordinary_user_may_look_and_is_told_what_to_type() {
     let Some(host) = Host::up("an_ordinary_user_may_look_and_is_told_what_to_type") else { return };
     host.acquire(1);
-    // The directories of a test are private; those of the network are not.
-    for dir in ["", "home"] {
-        host.netns.ok(&format!("chmod 755 {}", host.sandbox.path(dir).display()));
-    }
-    assert_eq!(as_user(&host, NOBODY, &format!("{} ls", tool())).documents().len(), 1);
-    let found = as_user(&host, NOBODY, &format!("{} --now", program("bg-verify"))).ok();
+    let (tap, verify) = (tool(&host), for_everybody(&host, program("bg-verify").as_ref()));
+    assert_eq!(as_user(&host, NOBODY, &format!("{tap} ls")).documents().len(), 1);
+    let found = as_user(&host, NOBODY, &format!("{verify} --now")).ok();
     let found: serde_json::Value = serde_json::from_str(&found).unwrap();
     assert_eq!(
         (&found["kind"], &found["owner"], &found["is_leak"]),
@@ -58,7 +66,7 @@ fn an_ordinary_user_may_look_and_is_told_what_to_type() {
     );
     assert_eq!(found["fix"], "as root: bg-verify | bg-gc");
     for verb in ["acquire", "up", "down", "pool fill 1", "pool drain", "release --tap tap-pool-1"] {
-        let e = as_user(&host, NOBODY, &format!("{} {verb}", tool())).failed_with(Code::Permission);
+        let e = as_user(&host, NOBODY, &format!("{tap} {verb}")).failed_with(Code::Permission);
         assert!(e.hint.as_ref().is_some_and(|h| h.contains("--owner") && h.contains("in-netns")), "{verb}: {e:?}");
     }
     host.down(&["--force"]);
@@ -67,11 +75,10 @@ fn an_ordinary_user_may_look_and_is_told_what_to_type() {
 #[test]
 fn an_ordinary_user_has_a_network_in_a_namespace_of_his_own() {
     let Some(host) = Host::new("an_ordinary_user_has_a_network_in_a_namespace_of_his_own") else { return };
-    host.netns.ok(&format!("chmod 755 {}", host.sandbox.path("").display()));
+    let (tap, in_netns) = (tool(&host), for_everybody(&host, &root("pipelines/in-netns")));
     let script = host.sandbox.path("script");
     let text = "set -e\n$1 up >&2\n$1 pool fill 2 >&2\n$1 acquire\n$1 down --force >&2\nrmdir \"$BG_NET_DIR\"\n";
     std::fs::write(&script, text).unwrap();
-    let in_netns = root("pipelines/in-netns");
-    let done = as_user(&host, NOBODY, &format!("{} sh {} {}", in_netns.display(), script.display(), tool()));
+    let done = as_user(&host, NOBODY, &format!("{in_netns} sh {} {tap}", script.display()));
     assert_eq!(done.json()["net"]["bridge"], "bg-0", "{done:?}");
 }

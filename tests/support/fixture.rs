@@ -153,3 +153,17 @@ fn make_ext4(tree: &Path, file: &Path) {
     let output = command.output().expect("mke2fs is installed by `make setup`");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// A document of files with a kernel of that release and its module tree.
+pub fn with_kernel(sandbox: &Sandbox, mark: &str, release: &str) -> Value {
+    let files = Files::new(sandbox, mark);
+    std::fs::write(files.path("vmlinux"), kernel(release)).unwrap();
+    let tree = files.path("lib/modules").join(release);
+    std::fs::create_dir_all(&tree).unwrap();
+    std::fs::write(tree.join("modules.dep"), mark).unwrap();
+    let mut doc = files.document();
+    doc["kernel"]["version"] = release.into();
+    doc["kernel"]["modules"] = tree.to_str().unwrap().into();
+    doc["kernel"]["digests"]["modules"] = digest::of_tree(&tree).unwrap().as_str().into();
+    doc
+}

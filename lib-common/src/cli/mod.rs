@@ -13,7 +13,7 @@ pub mod table;
 pub use boot_timeout::BootTimeout;
 pub use input::Source;
 pub use order::in_order;
-pub use table::Output;
+pub use table::{Format, Output};
 
 use crate::config::{Config, Env, process_env};
 use crate::error::{Code, Error, Result};

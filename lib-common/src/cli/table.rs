@@ -11,16 +11,25 @@ pub struct Output {
     output: Option<Format>,
 }
 
+/// What `--output` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+#[allow(missing_docs)] // What is documented here stands in the help of each tool.
+pub enum Format {
     Table,
     Json,
+}
+
+impl Format {
+    /// Whether it is a table.
+    pub fn is_table(self) -> bool {
+        self == Format::Table
+    }
 }
 
 impl Output {
     /// Whether it is to be a table, where that was said.
     pub fn table(self) -> Option<bool> {
-        self.output.map(|format| format == Format::Table)
+        self.output.map(Format::is_table)
     }
 }
 

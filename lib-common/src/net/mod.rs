@@ -234,8 +234,9 @@ pub fn give_back_all(network_dir: &Path, id: &str, with_address: bool) -> Result
     let Some(network) = open_at(network_dir)? else { return Ok(()) };
     let id = name::machine_id(id)?;
     let is_its = |link: &Link| matches!(Holder::parse(&link.alias), Some(Holder::Machine { id: of, .. }) if of == id);
+    let pool = network.pool()?;
     for (_, link) in pool::look(&network.netlink)?.into_iter().filter(|(_, link)| is_its(link)) {
-        network.pool()?.give_back(&link.name, Some(&id))?;
+        pool.give_back(&link.name, Some(&id))?;
     }
     if with_address { network.leases()?.give_up_all(&id) } else { Ok(()) }
 }

@@ -5,7 +5,7 @@ use crate::doc::{Name, Net};
 use crate::error::{Code, Error, Result};
 use crate::net::name::{Holder, MachineId};
 use crate::net::{Open, pool};
-use crate::ops::tap::{DownArgs, UpArgs, Wants, acquire_for, give_back, make_network, remove_network};
+use crate::ops::tap::{DownArgs, UpArgs, Wants, acquire_for, give_back, make_network, own_uid, remove_network};
 use crate::sys::cmd::Cmd;
 use crate::sys::netlink::Netlink;
 use crate::timing::{Stages, millis};
@@ -148,10 +148,6 @@ pub(super) fn acquire(config: &Config, id: MachineId, way: Way) -> Result<(Loan,
 /// A measurement that would be of something else.
 pub(super) fn wrong(what: String) -> Error {
     Error::new(Code::Internal, format!("the measurement is not what it should be: {what}"))
-}
-
-fn own_uid() -> u32 {
-    nix::unistd::geteuid().as_raw()
 }
 
 fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {

@@ -67,9 +67,10 @@ pub fn create(cx: &mut Context<'_>, args: &CreateArgs) -> Result<Answer> {
     let mut doc = planned(cx, &args.plan)?;
     let claimed = claim(cx, &mut doc, "create")?;
     let doc = if args.no_start { finish_without_start(cx, doc, claimed)? } else { launch(cx, doc, claimed)? };
-    cx.emit(doc.clone())?;
-    if !args.no_start {
-        tap::refill_after(cx, &doc)?;
+    let has_card = doc.has("net");
+    cx.emit(doc)?;
+    if has_card && !args.no_start {
+        tap::refill_after(cx)?;
     }
     Ok(Answer::Done)
 }
@@ -110,23 +111,23 @@ pub(in crate::ops) fn planned(cx: &mut Context<'_>, args: &PlanArgs) -> Result<D
 
 /// Whether the VM gets a network card: as it was said, else where its user may have one.
 fn has_card(cx: &mut Context<'_>, args: &PlanArgs) -> Result<bool> {
-    match (args.net.or(cx.config.net), tap::refused()) {
-        (Some(false), _) if args.nat => {
-            Err(Error::new(Code::Usage, "a VM without a network card reaches no other networks"))
+    match args.net.or(cx.config.net) {
+        Some(false) if args.nat => {
+            return Err(Error::new(Code::Usage, "a VM without a network card reaches no other networks"));
         }
-        (Some(net), _) => Ok(net),
-        (None, None) => Ok(true),
-        (None, Some(why)) if args.nat => {
-            Err(Error::new(Code::Permission, format!("the VM gets no network card: {why}"))
-                .hint("root may lend it one: man bg-tap, EXAMPLES"))
-        }
-        // Who is no root has not asked for one, and is not told each time that there is none.
-        (None, Some(_)) if !nix::unistd::geteuid().is_root() => Ok(false),
-        (None, Some(why)) => {
-            cx.remark(&format!("without a network card: {why} (`--no-net` says so, `man bg-tap` how to have one)"));
-            Ok(false)
-        }
+        Some(net) => return Ok(net),
+        None => {}
     }
+    let Some(why) = tap::refused() else { return Ok(true) };
+    if args.nat {
+        return Err(Error::new(Code::Permission, format!("the VM gets no network card: {why}"))
+            .hint("root may lend it one: man bg-tap, EXAMPLES"));
+    }
+    // Who is no root has not asked for one, and is not told each time that there is none.
+    if tap::own_uid() == 0 {
+        cx.remark(&format!("without a network card: {why} (`--no-net` says so, `man bg-tap` how to have one)"));
+    }
+    Ok(false)
 }
 
 /// The image that was asked for, else the configured one, else the default.

@@ -8,6 +8,7 @@ use crate::guest::live::Live;
 use crate::guest::ssh::session::{Login, Session};
 use crate::guest::ssh::{keys, wait_for_sshd};
 use crate::net::Open;
+use crate::ops::tap::own_uid;
 use crate::store::MachineDir;
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ const COMMAND: &str = "/run/banger/guest-agent hosts";
 pub fn hosts(cx: &mut Context<'_>, update: bool) -> Result<Answer> {
     cx.stages.begin("list");
     let network = Open::current(&cx.config)?;
-    let uid = nix::unistd::geteuid().as_raw();
+    let uid = own_uid();
     let hosts = network.hosts(false)?.of_user(&network.leases_to_read()?, uid)?;
     let line = |Host { address, name }: &Host| format!("{address}\t{name} {name}.vm\n");
     cx.emit_text(&hosts.iter().map(line).collect::<String>());

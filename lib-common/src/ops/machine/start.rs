@@ -30,19 +30,19 @@ pub(in crate::ops) struct Claimed {
 /// `bg-vm start`: the last step of a pipeline that creates, or VMs of the store.
 pub fn start(cx: &mut Context<'_>, names: &[Name], file: Option<PathBuf>) -> Result<Answer> {
     let targets = targets(cx, names, file)?;
-    let mut last = None;
-    let started = for_each(cx, &targets, |cx, target| {
+    let mut last_has_card = false;
+    for_each(cx, &targets, |cx, target| {
         let doc = match &target.given {
             Some(doc) => finish(cx, doc.clone())?,
             None => None,
         };
         let doc = doc.map_or_else(|| start_one(cx, target), Ok)?;
-        cx.emit(doc.clone())?;
-        last = Some(doc);
-        Ok(())
-    });
-    started?;
-    last.map_or(Ok(()), |doc| tap::refill_after(cx, &doc))?;
+        last_has_card = doc.has("net");
+        cx.emit(doc)
+    })?;
+    if last_has_card {
+        tap::refill_after(cx)?;
+    }
     Ok(Answer::Done)
 }
 

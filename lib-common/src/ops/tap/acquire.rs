@@ -1,5 +1,6 @@
 //! acquire: an address and a TAP for a VM; and a new idle TAP for the next one, when that VM has its own.
 
+use super::release::give_back_to;
 use super::{explain, own_uid};
 use crate::cli::{Answer, Context, Source};
 use crate::config::Config;
@@ -7,6 +8,7 @@ use crate::doc::{Cidr, Host, Kind, Name, Net, Spec};
 use crate::error::{Code, Error, Result};
 use crate::net::lease::{Lease, store_tag};
 use crate::net::name::{self, Holder, MachineId};
+use crate::net::pool::Pool;
 use crate::net::{Open, subnet};
 use crate::store::id_of;
 use crate::timing::Stages;
@@ -42,16 +44,21 @@ pub fn acquire(cx: &mut Context<'_>, args: &AcquireArgs) -> Result<Answer> {
         // Nobody knows that the VM has it.
         let _shield = crate::sys::signal::shield();
         let new = wants.had.is_none();
-        return Err(match undo(&network, &wants.id, &net, new) {
+        return Err(match give_back_to(&network, &wants.id, &net, new) {
             Ok(()) => e,
             Err(left) => e.also(left.to_string()),
         });
     }
     cx.stages.begin("refill");
-    if let Err(e) = refill(&network, owner) {
+    tell_of_refill(cx, refill(&network, owner));
+    Ok(Answer::Done)
+}
+
+/// The VM at hand has its TAP, so that the next one has none is a remark.
+pub(super) fn tell_of_refill(cx: &mut Context<'_>, refilled: Result<()>) {
+    if let Err(e) = refilled {
         cx.remark(&format!("no TAP was made for the next VM: {}", e.with_causes()));
     }
-    Ok(Answer::Done)
 }
 
 /// What a VM is to get.
@@ -115,16 +122,15 @@ fn lend(config: &Config, network: &Open, stages: &mut Stages, wants: &Wants) -> 
     leases.sign(&wants.id, lease.address, if own { store_tag(wants.owner, &config.state_dir) } else { 0 })?;
     let host = Host { address: lease.address, name: wants.name.clone() };
     network.hosts(true)?.note(&wants.id, wants.owner, &host)?;
-    match take(network, stages, wants, &lease) {
+    match take((network, &pool), stages, wants, &lease) {
         Ok(tap) => Ok((tap, lease.address)),
         Err(e) if lease.new => leases.give_up(&wants.id, lease.address).and(Err(e)),
         Err(e) => Err(e),
     }
 }
 
-fn take(network: &Open, stages: &mut Stages, wants: &Wants, lease: &Lease) -> Result<String> {
+fn take((network, pool): (&Open, &Pool<'_>), stages: &mut Stages, wants: &Wants, lease: &Lease) -> Result<String> {
     stages.begin("tap");
-    let pool = network.pool()?;
     let holder = Holder::Machine { id: wants.id, address: lease.address, nat: wants.nat };
     // Whoever was to tell of the VM's TAP may have been killed before.
     let had = if lease.new { None } else { pool.of(&holder)? };
@@ -143,13 +149,6 @@ fn take(network: &Open, stages: &mut Stages, wants: &Wants, lease: &Lease) -> Re
         }
     }
     Ok(tap)
-}
-
-fn undo(network: &Open, id: &MachineId, net: &Net, new: bool) -> Result<()> {
-    if let Some(tap) = &net.tap {
-        network.pool()?.give_back(tap, Some(id))?;
-    }
-    if new { network.leases()?.give_up(id, net.address.address()) } else { Ok(()) }
 }
 
 /// Makes one idle TAP for that user, where fewer are idle than there should be.

@@ -1,5 +1,6 @@
 //! What VMs of the store need of the network: a card for one that starts, and nothing kept for one that is gone.
 
+use super::acquire::tell_of_refill;
 use super::{UpArgs, Wants, acquire_for, explain, own_uid, refill};
 use crate::cli::Context;
 use crate::doc::{AbsPath, Document, Host, IdentityNet, LaunchNet, Net, Spec, Undo};
@@ -83,16 +84,14 @@ fn no_card(e: Error) -> Error {
 }
 
 /// A TAP for the next VM, when nobody waits any more for this one.
-pub(in crate::ops) fn refill_after(cx: &mut Context<'_>, doc: &Document) -> Result<()> {
-    if !doc.has("net") || own_uid() != 0 {
+pub(in crate::ops) fn refill_after(cx: &mut Context<'_>) -> Result<()> {
+    if own_uid() != 0 {
         return Ok(());
     }
     cx.hand_on()?;
     cx.stages.begin("refill");
-    let network = Open::current(&cx.config);
-    if let Err(e) = network.and_then(|network| refill(&network, own_uid())) {
-        cx.remark(&format!("no TAP was made for the next VM: {}", e.with_causes()));
-    }
+    let refilled = Open::current(&cx.config).and_then(|network| refill(&network, own_uid()));
+    tell_of_refill(cx, refilled);
     Ok(())
 }
 

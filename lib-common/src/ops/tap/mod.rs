@@ -35,7 +35,7 @@ pub fn parse_owner(text: &str) -> Result<u32> {
 }
 
 /// The caller's own user id.
-fn own_uid() -> u32 {
+pub(in crate::ops) fn own_uid() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 

@@ -88,6 +88,11 @@ pub fn give_back(config: &Config, id: &MachineId, net: &Net, with_address: bool)
         Err(e) if e.code() == Code::NotFound => return Ok(()),
         other => other?,
     };
+    give_back_to(&network, id, net, with_address)
+}
+
+/// The same, in a network that is open.
+pub(super) fn give_back_to(network: &Open, id: &MachineId, net: &Net, with_address: bool) -> Result<()> {
     if let Some(tap) = &net.tap {
         network.pool()?.give_back(tap, Some(id))?;
     }
