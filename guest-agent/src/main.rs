@@ -1,10 +1,12 @@
 //! banger's one binary inside a guest: `/init` of the initrd, and the agent that it leaves behind.
 //!
 //! Started as process 1, or under a name that ends in `init`, it is the first; `guest-agent serve` is the second;
-//! `guest-agent hosts` is for the host, which runs it by SSH.
+//! `guest-agent hosts` is for the host, which runs it by SSH; `booted` and `login-first` are for the units that `/init` made.
 
 mod hosts;
+mod booted;
 mod init;
+mod login_first;
 mod power;
 mod serve;
 
@@ -31,13 +33,15 @@ fn main() -> ExitCode {
     }
     match (args.next().as_deref().and_then(|a| a.to_str()), args.next()) {
         (Some("serve"), None) => serve::main(),
+        (Some("booted"), None) => booted::main(),
+        (Some("login-first"), None) => login_first::main(),
         (Some("hosts"), None) => hosts::main(),
         (Some("--version"), None) => {
             println!("guest-agent {VERSION}");
             ExitCode::SUCCESS
         }
         _ => {
-            eprintln!("usage: guest-agent serve | guest-agent hosts | guest-agent --version");
+            eprintln!("usage: guest-agent serve | booted | login-first | hosts | --version");
             ExitCode::from(64)
         }
     }

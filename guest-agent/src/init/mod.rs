@@ -12,6 +12,7 @@ mod service;
 mod stages;
 mod switch;
 mod told;
+mod trim;
 
 use crate::power;
 use lib_common::doc::SecondDisk;

@@ -3,7 +3,7 @@
 //! Everything lies in `/run`, so any base root works unchanged and the agent's version is always the host's; only
 //! runit needs one symbolic link on the root disk, which dangles harmlessly when the disk is used elsewhere.
 
-use super::{AGENT_DIR, NEW_ROOT};
+use super::{AGENT_DIR, NEW_ROOT, trim};
 use lib_common::error::{Code, Context, Error, Result};
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -75,10 +75,8 @@ fn install_service(root: &Path) -> Result<()> {
 
 fn install_systemd(root: &Path) -> Result<()> {
     let units = root.join("run/systemd/system");
-    let wants = units.join("sysinit.target.wants");
-    fs_err::create_dir_all(&wants)?;
-    fs_err::write(units.join("banger-agent.service"), SYSTEMD_UNIT)?;
-    link("../banger-agent.service", &wants.join("banger-agent.service"))
+    trim::own_unit(&units, "banger-agent.service", SYSTEMD_UNIT, "sysinit.target")?;
+    trim::shorten(root)
 }
 
 fn install_runit(root: &Path) -> Result<()> {
@@ -93,7 +91,7 @@ fn install_runit(root: &Path) -> Result<()> {
 }
 
 /// A symbolic link, where nothing of that name is yet.
-fn link(target: &str, at: &Path) -> Result<()> {
+pub(super) fn link(target: &str, at: &Path) -> Result<()> {
     if at.symlink_metadata().is_ok() {
         return Ok(());
     }

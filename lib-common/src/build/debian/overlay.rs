@@ -4,7 +4,7 @@
 use super::sources::Source;
 
 /// Changes whenever a rule here changes in a way that its data does not show, so that cached roots are built anew.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Something that is added, in place of what the tar has under that path. Owner is root.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,9 @@ const FILES: &[(&str, &str)] = &[
     ("etc/resolv.conf", ""),
     // Empty means: made at boot. Without the file, systemd would take every boot for the first one.
     ("etc/machine-id", ""),
+    // As old as the rest: what systemd does once after an update (users, catalogs), the packages' own scripts have done.
+    ("etc/.updated", ""),
+    ("var/.updated", ""),
     // pam_env reads it, for sshd's sessions too.
     ("etc/default/locale", "LANG=C.UTF-8\n"),
     (
