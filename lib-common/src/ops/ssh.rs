@@ -2,7 +2,7 @@
 
 mod connector;
 
-pub use connector::{Connection, config, fdpass, known_hosts, stdio};
+pub use connector::{Connection, config, fdpass, known_hosts, logged_in, stdio};
 
 use crate::cli::{Answer, Context, Source};
 use crate::doc::{Document, Guest, HealthStatus, Kind, Name};
@@ -10,7 +10,7 @@ use crate::error::{Code, Error, Result};
 use crate::guest::http::get_health;
 use crate::guest::live::Live;
 use crate::guest::ssh::{self, Session, SshTarget, Via, Ways, keys};
-use crate::store::{MachineDir, id_of};
+use crate::store::{MachineDir, boot, id_of};
 use crate::sys::cmd::Stream;
 use crate::sys::signal;
 use std::fs::File;
@@ -61,7 +61,8 @@ pub fn run(request: &Request, cx: &mut Context<'_>) -> Result<Answer> {
     let via = request.via.unwrap_or(cx.config.ssh_via);
     // Said here, before ssh starts: it would only say that there is no connection.
     Ways::of(via, &doc)?;
-    let target = SshTarget { via, ..target(&machine, &doc, request.connect_timeout, cx)? };
+    let login_since_ms = boot::lacks_login(live.runtime_dir()).then(|| cx.stages.begun_ms().round() as u64);
+    let target = SshTarget { via, login_since_ms, ..target(&machine, &doc, request.connect_timeout, cx)? };
     let tty = tty && (line.is_none() || request.tty);
     let session = Session { command: line.as_deref(), tty, forwards: &request.forwards };
     let cmd = ssh::command(&target, session)?;
@@ -119,6 +120,7 @@ fn target(machine: &MachineDir, doc: &Document, connect_timeout: Duration, cx: &
         connector: cx.config.tool("bg-ssh")?,
         via: cx.config.ssh_via,
         connect_timeout,
+        login_since_ms: None,
         state_dir: store.state_dir().to_owned(),
         runtime_dir: store.runtime_dir().to_owned(),
         identity: keys::private_key(&store),
