@@ -28,7 +28,7 @@ pub struct Boot {
     pub timings: Vec<Timing>,
 }
 
-/// `ssh-banner.json` and `ssh-login.json` beside it, by the tool that saw it happen.
+/// `ssh-banner.json`, `ssh-login.json` and `ssh-command.json` beside it, by the tool that saw it happen.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Moment {

@@ -70,12 +70,23 @@ pub fn run(request: &Request, cx: &mut Context<'_>) -> Result<Answer> {
     cx.stages.hide();
     let status = cmd.run_foreground(stdin, Stream::Inherit)?;
     signal::check()?;
+    if line.is_some() && status.code() != Some(SSH_FAILED) {
+        note_command(&live, login_since_ms);
+    }
     if status.code() == Some(SSH_FAILED) && live.has_ended()? {
         cx.remark(&format!("the VM `{0}` has ended; `bg-vm start {0}` starts it", live.name));
     } else if line.is_none() && tty {
         remind(&live, cx);
     }
     Ok(Answer::Status(exit_status(status)))
+}
+
+/// Whoever looks at the stages up to a first login has run a command: the guest opens the session, which may take longer than
+/// the login, runs it and closes. What keeps that from being noted is nobody's concern who has run it.
+fn note_command(live: &Live, login_since_ms: Option<u64>) {
+    if let (Some(since), Some(booted)) = (login_since_ms, live.booted()) {
+        let _ = booted.note_command(since as f64);
+    }
 }
 
 /// The VM in the store. A document says which one was meant: another VM that has its name by now is not.

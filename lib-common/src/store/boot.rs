@@ -1,4 +1,4 @@
-//! The stages of the boot that a running VM is in, from its guest's first instruction to the first login: three small files
+//! The stages of the boot that a running VM is in, from its guest's first instruction to the first login: small files
 //! beside its sockets, gone with them, and new at each reboot of the guest.
 //!
 //! Until the guest is up `bg-shim` knows them. What comes then only shows to whoever connects, so it is noted by the tools
@@ -18,6 +18,7 @@ pub const GUEST: &str = "guest";
 const BOOT: &str = "boot.json";
 const BANNER: &str = "ssh-banner.json";
 const LOGIN: &str = "ssh-login.json";
+const COMMAND: &str = "ssh-command.json";
 
 /// None of the files is longer, in bytes.
 const MAX_BYTES: u64 = 4096;
@@ -31,7 +32,7 @@ pub struct Booted {
 
 /// Before a boot: what is known of another one is void.
 pub fn forget(runtime_dir: &Path) -> Result<()> {
-    [BOOT, BANNER, LOGIN].into_iter().try_for_each(|name| remove_file(&runtime_dir.join(name)))
+    [BOOT, BANNER, LOGIN, COMMAND].into_iter().try_for_each(|name| remove_file(&runtime_dir.join(name)))
 }
 
 /// The guest of this boot is up.
@@ -71,6 +72,14 @@ impl Booted {
         self.note(LOGIN, since_ms)
     }
 
+    /// The command that was run with this login, by the same time, has ended.
+    pub fn note_command(&self, since_ms: f64) -> Result<()> {
+        match self.moment(LOGIN) {
+            Some(login) if login.since_ms == since_ms => self.note(COMMAND, since_ms),
+            _ => Ok(()),
+        }
+    }
+
     /// The first one counts.
     fn note(&self, name: &str, since_ms: f64) -> Result<()> {
         if self.moment(name).is_some() {
@@ -94,6 +103,7 @@ impl Booted {
         if let Some(login) = self.moment(LOGIN) {
             let before = banner.map_or(up, |banner| banner.at_ms);
             all.push(stage("ssh_login", login.at_ms - before.max(login.since_ms)));
+            all.extend(self.moment(COMMAND).map(|command| stage("ssh_command", command.at_ms - login.at_ms)));
         }
         all
     }
@@ -178,8 +188,12 @@ mod tests {
         // What a tool of the boot before notes too late does not count, and does not stand in the way.
         let second = up(dir, 1, monotonic_ms());
         assert!(lacks_login(dir) && stages(dir).len() == 1);
-        second.note_login(0.0).unwrap();
-        assert_eq!(stages(dir).len(), 2);
+        second.note_command(5.0).unwrap();
+        second.note_login(5.0).unwrap();
+        second.note_command(6.0).unwrap();
+        assert_eq!(stages(dir).len(), 2, "a command of a login that is not the first");
+        second.note_command(5.0).unwrap();
+        assert_eq!(stages(dir)[2].0, "ssh_command");
         forget(dir).unwrap();
         assert!(timings(dir).is_empty() && std::fs::read_dir(dir).unwrap().count() == 0);
     }
