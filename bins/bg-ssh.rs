@@ -39,11 +39,16 @@ struct Args {
     /// Hand a connection to the guest's sshd to ssh, for its ProxyUseFdpass
     #[arg(long, requires = "name", conflicts_with_all = ["tty", "forward", "command"])]
     fdpass: bool,
+    /// Note that a login has worked, waited for since MS on the host's monotonic clock, for ssh's LocalCommand
+    #[arg(long, value_name = "MS", requires = "name",
+        conflicts_with_all = ["stdio", "fdpass", "known_hosts", "via", "tty", "forward", "command"])]
+    logged_in: Option<u64>,
     /// Print the guest's host key, for ssh's KnownHostsCommand
     #[arg(long, requires = "name", conflicts_with_all = ["stdio", "fdpass", "via", "tty", "forward", "command"])]
     known_hosts: bool,
     /// Print what ~/.ssh/config includes, so that ssh reaches every VM as NAME.vm
-    #[arg(long, conflicts_with_all = ["name", "file", "stdio", "fdpass", "known_hosts", "tty", "forward", "command"])]
+    #[arg(long, conflicts_with_all = ["name", "file", "stdio", "fdpass", "logged_in", "known_hosts", "tty", "forward",
+        "command"])]
     config: bool,
     /// One word is a command line for the guest's shell, several are kept as they are; none opens a shell
     #[arg(last = true)]
@@ -55,16 +60,18 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args, cx: &mut Context<'_>) -> Result<Answer> {
-    let Args { name, file, command, tty, forward: forwards, via, connect_timeout, stdio, fdpass, known_hosts, config } =
-        args;
-    let connect_timeout = cx.config.deadline(connect_timeout, 120);
-    if config {
+    let connect_timeout = cx.config.deadline(args.connect_timeout, 120);
+    let Args { name, file, command, tty, forward: forwards, via, .. } = args;
+    if args.config {
         return ssh::config(via, cx);
     }
+    if let (Some(name), Some(since)) = (&name, args.logged_in) {
+        return ssh::logged_in(name, since, cx);
+    }
     match name {
-        Some(name) if known_hosts => ssh::known_hosts(&name, cx),
-        Some(name) if stdio => ssh::stdio(&Connection { name, via, connect_timeout }, cx),
-        Some(name) if fdpass => ssh::fdpass(&Connection { name, via, connect_timeout }, cx),
+        Some(name) if args.known_hosts => ssh::known_hosts(&name, cx),
+        Some(name) if args.stdio => ssh::stdio(&Connection { name, via, connect_timeout }, cx),
+        Some(name) if args.fdpass => ssh::fdpass(&Connection { name, via, connect_timeout }, cx),
         name => ssh::run(&Request { name, file, command, tty, forwards, via, connect_timeout }, cx),
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::doc::Timing;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use std::fs::File;
 use std::io::Write;
@@ -65,6 +66,21 @@ impl Stages {
         let ms = millis(now - since);
         self.send(&json!({"event": "stage", "tool": self.tool, "stage": stage, "ms": ms}));
         self.done.push(Timing { tool: self.tool.into(), stage, ms });
+    }
+
+    /// When this run began: [`monotonic_ms`].
+    pub fn begun_ms(&self) -> f64 {
+        monotonic_ms() - millis(self.begun.elapsed())
+    }
+
+    /// Ends the current stage. The document gets it by another name, which says of which stages it is a part; events, which
+    /// are of one tool alone, do not.
+    pub fn end_as_part(&mut self, name: &str) {
+        let before = self.done.len();
+        self.end(Instant::now());
+        if let Some(timing) = self.done.get_mut(before) {
+            timing.stage = name.into();
+        }
     }
 
     /// Adds a stage that ran somewhere else, such as in the shim; its time counts twice, here and in the stage that
@@ -154,7 +170,18 @@ impl Stages {
 
 /// Milliseconds with three places: microseconds are noise in a JSON that people read.
 pub(crate) fn millis(d: Duration) -> f64 {
-    (d.as_secs_f64() * 1e6).round() / 1e3
+    rounded(d.as_secs_f64() * 1e3)
+}
+
+/// Milliseconds in the same way.
+pub(crate) fn rounded(ms: f64) -> f64 {
+    (ms * 1e3).round() / 1e3
+}
+
+/// The host's CLOCK_MONOTONIC in milliseconds: the one clock that all tools of a pipe, and the shims, have in common.
+pub(crate) fn monotonic_ms() -> f64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    millis(now)
 }
 
 #[cfg(test)]

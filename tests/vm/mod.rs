@@ -13,5 +13,6 @@ mod net;
 mod repository;
 mod ssh;
 mod ssh_ways;
+mod stages;
 mod user;
 mod world;

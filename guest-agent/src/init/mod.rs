@@ -9,7 +9,7 @@ mod mounts;
 mod nested;
 mod network;
 mod service;
-mod stages;
+pub mod stages;
 mod switch;
 mod told;
 mod trim;
@@ -84,7 +84,7 @@ fn boot() -> Result<Infallible> {
     handover::write(&identity)?;
     switch::free_initrd()?;
     stages.done("agent");
-    stages.save(&format!("{AGENT_DIR}/init-stages.json"))?;
+    stages.save(AGENT_DIR)?;
     told.say();
     switch::to_new_root()
 }

@@ -72,7 +72,8 @@ pub fn own_file(name: &str) -> String {
     format!("/run/banger/{name}")
 }
 
-fn read(path: &str) -> String {
+/// The text of a file, up to a bound; empty where there is none.
+pub fn read(path: &str) -> String {
     let mut bytes = vec![];
     if let Ok(file) = fs_err::File::open(path) {
         // What was read before an error is as good as it gets.

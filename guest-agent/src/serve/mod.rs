@@ -2,6 +2,7 @@
 //! is built a relay from its loopback interface to the package proxy on the host.
 
 mod accept;
+mod clock;
 mod health;
 mod http;
 mod io;
@@ -13,8 +14,9 @@ mod sshd;
 
 use crate::power;
 use accept::{Accept, Slots};
-use lib_common::doc::{HEALTH_PORT, Health, Listeners, SSH_PORT, UP_PORT};
+use lib_common::doc::{HEALTH_PORT, Health, Listeners, SSH_PORT, UP_PORT, to_json};
 use std::convert::Infallible;
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,7 +70,7 @@ impl http::Service for Guest {
     }
 }
 
-/// Tells the host that the guest can be connected to. A host that does not want to know refuses.
+/// Tells the host that the guest can be connected to, and of what its boot consisted. A host that does not want to know refuses.
 fn announce() {
     for _ in 0..100 {
         match VsockStream::connect_with_cid_port(VMADDR_CID_HOST, UP_PORT) {
@@ -76,7 +78,14 @@ fn announce() {
             Err(e) if matches!(e.raw_os_error(), Some(nix::libc::ENODEV | nix::libc::ENETUNREACH)) => {
                 std::thread::sleep(Duration::from_millis(20));
             }
-            Ok(_) | Err(_) => return,
+            Ok(mut host) => {
+                // It is for a list of stages alone; a host that does not listen any more has all that it needs.
+                if let Some(clock) = clock::of_this_boot() {
+                    let _ = host.write_all(format!("{}\n", to_json(&clock)).as_bytes());
+                }
+                return;
+            }
+            Err(_) => return,
         }
     }
 }

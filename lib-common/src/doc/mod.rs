@@ -4,6 +4,7 @@
 //! keeps the sections of others as the bytes it got and gives typed, strict access to single ones.
 
 mod bench;
+mod boot;
 mod bundle;
 mod error;
 mod finding;
@@ -21,6 +22,7 @@ mod shim;
 mod types;
 
 pub use bench::{Bar, Bench, BenchHost, Comparison, Figure, Measure};
+pub use boot::{Boot, BootClock, Moment};
 pub use bundle::{Bundle, BundlePart, BundleVersions};
 pub use error::{ChildDoc, ErrorDoc};
 pub use finding::Finding;
@@ -203,6 +205,28 @@ impl Document {
         self.extend_timings(other.timings()?)
     }
 
+    /// Replaces what `tool` has in `timings` by `new`, at their end. The rest stays byte for byte.
+    pub fn replace_timings(&mut self, tool: &str, new: &[Timing]) -> Result<()> {
+        self.replace_raw_timings(tool, new.iter().map(to_raw).collect())
+    }
+
+    /// Replaces what `tool` has in `timings` by what it has in those of `other`.
+    pub fn adopt_timings(&mut self, other: &Document, tool: &str) -> Result<()> {
+        let theirs = other.timings()?.into_iter().filter(|timing| is_of(tool, timing)).collect();
+        self.replace_raw_timings(tool, theirs)
+    }
+
+    fn replace_raw_timings(&mut self, tool: &str, new: Vec<Box<RawValue>>) -> Result<()> {
+        let mut all = self.timings()?;
+        let before = all.len();
+        all.retain(|timing| !is_of(tool, timing));
+        if !new.is_empty() || all.len() < before {
+            all.extend(new);
+            self.put("timings", &all);
+        }
+        Ok(())
+    }
+
     fn extend_timings(&mut self, new: Vec<Box<RawValue>>) -> Result<()> {
         let mut all = self.timings()?;
         all.extend(new);
@@ -335,6 +359,11 @@ fn push_one_line(out: &mut String, json: &str) {
         }
         out.push(c);
     }
+}
+
+/// Whether an entry of `timings` is of that tool; one that is not as it should be is nobody's.
+fn is_of(tool: &str, timing: &RawValue) -> bool {
+    serde_json::from_str::<Timing>(timing.get()).is_ok_and(|timing| timing.tool == tool)
 }
 
 fn bad(message: impl Into<String>) -> Error {

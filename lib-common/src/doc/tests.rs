@@ -61,3 +61,21 @@ fn no_prefix_of_a_document_is_one() {
         assert!(parse(&line[..end]).is_err(), "{}", &line[..end]);
     }
 }
+
+#[test]
+fn one_tools_timings_are_replaced_and_the_others_keep_their_bytes() {
+    let timings = |list: &str| parse(&format!(r#"{{{HEAD},"timings":[{list}]}}"#)).unwrap();
+    let (other, odd) = (r#"{"tool":"x", "stage":"guest","ms":1.50}"#, r#"{"tool":"guest","more":1}"#);
+    let mut doc = timings(&format!(r#"{other},{{"tool":"guest","stage":"old","ms":1}},{odd}"#));
+    doc.replace_timings("guest", &[Timing { tool: "guest".into(), stage: "new".into(), ms: 2.0 }]).unwrap();
+    let new = r#"{"tool":"guest","stage":"new","ms":2.0}"#;
+    assert_eq!(doc.to_line(), timings(&format!("{other},{odd},{new}")).to_line());
+    let mut given = timings(other);
+    given.adopt_timings(&doc, "guest").unwrap();
+    assert_eq!(given.to_line(), timings(&format!("{other},{new}")).to_line());
+    given.replace_timings("guest", &[]).unwrap();
+    assert_eq!(given.to_line(), timings(other).to_line());
+    let mut without = parse(&format!("{{{HEAD}}}")).unwrap();
+    without.replace_timings("guest", &[]).unwrap();
+    assert!(!without.has("timings"));
+}

@@ -3,8 +3,9 @@
 use crate::doc::{Document, ExitInfo, Name, State, Status, Vmm};
 use crate::error::{Code, Error, Result};
 use crate::store::MachineDir;
+use crate::store::boot::Booted;
 use crate::sys::process::{PidFd, ProcessId, executable};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The first pause between two attempts; each is half as long again as the one before.
@@ -67,6 +68,16 @@ impl Live {
         Ok((Live::of(&doc)?, doc))
     }
 
+    /// Its guest's boot; `None` before that is up.
+    pub fn booted(&self) -> Option<Booted> {
+        Booted::at(self.runtime_dir())
+    }
+
+    /// Where its sockets are.
+    pub fn runtime_dir(&self) -> &Path {
+        self.vsock.parent().unwrap_or(&self.vsock)
+    }
+
     /// Whether it has ended by now.
     pub fn has_ended(&self) -> Result<bool> {
         self.shim.wait(Duration::ZERO)
@@ -124,7 +135,6 @@ pub(crate) mod tests {
     use crate::doc::{Kind, ProcessDoc, ShimState, to_json};
     use crate::store::Store;
     use crate::sys::cmd::{Child, Cmd, Streams};
-    use std::path::Path;
 
     /// A child that stands for a VM's processes, and the section that says so.
     pub fn stand_in(vsock: &Path) -> (Child, Vmm) {

@@ -5,7 +5,7 @@ use crate::doc::{Document, Health, HealthStatus, Kind, Name};
 use crate::error::{Code, Error, Result};
 use crate::guest::http::get_health;
 use crate::guest::live::Live;
-use crate::store::MachineDir;
+use crate::store::{MachineDir, boot};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -81,11 +81,17 @@ fn ask(
     };
     let Some(deadline) = deadline else {
         let health = get_health(&live.vsock, request.timeout).map_err(|e| live.explain(named(&live.name, e)))?;
-        return Ok((health, doc));
+        return Ok((health, with_boot(doc, &live)?));
     };
+    let since = cx.stages.begun_ms();
     let health = live.retry(deadline, || {
         let left = deadline.saturating_duration_since(Instant::now()).max(LEAST);
         let health = get_health(&live.vsock, request.timeout.min(left))?;
+        if health.sshd_answers
+            && let Some(booted) = live.booted()
+        {
+            booted.note_banner(since)?;
+        }
         if health.status == HealthStatus::Ok {
             return Ok(health);
         }
@@ -93,7 +99,17 @@ fn ask(
         cx.stages.note(&format!("{}: {state}", live.name));
         Err(Error::new(Code::GuestUnreachable, state))
     })?;
-    Ok((health, doc))
+    // The guest's own stages say what was waited for, so that this time is not counted twice.
+    if live.booted().is_some_and(|booted| booted.was_watched_since(since)) {
+        cx.stages.end_as_part("guest.wait");
+    }
+    Ok((health, with_boot(doc, &live)?))
+}
+
+/// A document that was given may have the stages of another boot, or not yet those of this one.
+fn with_boot(mut doc: Document, live: &Live) -> Result<Document> {
+    doc.replace_timings(boot::GUEST, &boot::timings(live.runtime_dir()))?;
+    Ok(doc)
 }
 
 fn named(name: &Name, e: Error) -> Error {

@@ -2,7 +2,7 @@
 
 mod connector;
 
-pub use connector::{Connection, config, fdpass, known_hosts, stdio};
+pub use connector::{Connection, config, fdpass, known_hosts, logged_in, stdio};
 
 use crate::cli::{Answer, Context, Source};
 use crate::doc::{Document, Guest, HealthStatus, Kind, Name};
@@ -10,7 +10,7 @@ use crate::error::{Code, Error, Result};
 use crate::guest::http::get_health;
 use crate::guest::live::Live;
 use crate::guest::ssh::{self, Session, SshTarget, Via, Ways, keys};
-use crate::store::{MachineDir, id_of};
+use crate::store::{MachineDir, boot, id_of};
 use crate::sys::cmd::Stream;
 use crate::sys::signal;
 use std::fs::File;
@@ -61,7 +61,8 @@ pub fn run(request: &Request, cx: &mut Context<'_>) -> Result<Answer> {
     let via = request.via.unwrap_or(cx.config.ssh_via);
     // Said here, before ssh starts: it would only say that there is no connection.
     Ways::of(via, &doc)?;
-    let target = SshTarget { via, ..target(&machine, &doc, request.connect_timeout, cx)? };
+    let login_since_ms = boot::lacks_login(live.runtime_dir()).then(|| cx.stages.begun_ms().round() as u64);
+    let target = SshTarget { via, login_since_ms, ..target(&machine, &doc, request.connect_timeout, cx)? };
     let tty = tty && (line.is_none() || request.tty);
     let session = Session { command: line.as_deref(), tty, forwards: &request.forwards };
     let cmd = ssh::command(&target, session)?;
@@ -69,12 +70,23 @@ pub fn run(request: &Request, cx: &mut Context<'_>) -> Result<Answer> {
     cx.stages.hide();
     let status = cmd.run_foreground(stdin, Stream::Inherit)?;
     signal::check()?;
+    if line.is_some() && status.code() != Some(SSH_FAILED) {
+        note_command(&live, login_since_ms);
+    }
     if status.code() == Some(SSH_FAILED) && live.has_ended()? {
         cx.remark(&format!("the VM `{0}` has ended; `bg-vm start {0}` starts it", live.name));
     } else if line.is_none() && tty {
         remind(&live, cx);
     }
     Ok(Answer::Status(exit_status(status)))
+}
+
+/// Whoever looks at the stages up to a first login has run a command: the guest opens the session, which may take longer than
+/// the login, runs it and closes. What keeps that from being noted is nobody's concern who has run it.
+fn note_command(live: &Live, login_since_ms: Option<u64>) {
+    if let (Some(since), Some(booted)) = (login_since_ms, live.booted()) {
+        let _ = booted.note_command(since as f64);
+    }
 }
 
 /// The VM in the store. A document says which one was meant: another VM that has its name by now is not.
@@ -119,6 +131,7 @@ fn target(machine: &MachineDir, doc: &Document, connect_timeout: Duration, cx: &
         connector: cx.config.tool("bg-ssh")?,
         via: cx.config.ssh_via,
         connect_timeout,
+        login_since_ms: None,
         state_dir: store.state_dir().to_owned(),
         runtime_dir: store.runtime_dir().to_owned(),
         identity: keys::private_key(&store),

@@ -1,6 +1,6 @@
 //! One VM's directory: its files, its lock, and whether it runs.
 
-use super::{Journal, Store, read_record, save_record};
+use super::{Journal, Store, boot, read_record, save_record};
 use crate::doc::{AbsPath, Document, ExitInfo, Kind, Launch, Name, ProcessDoc, ShimState, State, Status, Vmm};
 use crate::error::{Code, Error, Result};
 use crate::sys::lock::Lock;
@@ -126,6 +126,7 @@ impl MachineDir {
         for computed in ["status", "stats", "health"] {
             doc.remove(computed);
         }
+        doc.replace_timings(boot::GUEST, &[])?;
         save_record(&self.record_file(), &doc)
     }
 
@@ -141,7 +142,8 @@ impl MachineDir {
         Ok(ProcessId::from(state.shim.clone()).is_alive().then_some(state))
     }
 
-    /// The record with what is computed: `status`, and `vmm` with the pids of now or without it when it does not run.
+    /// The record with what is computed: `status`, `vmm` with the pids of now or without it when it does not run, and in
+    /// `timings` the stages of the boot that the guest is in.
     pub fn current(&self) -> Result<Document> {
         let mut doc = self.document()?;
         let id = id_of(&doc)?;
@@ -160,10 +162,13 @@ impl MachineDir {
             (None, Some(_), None) => State::Crashed,
             (None, ..) => State::Stopped,
         };
-        if state != State::Running {
+        let running = state == State::Running;
+        if !running {
             doc.remove("vmm");
         }
-        doc.set(&Status { state, exit: exit.filter(|_| state != State::Running) });
+        let booted = if running { boot::timings(&self.runtime_dir(&id)?) } else { vec![] };
+        doc.replace_timings(boot::GUEST, &booted)?;
+        doc.set(&Status { state, exit: exit.filter(|_| !running) });
         Ok(doc)
     }
 

@@ -8,11 +8,12 @@
 //!                      ssh_host_ed25519_key,known_hosts}
 //! STATE/staging/ID/{journal,lock,…}       what is being made or removed
 //! STATE/ssh/{id_ed25519,id_ed25519.pub}   the key that logs in everywhere
-//! RUNTIME/ID12/{shim.json,vm.vsock,…}     a running VM, by the first twelve digits of its id
+//! RUNTIME/ID12/{shim.json,boot.json,vm.vsock,…} a running VM, by the first twelve digits of its id
 //! ```
 //! A record is the wire document itself. A name is claimed by renaming a staged directory onto it, never replacing, so
 //! whoever sees a name sees its journal and its held lock too.
 
+pub mod boot;
 mod journal;
 mod machine;
 mod staging;

@@ -36,6 +36,8 @@ pub struct SshTarget {
     pub via: Via,
     /// How long it waits for a guest that boots.
     pub connect_timeout: Duration,
+    /// Since when the login is waited for, by the host's CLOCK_MONOTONIC in milliseconds, where it is to be noted.
+    pub login_since_ms: Option<u64>,
     /// The store, as it has to find it.
     pub state_dir: PathBuf,
     /// The sockets, as it has to find them.
@@ -69,7 +71,7 @@ pub fn command(target: &SshTarget, session: Session<'_>) -> Result<Cmd> {
     let (program, via, seconds) = (quote(plain(&target.connector)?), via.as_str(), connect_timeout.as_secs_f64());
     let connector = format!("{program} --fdpass --via {via} --connect-timeout {seconds} {name}").replace('%', "%%");
     let known_hosts = config_word(&target.known_hosts)?;
-    let options = [
+    let mut options = vec![
         format!("ProxyCommand={connector}"),
         "ProxyUseFdpass=yes".into(),
         format!("UserKnownHostsFile={known_hosts}"),
@@ -91,6 +93,11 @@ pub fn command(target: &SshTarget, session: Session<'_>) -> Result<Cmd> {
         "ExitOnForwardFailure=yes".into(),
         "LogLevel=ERROR".into(),
     ];
+    if let Some(since) = target.login_since_ms {
+        // ssh runs it as soon as it has logged in, and goes on when it has ended.
+        let note = format!("{program} --logged-in {since} {name}").replace('%', "%%");
+        options.extend(["PermitLocalCommand=yes".into(), format!("LocalCommand={note}")]);
+    }
     let cmd = Cmd::new("ssh").args(["-F", "none"]).args(options.iter().flat_map(|o| ["-o", o]));
     let cmd = cmd.args(session.forwards.iter().flat_map(|forward| ["-L", forward]));
     let cmd = cmd.args(["-l", &target.user, if session.tty { "-t" } else { "-T" }, name.as_str()]);

@@ -8,6 +8,7 @@ fn target(state: &str) -> SshTarget {
         connector: "/opt/100% b/bg-ssh".into(),
         via: Via::Auto,
         connect_timeout: Duration::from_secs(120),
+        login_since_ms: None,
         state_dir: state.into(),
         runtime_dir: "/run/banger".into(),
         known_hosts: state.join("machines/dev/known_hosts"),
@@ -80,6 +81,16 @@ fn the_command_line_is_this_one() {
 fn a_session_without_a_command_ends_with_the_name() {
     let cmd = command(&target("/s"), Session { command: None, tty: true, forwards: &[] }).unwrap();
     assert_eq!(cmd.argv()[cmd.argv().len() - 2..], ["-t", "dev"]);
+}
+
+#[test]
+fn a_login_that_is_to_be_noted_is_noted_by_the_connector() {
+    let target = SshTarget { login_since_ms: Some(77), ..target("/s") };
+    let cmd = command(&target, Session { command: None, tty: true, forwards: &[] }).unwrap();
+    let argv = cmd.argv();
+    for option in ["PermitLocalCommand=yes", "LocalCommand='/opt/100%% b/bg-ssh' --logged-in 77 dev"] {
+        assert!(argv.windows(2).any(|words| words == ["-o", option]), "{option}: {argv:?}");
+    }
 }
 
 /// `ssh -G` says how the real ssh understands the options, after its own unquoting.

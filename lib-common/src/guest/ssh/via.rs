@@ -8,6 +8,7 @@ use crate::guest::card::Card;
 use crate::guest::live::Live;
 use crate::guest::vsock;
 use crate::sys::poll;
+use crate::timing::monotonic_ms;
 use nix::sys::socket::{MsgFlags, recv};
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -97,7 +98,11 @@ impl Ways {
     /// # Errors
     /// [`Code::TimedOut`] at `deadline`, [`Code::NotRunning`] as soon as the VM has ended; a signal's.
     pub fn connect(self, live: &Live, deadline: Instant) -> Result<OwnedFd> {
-        live.retry(deadline, || self.attempt(live, deadline.min(Instant::now() + FIRST_BYTE)))
+        let since = monotonic_ms();
+        let speaks = live.retry(deadline, || self.attempt(live, deadline.min(Instant::now() + FIRST_BYTE)))?;
+        // A stage that could not be noted is no reason to be without a connection.
+        let _ = live.booted().map(|booted| booted.note_banner(since));
+        Ok(speaks)
     }
 
     fn attempt(self, live: &Live, by: Instant) -> Result<OwnedFd> {

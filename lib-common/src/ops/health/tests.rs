@@ -1,7 +1,8 @@
 use crate::cli::{Answer, Context, Io, run_with};
-use crate::doc::{Document, HealthStatus, Kind, to_json};
+use crate::doc::{Boot, Document, HealthStatus, Kind, Timing, to_json};
 use crate::guest::fake::{Fake, health, reply};
 use crate::guest::live::tests::{Stored, document, stand_in};
+use crate::store::boot::note_up;
 use clap::Parser;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -118,6 +119,28 @@ fn waiting_ends_with_health() {
     let (exit, out, err) = tool(&["--wait", "30", "a"], "", Some(&stored));
     assert_eq!((exit, err.as_str(), health_of(&out)), (0, "", HealthStatus::Ok));
     assert!(out.contains(r#""stage":"wait""#), "{out}");
+}
+
+#[test]
+fn what_a_wait_has_seen_are_the_guests_own_stages() {
+    let guest = answers(HealthStatus::Ok);
+    let (_child, vmm) = stand_in(guest.socket());
+    let mut doc = document(&vmm);
+    let old = Timing { tool: "guest".into(), stage: "of_another_boot".into(), ms: 1.0 };
+    doc.append_timings(&[old]).unwrap();
+    for (up_at_ms, stages) in [(0.0, [true, false, false, true]), (1e15, [true, true, true, false])] {
+        let timings = vec![Timing { tool: "guest".into(), stage: "kernel".into(), ms: 9.0 }];
+        note_up(guest.socket().parent().unwrap(), &Boot { reboots: 0, up_at_ms, timings }).unwrap();
+        let (exit, out, err) = tool(&["--wait", "30"], &doc.to_line(), None);
+        assert_eq!((exit, err.as_str()), (0, ""));
+        let has =
+            ["kernel", "ssh_banner", "guest.wait", "wait"].map(|stage| out.contains(&format!("\"stage\":\"{stage}\"")));
+        assert_eq!(has, stages, "{out}");
+        assert!(!out.contains("of_another_boot"), "{out}");
+        // Read back, nothing is added.
+        let again = tool(&[], &out, None).1;
+        assert_eq!(again.matches(r#""stage":"kernel""#).count(), 1, "{again}");
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub use stop::{StopArgs, kill, stop};
 use crate::cli::{Context, Source};
 use crate::doc::{Document, Kind, Name, State, Status};
 use crate::error::{Code, Error, Failures, Result};
-use crate::store::{MachineDir, id_of};
+use crate::store::{MachineDir, boot, id_of};
 use crate::sys::lock::Lock;
 use std::path::PathBuf;
 
@@ -86,10 +86,11 @@ impl Target {
     }
 
     /// What the verb prints: the VM's document, or the one that was given with what is ours in it replaced.
-    fn answer(&self, now: Document) -> Document {
-        let Some(mut doc) = self.given.clone() else { return now };
+    fn answer(&self, now: Document) -> Result<Document> {
+        let Some(mut doc) = self.given.clone() else { return Ok(now) };
         doc.adopt(&now, &OURS);
-        doc
+        doc.adopt_timings(&now, boot::GUEST)?;
+        Ok(doc)
     }
 }
 

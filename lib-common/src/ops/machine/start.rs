@@ -81,7 +81,7 @@ fn start_one(cx: &mut Context<'_>, target: &Target) -> Result<Document> {
     doc.remove("timings");
     if is_running(&doc)? {
         cx.remark(&format!("{} runs already", target.name));
-        return Ok(target.answer(doc));
+        return target.answer(doc);
     }
     doc.remove("status");
     cx.stages.begin("look_at_work");
@@ -92,7 +92,7 @@ fn start_one(cx: &mut Context<'_>, target: &Target) -> Result<Document> {
     cx.stages.begin("journal");
     let operation = machine.journal().begin("start")?;
     let doc = launch(cx, doc, Claimed { machine, operation, lock })?;
-    let mut answer = target.answer(doc.clone());
+    let mut answer = target.answer(doc.clone())?;
     if target.given.is_some() {
         answer.append_timings_of(&doc)?;
     }

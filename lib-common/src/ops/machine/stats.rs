@@ -25,7 +25,7 @@ pub fn stats(cx: &mut Context<'_>, names: &[Name], file: Option<PathBuf>) -> Res
         }
         let stats = measure(&machine, &doc)?;
         doc.set(&stats);
-        cx.emit(target.answer(doc))
+        cx.emit(target.answer(doc)?)
     })?;
     Ok(Answer::Done)
 }

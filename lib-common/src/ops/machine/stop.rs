@@ -40,7 +40,7 @@ pub fn kill(cx: &mut Context<'_>, names: &[Name], file: Option<PathBuf>) -> Resu
         let (machine, _lock) = target.lock(cx)?;
         kill_locked(cx, &machine)?;
         let doc = settled(cx, &machine)?;
-        cx.emit(target.answer(doc))
+        cx.emit(target.answer(doc)?)
     })?;
     Ok(Answer::Done)
 }
@@ -54,7 +54,7 @@ pub(super) fn stop_one(cx: &mut Context<'_>, target: &Target, args: &StopArgs) -
         cx.remark(&format!("{} did not shut down ({why}) and was killed", target.name));
         kill_locked(cx, &machine)?;
     }
-    Ok(target.answer(settled(cx, &machine)?))
+    target.answer(settled(cx, &machine)?)
 }
 
 /// Asks the agent, or else init by its keys, and waits until the VM has ended. The inner error says why it did not.

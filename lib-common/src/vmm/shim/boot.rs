@@ -2,11 +2,13 @@
 //! reset asks for. Here is what every VMM needs; how each is started has a file of its own.
 
 use super::Shim;
+use super::up::Up;
 use crate::build::kernel::initrd;
 use crate::config::scaled;
 use crate::doc::{ProcessDoc, Timing, UP_PORT, VmmKind};
 use crate::error::{Context, Error, Result};
 use crate::guest::vsock::served_at;
+use crate::store::boot;
 use crate::sys::cmd::{Child, Cmd, Stream};
 use crate::sys::fs::remove_file;
 use crate::sys::process::ProcessId;
@@ -16,7 +18,6 @@ use crate::vmm::files;
 use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 /// How long a VMM may take to make the machine. Usually it takes 0.1 s.
@@ -49,6 +50,9 @@ impl Shim {
             VmmKind::Qemu => self.boot_qemu(&mut parts),
             VmmKind::Firecracker => self.boot_firecracker(&mut parts),
         }?;
+        if let Some(up) = &mut self.up {
+            up.runs();
+        }
         Ok(parts.timings)
     }
 
@@ -64,21 +68,21 @@ impl Shim {
 
     /// Takes away what the boot before has left, and listens where the guest will say that it is up.
     fn clear(&mut self) -> Result<()> {
-        (self.device, self.up, self.is_up) = (None, None, false);
+        (self.device, self.up) = (None, None);
         (self.state.vmm, self.state.vsock_device) = (None, None);
         let up = served_at(&self.run_file(files::VSOCK), UP_PORT);
         for file in [files::VSOCK, files::VSOCK_EARLY, files::VHOST, files::API, files::VMM_LOG, files::METRICS_PIPE] {
             remove_file(&self.run_file(file))?;
         }
         remove_file(&up)?;
-        let listener = UnixListener::bind(&up).and_then(|up| up.set_nonblocking(true).map(|()| up));
-        self.up = Some(listener.map_err(|e| Error::io("listen on", &up, &e))?);
+        boot::forget(&self.launch.runtime_dir)?;
+        self.up = Some(Up::listen(&up)?);
         Ok(())
     }
 
     /// Until the guest is up, nobody finds its vsock by the name that clients know.
     pub(super) fn hide_vsock(&self) -> Result<()> {
-        if self.is_up {
+        if self.up.as_ref().is_some_and(Up::has_come) {
             return Ok(());
         }
         let (socket, early) = (self.run_file(files::VSOCK), self.run_file(files::VSOCK_EARLY));

@@ -4,7 +4,9 @@
 use super::Shim;
 use super::link::Said;
 use super::process::{Ended, Feed, Monitor, Vmm};
+use super::up::Up;
 use crate::error::{Error, Result};
+use crate::store::boot::note_up;
 use crate::sys::poll::readable;
 use crate::vmm::files;
 use crate::vmm::qemu_qmp::Message;
@@ -58,6 +60,7 @@ enum Source {
     Signal,
     Starter,
     Up,
+    UpLine,
     VmmEnd,
     DeviceEnd,
 }
@@ -66,13 +69,17 @@ impl Shim {
     /// The next event, at the latest [`Event::Deadline`].
     pub(super) fn next(&mut self, deadline: Instant) -> Result<Event> {
         loop {
+            self.note_boot();
             let ready: Vec<Source> = {
                 let rest = self.console_rests_until.filter(|until| *until > Instant::now());
                 let mut sources = self.sources();
                 sources.retain(|(source, _)| rest.is_none() || *source != Source::Console);
                 let fds: Vec<BorrowedFd<'_>> = sources.iter().map(|(_, fd)| *fd).collect();
                 let halts_at = self.vmm.as_ref().and_then(Vmm::halts_at);
-                let until = [rest, halts_at].into_iter().flatten().fold(deadline, Instant::min);
+                let until = [rest, halts_at, self.up.as_ref().and_then(Up::deadline)]
+                    .into_iter()
+                    .flatten()
+                    .fold(deadline, Instant::min);
                 readable(&fds, until)?.into_iter().map(|i| sources[i].0).collect()
             };
             // What is not taken this time is still readable the next.
@@ -103,7 +110,8 @@ impl Shim {
             (Source::Qmp, vmm.and_then(Vmm::qmp).and_then(|qmp| qmp.socket()).map(AsFd::as_fd)),
             (Source::Signal, self.signal),
             (Source::Starter, self.link.as_ref().map(super::Link::fd)),
-            (Source::Up, self.up.as_ref().map(AsFd::as_fd)),
+            (Source::Up, self.up.as_ref().map(Up::listener)),
+            (Source::UpLine, self.up.as_ref().and_then(Up::speaker)),
             (Source::VmmEnd, vmm.map(|v| v.child.pidfd().as_fd())),
             (Source::DeviceEnd, device.map(|d| d.child.pidfd().as_fd())),
         ];
@@ -132,6 +140,10 @@ impl Shim {
             }
             Source::Starter => Ok(self.take_said()),
             Source::Up => self.take_up().map(|()| None),
+            Source::UpLine => {
+                self.up.as_mut().into_iter().for_each(Up::hear);
+                Ok(None)
+            }
             Source::VmmEnd => self.take_vmm_end().map(|ended| ended.map(Event::VmmEnded)),
             Source::DeviceEnd => self.take_device_end().map(|status| status.map(Event::DeviceEnded)),
         }
@@ -179,14 +191,22 @@ impl Shim {
 
     /// The guest listens. An agent that comes back says so again: nobody there, and the device would let it wait.
     fn take_up(&mut self) -> Result<()> {
-        if self.up.as_ref().is_some_and(|up| up.accept().is_ok()) {
-            self.is_up = true;
+        if self.up.as_mut().is_some_and(Up::accept) {
             let (early, socket) = (self.run_file(files::VSOCK_EARLY), self.run_file(files::VSOCK));
             if early.exists() {
                 std::fs::rename(&early, &socket).map_err(|e| Error::io("rename to", &socket, &e))?;
             }
         }
         Ok(())
+    }
+
+    /// Writes down what the guest's boot consisted of, once that is known. Nobody's VM fails for it.
+    fn note_boot(&mut self) {
+        let reboots = self.state.reboots;
+        let Some(boot) = self.up.as_mut().and_then(|up| up.take(reboots, Instant::now())) else { return };
+        if let Err(e) = note_up(&self.launch.runtime_dir, &boot) {
+            self.say(&e.with_causes());
+        }
     }
 
     fn take_said(&mut self) -> Option<Event> {

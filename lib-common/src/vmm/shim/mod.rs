@@ -11,6 +11,7 @@ mod events;
 mod halt;
 mod link;
 mod process;
+mod up;
 
 use crate::doc::{ExitInfo, Identity, Launch, ProcessDoc, ShimReply, ShimState, to_json};
 use crate::error::{Code, Context, Error, Result};
@@ -26,9 +27,9 @@ use link::Link;
 use nix::sys::signal::Signal;
 use process::{Device, Ended, Vmm};
 use std::os::fd::BorrowedFd;
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use up::Up;
 
 /// How long the starter may take to save its record.
 const KEEP_WITHIN: Duration = Duration::from_secs(60);
@@ -58,10 +59,8 @@ struct Shim {
     tsc: Option<TscMeter>,
     vmm: Option<Vmm>,
     device: Option<Device>,
-    /// Where the guest says that it is up.
-    up: Option<UnixListener>,
-    /// Whether it has, in this boot.
-    is_up: bool,
+    /// Where the guest says that it is up, and whether it has, in this boot.
+    up: Option<Up>,
     console: Capped,
     console_rests_until: Option<Instant>,
     log: Capped,
@@ -128,7 +127,6 @@ impl Shim {
             vmm,
             device,
             up,
-            is_up: false,
             console,
             console_rests_until: None,
             log,
