@@ -20,7 +20,7 @@ mod setting;
 mod shim;
 mod types;
 
-pub use bench::{Bar, Bench, BenchHost, Comparison, Figure, Measure};
+pub use bench::{Bar, Bench, BenchDiff, BenchHost, Comparison, Figure, Measure, MeasureDiff, Unit};
 pub use bundle::{Bundle, BundlePart, BundleVersions};
 pub use error::{ChildDoc, ErrorDoc};
 pub use finding::Finding;
