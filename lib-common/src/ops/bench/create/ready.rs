@@ -1,6 +1,6 @@
 //! Ready is: `ssh true` has exited 0, its host key verified. One poller for every side, whatever it runs on.
 //!
-//! Each 20 ms it tries to connect as the side's guests are reached, and waits for sshd's first bytes; a connection that is
+//! Each 50 ms it tries to connect as the side's guests are reached, and waits for sshd's first bytes; a connection that is
 //! silent for a second gets another one beside it. The one that spoke becomes that of the system's `ssh`, through a port of the
 //! loopback interface, so no guest forks an sshd that nobody uses.
 
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Between two attempts.
-const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(50);
 /// How long a connection may be silent until another is tried beside it.
 const SILENT: Duration = Duration::from_secs(1);
 /// So many are open at most.
