@@ -192,7 +192,10 @@ impl Bench<'_> {
         let removed = self.place.run("bg-vm", &[&["rm"], &names[..]].concat())?;
         self.samples.add("rm", existing, removed.exit_ms);
         if let Some(scene) = &self.scene {
+            // Those that went back to the pool.
+            let begun = Instant::now();
             scene.network.pool()?.drain()?;
+            self.samples.add("rm_drain", existing, millis(begun.elapsed()));
         }
         sync_all(self.place.path())?;
         let again = crowd::make(self.place, &self.first, existing)?;
@@ -203,10 +206,15 @@ impl Bench<'_> {
         for name in &again {
             remove_dir(self.place.store().machine_dir(name).path())?;
         }
-        if let Some(scene) = &self.scene {
-            scene.drain(plugged.len() as u32)?;
+        let unlinked_ms = millis(begun.elapsed());
+        let drained_ms = match &self.scene {
+            Some(scene) => scene.drain(plugged.len() as u32)?,
+            None => 0.0,
+        };
+        self.samples.add("rm_floor", existing, thousandths(unlinked_ms + drained_ms));
+        if self.scene.is_some() {
+            self.samples.add("rm_floor_taps", existing, drained_ms);
         }
-        self.samples.add("rm_floor", existing, millis(begun.elapsed()));
         Ok(())
     }
 }
