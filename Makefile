@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 export CARGO_TARGET_DIR := $(TARGET_DIR)
 export PATH := $(TARGET_DIR)/release:$(PATH)
 
-.PHONY: all setup build tools agent test test-firecracker test-dev-image test-image-build bench bench-tap lint demo \
+.PHONY: all setup build tools agent test test-firecracker test-dev-image test-image-build bench bench-tap bench-create lint demo \
 	install clean
 
 all: build
@@ -68,6 +68,11 @@ bench: setup build
 # How long a VM waits for its TAP; docs/performance.md has what was measured.
 bench-tap: tools
 	pipelines/in-netns bg-bench tap
+
+# From `bg-vm create` to SSH, or the host's part alone: make bench-create ARGS="--runs 2", ARGS=--fake-vmm.
+bench-create: build
+	cargo build --release --locked --example fake-firecracker
+	bg-bench create $(ARGS)
 
 demo: setup build
 	pipelines/demo

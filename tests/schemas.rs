@@ -6,8 +6,8 @@ use crate::support::source::{children_of, root};
 use crate::support::{Sandbox, Terminals, updating};
 use lib_common::cli::{Answer, Source};
 use lib_common::doc::{
-    Bench, Bundle, ErrorDoc, Finding, Health, Image, ImageDiff, Kind, Machine, ManifestEntry, Network, PortInfo,
-    Registered, Report, Setting, TapInfo,
+    Bench, BenchDiff, Bundle, ErrorDoc, Finding, Health, Image, ImageDiff, Kind, Machine, ManifestEntry, Network,
+    PortInfo, Registered, Report, Setting, TapInfo,
 };
 use proptest::prelude::*;
 use schemars::{JsonSchema, schema_for};
@@ -19,6 +19,7 @@ fn schema<T: JsonSchema>() -> String {
 #[test]
 fn the_committed_schemas_are_those_of_the_types() {
     let schemas = [
+        ("bench-diff.json", schema::<BenchDiff>()),
         ("bench.json", schema::<Bench>()),
         ("bundle.json", schema::<Bundle>()),
         ("error.json", schema::<ErrorDoc>()),

@@ -26,7 +26,7 @@ fn it_measures_and_leaves_nothing() {
     let done = bench(&host, &["tap", "--runs", "3", "--devices", "1,8"]);
     let bench: Bench = strict(&done.ok()).unwrap();
     assert_eq!((bench.kind.as_str(), bench.subject.as_str(), bench.runs), ("Bench", "tap", 3));
-    let rows: Vec<(&str, u32, u32)> = bench.measures.iter().map(|m| (m.name.as_str(), m.devices, m.n)).collect();
+    let rows: Vec<(&str, u32, u32)> = bench.measures.iter().map(|m| (m.name.as_str(), m.existing, m.n)).collect();
     for devices in [1, 8] {
         let each =
             [("acquire_warm", 300), ("release", 300), ("three_ip_calls", 15), ("acquire_cold", 30), ("drain", 3)];

@@ -21,7 +21,7 @@ mod setting;
 mod shim;
 mod types;
 
-pub use bench::{Bar, Bench, BenchHost, Comparison, Figure, Measure};
+pub use bench::{Bar, Bench, BenchDiff, BenchHost, Comparison, Figure, Measure, MeasureDiff, Unit};
 pub use boot::{Boot, BootClock, Moment};
 pub use bundle::{Bundle, BundlePart, BundleVersions};
 pub use error::{ChildDoc, ErrorDoc};

@@ -15,7 +15,7 @@ pub mod vsock;
 use crate::error::{Code, Error};
 
 /// The error of every guest that does not answer as it should.
-fn unreachable(message: impl Into<String>) -> Error {
+pub(crate) fn unreachable(message: impl Into<String>) -> Error {
     Error::new(Code::GuestUnreachable, message)
 }
 

@@ -26,6 +26,44 @@ pub fn load_average() -> Result<f64> {
     Ok(text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0.0))
 }
 
+/// The processor time of this process's children that have ended and were waited for, with theirs, in seconds.
+pub fn children_cpu_s() -> Result<f64> {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN)?;
+    let seconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
+}
+
+/// The type of the file system that a path is on, `ext4`: of the mounts above it the nearest and latest.
+pub fn file_system(path: &Path) -> Result<Option<String>> {
+    let path = std::fs::canonicalize(path).map_err(|e| Error::io("find", path, &e))?;
+    Ok(mounted_above(&read("/proc/self/mountinfo")?, &path))
+}
+
+/// proc_pid_mountinfo(5): the fifth field is the mount point, and the type stands behind the lone hyphen.
+fn mounted_above(mounts: &str, path: &Path) -> Option<String> {
+    let mount = |line: &str| {
+        let (left, right) = line.split_once(" - ")?;
+        let point = left.split(' ').nth(4)?.replace("\\040", " ");
+        path.starts_with(&point).then_some((point.len(), right.split(' ').next()?.to_owned()))
+    };
+    mounts.lines().filter_map(mount).max_by_key(|(length, _)| *length).map(|(_, kind)| kind)
+}
+
 fn read(path: &str) -> Result<String> {
     std::fs::read_to_string(path).map_err(|e| Error::io("read", Path::new(path), &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_on_the_nearest_and_latest_mount_above_it() {
+        let mounts = "1 0 8:1 / / rw - ext4 /dev/vda rw\n2 1 0:2 / /mnt/a rw shared:1 - xfs /dev/loop0 rw\n\
+            3 1 0:3 / /mnt/a rw - btrfs /dev/loop1 rw\n4 1 0:4 / /mnt/a\\040b rw - tmpfs none rw\n";
+        for (path, kind) in [("/x", "ext4"), ("/mnt/a/x", "btrfs"), ("/mnt/ab", "ext4"), ("/mnt/a b/x", "tmpfs")] {
+            assert_eq!(mounted_above(mounts, Path::new(path)).as_deref(), Some(kind), "{path}");
+        }
+        assert!(file_system(Path::new("/proc/self")).unwrap().is_some_and(|kind| kind == "proc"));
+    }
 }

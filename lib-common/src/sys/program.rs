@@ -40,6 +40,7 @@ fn package_of(program: &str) -> Option<&'static str> {
         "mmdebstrap" => "mmdebstrap",
         "qemu-system-x86_64" => "-t bookworm-backports qemu-system-x86",
         "qemu-system-aarch64" => "-t bookworm-backports qemu-system-arm",
+        "debvm-create" | "debvm-run" => "debvm",
         "nft" => "nftables",
         "ssh" => "openssh-client",
         "depmod" => "kmod",

@@ -12,6 +12,7 @@ mod via;
 
 pub use client_config::{ClientConfig, client_config, host_key_lines};
 pub use relay::relay;
+pub(crate) use via::first_to_speak;
 pub use via::{Via, Ways, wait_for_sshd};
 
 use super::unreachable;
@@ -70,29 +71,8 @@ pub fn command(target: &SshTarget, session: Session<'_>) -> Result<Cmd> {
     let SshTarget { name, via, connect_timeout, .. } = target;
     let (program, via, seconds) = (quote(plain(&target.connector)?), via.as_str(), connect_timeout.as_secs_f64());
     let connector = format!("{program} --fdpass --via {via} --connect-timeout {seconds} {name}").replace('%', "%%");
-    let known_hosts = config_word(&target.known_hosts)?;
-    let mut options = vec![
-        format!("ProxyCommand={connector}"),
-        "ProxyUseFdpass=yes".into(),
-        format!("UserKnownHostsFile={known_hosts}"),
-        "GlobalKnownHostsFile=/dev/null".into(),
-        format!("HostKeyAlias={name}"),
-        "HostKeyAlgorithms=ssh-ed25519".into(),
-        "StrictHostKeyChecking=yes".into(),
-        "CheckHostIP=no".into(),
-        "UpdateHostKeys=no".into(),
-        format!("IdentityFile={}", config_word(&target.identity)?),
-        "IdentitiesOnly=yes".into(),
-        "IdentityAgent=none".into(),
-        "PreferredAuthentications=publickey".into(),
-        "PasswordAuthentication=no".into(),
-        "BatchMode=yes".into(),
-        "ControlMaster=no".into(),
-        "ControlPath=none".into(),
-        // A port that is taken is an error, and not a line to be overlooked. Without ports it says nothing.
-        "ExitOnForwardFailure=yes".into(),
-        "LogLevel=ERROR".into(),
-    ];
+    let mut options = vec![format!("ProxyCommand={connector}"), "ProxyUseFdpass=yes".into()];
+    options.extend(checks(&target.known_hosts, &target.identity, name)?);
     if let Some(since) = target.login_since_ms {
         // ssh runs it as soon as it has logged in, and goes on when it has ended.
         let note = format!("{program} --logged-in {since} {name}").replace('%', "%%");
@@ -106,6 +86,33 @@ pub fn command(target: &SshTarget, session: Session<'_>) -> Result<Cmd> {
     // ssh gives the connector's command line to $SHELL, which need not quote as sh does.
     let cmd = cmd.env("SHELL", "/bin/sh");
     Ok(cmd.env("BG_STATE_DIR", &target.state_dir).env("BG_RUNTIME_DIR", &target.runtime_dir))
+}
+
+/// What makes ssh check the host key that `known_hosts` has under `alias`, log in by the key `identity` alone, and ask nobody.
+///
+/// # Errors
+/// As those of [`command`].
+pub(crate) fn checks(known_hosts: &Path, identity: &Path, alias: &Name) -> Result<Vec<String>> {
+    Ok(vec![
+        format!("UserKnownHostsFile={}", config_word(known_hosts)?),
+        "GlobalKnownHostsFile=/dev/null".into(),
+        format!("HostKeyAlias={alias}"),
+        "HostKeyAlgorithms=ssh-ed25519".into(),
+        "StrictHostKeyChecking=yes".into(),
+        "CheckHostIP=no".into(),
+        "UpdateHostKeys=no".into(),
+        format!("IdentityFile={}", config_word(identity)?),
+        "IdentitiesOnly=yes".into(),
+        "IdentityAgent=none".into(),
+        "PreferredAuthentications=publickey".into(),
+        "PasswordAuthentication=no".into(),
+        "BatchMode=yes".into(),
+        "ControlMaster=no".into(),
+        "ControlPath=none".into(),
+        // A port that is taken is an error, and not a line to be overlooked. Without ports it says nothing.
+        "ExitOnForwardFailure=yes".into(),
+        "LogLevel=ERROR".into(),
+    ])
 }
 
 /// The command line for the remote shell: one word is one already, several are an argv that it keeps as it is.

@@ -149,7 +149,7 @@ fn over_tcp(address: SocketAddrV4, by: Instant) -> Result<TcpStream> {
 /// The first of the connections that has a byte, which stays where it is; `None` at `by`, or when all have closed. The
 /// agent accepts before sshd does, and then closes: only a byte proves that somebody is there. An SSH server speaks
 /// first (RFC 4253, section 4.2). Those that have closed are taken out.
-fn first_to_speak(open: &mut Vec<OwnedFd>, by: Instant) -> Result<Option<OwnedFd>> {
+pub(crate) fn first_to_speak(open: &mut Vec<OwnedFd>, by: Instant) -> Result<Option<OwnedFd>> {
     while !open.is_empty() {
         let asked: Vec<_> = open.iter().map(AsFd::as_fd).collect();
         let Some(&ready) = poll::readable(&asked, by)?.first() else { return Ok(None) };

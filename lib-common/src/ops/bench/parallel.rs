@@ -1,6 +1,7 @@
 //! Many at once: threads, and processes of the real tool. No two may get the same.
 
 use super::scene::{Loan, Scene, Way, acquire, wrong};
+use super::summary::thousandths;
 use crate::doc::{Document, Kind, Net, Timing, strict};
 use crate::error::{Code, Error, Result};
 use crate::net::name;
@@ -78,12 +79,7 @@ fn lent(out: &[u8]) -> Result<(Net, f64)> {
     let net = doc.require::<Net>()?;
     let timings: Vec<Timing> = doc.timings()?.iter().map(|raw| strict(raw.get())).collect::<Result<_>>()?;
     let call = timings.iter().filter(|timing| CALL.contains(&timing.stage.as_str()));
-    Ok((net, whole_micros(call.map(|timing| timing.ms).sum())))
-}
-
-/// Without what adding up left behind the third place.
-fn whole_micros(ms: f64) -> f64 {
-    (ms * 1e3).round() / 1e3
+    Ok((net, thousandths(call.map(|timing| timing.ms).sum())))
 }
 
 /// Looks whether everybody got something else, and gives it all back.

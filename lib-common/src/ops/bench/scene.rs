@@ -46,9 +46,8 @@ pub(super) enum Way {
 impl Scene {
     /// Makes the network. [`Code::Usage`] where somebody has interfaces here.
     pub(super) fn set(config: &Config) -> Result<Self> {
-        let ours = |name: &str| name == "lo" || FALLBACK_TUNNELS.contains(&name);
-        if let Some(link) = Netlink::route()?.links()?.iter().find(|link| !ours(&link.name)) {
-            let message = format!("this network namespace is in use: it has the interface `{}`", link.name);
+        if let Some(link) = in_use()? {
+            let message = format!("this network namespace is in use: it has the interface `{link}`");
             return Err(Error::new(Code::Usage, message).hint("pipelines/in-netns bg-bench tap"));
         }
         let mut stages = Stages::new(TOOL, false);
@@ -116,6 +115,12 @@ impl Scene {
         pool::remove_links(&self.network.netlink, &[OTHER.to_owned()], |_| true)?;
         made.map(|((), ms)| ms)
     }
+}
+
+/// An interface of this namespace that somebody made.
+pub(super) fn in_use() -> Result<Option<String>> {
+    let ours = |name: &str| name == "lo" || FALLBACK_TUNNELS.contains(&name);
+    Ok(Netlink::route()?.links()?.into_iter().map(|link| link.name).find(|name| !ours(name)))
 }
 
 impl Drop for Scene {

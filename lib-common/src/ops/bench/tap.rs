@@ -1,10 +1,11 @@
 //! bg-bench tap: how long it takes a VM to get a TAP and an address, and to give them back.
 
+use super::document;
 use super::scene::{Scene, Way};
 use super::summary::{Samples, against, bars};
 use super::{parallel, parallel::MANY};
 use crate::cli::{Answer, Context};
-use crate::doc::{API_VERSION, Bench, BenchHost, Figure, to_json};
+use crate::doc::{Bench, Figure, to_json};
 use crate::error::Result;
 use crate::sys::host;
 use crate::timing::Stages;
@@ -55,7 +56,7 @@ pub fn tap(cx: &mut Context<'_>, args: &TapArgs) -> Result<Answer> {
         (Err(e), Err(left)) => return Err(e.also(left.to_string())),
         (measured, cleared) => cleared.and(measured)?,
     };
-    let bench = document(cx, args, &samples, load_before)?;
+    let bench = report(cx, args, &samples, load_before)?;
     cx.emit_line(&to_json(&bench));
     Ok(if args.check && !bench.ok { Answer::No } else { Answer::Done })
 }
@@ -103,26 +104,15 @@ fn with_devices(scene: &mut Scene, samples: &mut Samples, devices: u32) -> Resul
     scene.drain(COLD).map(drop)
 }
 
-fn document(cx: &mut Context<'_>, args: &TapArgs, samples: &Samples, load_before: f64) -> Result<Bench> {
+fn report(cx: &mut Context<'_>, args: &TapArgs, samples: &Samples, load_before: f64) -> Result<Bench> {
     let measures = samples.measures(args.samples);
     let bars = bars(&measures, &LIMITS);
     let compared = ["acquire_warm", "acquire_cold"].iter().flat_map(|name| against(&measures, name, "three_ip_calls"));
     Ok(Bench {
-        api_version: API_VERSION.into(),
-        kind: "Bench".into(),
-        subject: "tap".into(),
         ok: bars.iter().all(|bar| bar.ok),
-        host: BenchHost {
-            kernel: host::kernel_release()?,
-            cpu: host::cpu_model()?,
-            cpus: host::cpus()?,
-            load_before,
-            load_after: host::load_average()?,
-        },
         runs: args.runs,
         against: compared.collect(),
-        measures,
         bars,
-        timings: cx.stages.take(),
+        ..document(cx, "tap", measures, load_before)?
     })
 }
