@@ -107,7 +107,7 @@ fn a_document_goes_through_with_what_others_wrote_in_it() {
             .iter()
             .map(|t| t["stage"].as_str().unwrap())
             .collect();
-        assert!(!stages.contains(&"claim"), "{verb}: of this run alone: {stages:?}");
+        assert!(!stages.contains(&"clone_root"), "{verb}: of this run alone: {stages:?}");
         assert_eq!(after.get("vmm").is_some(), matches!(verb, "start" | "stats" | "restart"), "{verb}: {after}");
         doc = done.text();
     }

@@ -148,7 +148,7 @@ fn a_broken_image_fails_what_is_broken_and_nothing_else() {
 fn a_verification_that_is_ended_leaves_nothing() {
     let world = World::new();
     let points = [
-        ("claim", Signal::SIGTERM),
+        ("lock", Signal::SIGTERM),
         ("vmm_choice", Signal::SIGINT),
         ("boot_guest", Signal::SIGINT),
         ("login", Signal::SIGKILL),

@@ -20,7 +20,7 @@ fn a_create_interrupted_at_three_points_leaves_nothing() {
     let world = World::new();
     for (signal, status) in [(Signal::SIGINT, Some(130)), (Signal::SIGTERM, Some(143)), (Signal::SIGKILL, None)] {
         // While the disks are cloned, before the VMM is chosen, and while the VMM starts.
-        for (n, stage) in ["claim", "kernel_link", "vmm_choice"].into_iter().enumerate() {
+        for (n, stage) in ["lock", "kernel_link", "vmm_choice"].into_iter().enumerate() {
             let name = format!("vm-{}-{n}", signal as i32);
             let events = world.path().join(format!("events-{name}"));
             let mut child = world.spawn("bg-vm", &["create", &name, "--work-size", "2G"], &events);

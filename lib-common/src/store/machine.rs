@@ -3,6 +3,7 @@
 use super::{Journal, Store, boot, read_record, save_record};
 use crate::doc::{AbsPath, Document, ExitInfo, Kind, Launch, Name, ProcessDoc, ShimState, State, Status, Vmm};
 use crate::error::{Code, Error, Result};
+use crate::sys::fs::sync_dir;
 use crate::sys::lock::Lock;
 use crate::sys::process::ProcessId;
 use std::path::{Path, PathBuf};
@@ -118,6 +119,12 @@ impl MachineDir {
             Error::new(Code::NotFound, format!("the creation of the VM `{}` was not finished", self.name))
                 .hint("`bg-verify | bg-gc` removes it")
         })
+    }
+
+    /// Makes durable what a creation left to be so at its end, beside the record: the VM's name and its host key.
+    pub fn settle(&self) -> Result<()> {
+        sync_dir(&self.host_key())?;
+        sync_dir(self.path.parent().unwrap_or(Path::new("/")))
     }
 
     /// Saves its record. What is computed is not stored.

@@ -20,14 +20,18 @@ pub struct Staging {
 impl Store {
     /// Begins an operation in a staging directory of its own.
     pub fn stage(&self, operation: &str) -> Result<Staging> {
+        self.stage_with(operation, &[])
+    }
+
+    /// The same, with intents of what will be done later: undoing what was not done is harmless.
+    pub fn stage_with(&self, operation: &str, intents: &[Undo]) -> Result<Staging> {
         self.prepare()?;
         let path = self.staging_dir().join(random_id()?);
         std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(|e| crate::Error::io("make", &path, &e))?;
         let begin = || {
             let lock = Lock::take(&path.join("lock"), self.lock_wait())?;
-            let mut operation = Journal::in_dir(&path).begin(operation)?;
-            operation.intend(Undo::RemoveObject)?;
-            Ok((lock, operation))
+            let intents = [&[Undo::RemoveObject], intents].concat();
+            Ok((lock, Journal::in_dir(&path).begin_with(operation, intents)?))
         };
         match begin() {
             Ok((lock, operation)) => Ok(Staging { path, lock, operation }),
@@ -62,11 +66,17 @@ impl Staging {
 
     /// Claims `to` by a rename that never replaces; [`crate::Code::Exists`] where somebody has it. The operation goes
     /// on under the new name, and undoing it removes that.
-    pub fn publish(mut self, to: &Path) -> Result<(Operation, Lock)> {
-        rename_new(&self.path, to)?;
+    pub fn publish(self, to: &Path) -> Result<(Operation, Lock)> {
+        let published = self.publish_unsynced(to)?;
         if let Some(dir) = to.parent() {
             sync_dir(dir)?;
         }
+        Ok(published)
+    }
+
+    /// The same; the caller syncs the directory of `to` before the object is whole.
+    pub fn publish_unsynced(mut self, to: &Path) -> Result<(Operation, Lock)> {
+        rename_new(&self.path, to)?;
         self.operation.moved_to(to);
         self.lock.moved_to(to.join("lock"));
         Ok((self.operation, self.lock))

@@ -166,7 +166,7 @@ pub fn remove_dir(path: &Path) -> Result<()> {
     gone(std::fs::remove_dir_all(path), path)
 }
 
-/// Makes what was created, renamed or removed in `dir` durable.
+/// Makes what was created, renamed or removed in `dir` durable; of a file, its content.
 pub fn sync_dir(dir: &Path) -> Result<()> {
     Ok(fs_err::File::open(dir)?.sync_all()?)
 }

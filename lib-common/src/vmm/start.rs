@@ -12,7 +12,7 @@ use crate::doc::{
 use crate::error::{Code, Context, Error, Result};
 use crate::store::end_shim;
 use crate::sys::cmd::{Cmd, Stream, Streams};
-use crate::sys::fs::{private_dir, remove_dir, save};
+use crate::sys::fs::{private_dir, remove_dir, replace};
 use crate::sys::poll::readable;
 use crate::sys::process::{PidFd, ProcessId};
 use crate::sys::{program, signal};
@@ -117,14 +117,14 @@ impl Started {
 /// [`Code::InUse`] where it runs already; [`Code::VmmFailed`], [`Code::TimedOut`] and what else keeps it from running
 /// have the last words of who failed. Nothing is left then.
 pub fn start(launch: &Launch, identity: &Identity, shim: &Path, stages: &mut Stages) -> Result<Started> {
-    stages.begin("start_vmm");
+    stages.begin("vmm_spawn");
     let mut shim = Shim::start(launch, identity, shim)
         .context(format!("cannot start the VM `{}`", launch.name))
         .map_err(|e| e.detail("log", launch.log.as_str()))?;
     let (state, timings) =
         shim.wait_until_ready(launch).map_err(|e| e.within(format!("cannot start the VM `{}`", launch.name)))?;
     for part in timings {
-        stages.add_part(&format!("start_vmm.{}", part.stage), Duration::from_secs_f64(part.ms.clamp(0.0, 1e9) / 1e3));
+        stages.add_part(&format!("vmm_spawn.{}", part.stage), Duration::from_secs_f64(part.ms.clamp(0.0, 1e9) / 1e3));
     }
     let Some(vmm) = state.vmm.clone() else {
         return Err(Error::new(Code::Internal, "bg-shim is ready and has no VMM"));
@@ -215,8 +215,8 @@ impl Shim {
         remove_dir(dir)?;
         let run_dir = RunDir { path: Some(dir.clone()) };
         private_dir(dir)?;
-        save(&dir.join(files::IDENTITY), to_json(identity).as_bytes(), 0o600)?;
-        save(&dir.join(files::LAUNCH), format!("{}\n", to_json(launch)).as_bytes(), 0o600)?;
+        replace(&dir.join(files::IDENTITY), to_json(identity).as_bytes(), 0o600)?;
+        replace(&dir.join(files::LAUNCH), format!("{}\n", to_json(launch)).as_bytes(), 0o600)?;
         let log = append_to(&launch.log)?;
         let (socket, theirs) = UnixStream::pair()?;
         let streams = Streams { stdin: Stream::Null, stdout: Stream::Null, stderr: log.into() };

@@ -8,6 +8,7 @@ use crate::error::{Code, Context, Error, Result};
 use cpio::newc::{Builder, ModeFileType};
 use fs_err as fs;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// An assembled initrd is a multiple of this, in bytes: a page.
@@ -61,14 +62,14 @@ pub fn write_base(out: &mut impl Write, agent: &Path, modules: &[Module]) -> Res
 /// them the initrd's last page can overlap the ACPI tables that QEMU's microvm puts near it. Of 24 unpadded lengths spread
 /// over a page (512 MiB of memory), the five with more than 3,200 bytes in the last page hung; padded, none did in 24 boots.
 pub fn assemble(base: &Path, identity: &Identity, out: &mut impl Write) -> Result<u64> {
-    let mut file = fs::File::open(base)?;
+    // A file of std's own, which the kernel copies without this process.
+    let (mut file, _) = fs::File::open(base)?.into_parts();
     let mut start = [0; 6];
-    let is_cpio = file.read_exact(&mut start).is_ok() && start == *b"070701";
+    let is_cpio = file.read_exact_at(&mut start, 0).is_ok() && start == *b"070701";
     if !is_cpio {
         return Err(Error::new(Code::BadInput, format!("{} is not a raw cpio archive", base.display())));
     }
-    out.write_all(&start)?;
-    let mut length = 6 + io::copy(&mut file, out)?;
+    let mut length = io::copy(&mut file, out)?;
     length += pad(out, length, 4)?;
     let identity = to_json(identity);
     let entries = [

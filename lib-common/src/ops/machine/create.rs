@@ -4,12 +4,12 @@ use super::start::{Claimed, launch};
 use crate::cli::{Answer, Context};
 use crate::config::Config;
 use crate::doc::{
-    AbsPath, Disks, Document, ImageRef, Kernel, KernelArgs, Kind, LaunchDisk, Name, Rootfs, Seed, Spec, VmmChoice,
+    AbsPath, Disks, Document, ImageRef, Kernel, KernelArgs, Kind, LaunchDisk, Name, Rootfs, Seed, Spec, Undo, VmmChoice,
 };
 use crate::error::{Code, Error, Result};
 use crate::ops::tap;
 use crate::store::{MachineDir, Store, random_id};
-use crate::sys::fs::link_or_clone;
+use crate::sys::fs::{link_or_clone, sync_dir};
 
 /// What `bg-vm plan` takes; what is not given comes from the configuration.
 #[derive(Clone, Debug, Default)]
@@ -65,7 +65,8 @@ pub fn clone(cx: &mut Context<'_>, source: &crate::cli::Source) -> Result<Answer
 pub fn create(cx: &mut Context<'_>, args: &CreateArgs) -> Result<Answer> {
     cx.stages.begin("plan");
     let mut doc = planned(cx, &args.plan)?;
-    let claimed = claim(cx, &mut doc, "create")?;
+    let intents = if args.no_start { vec![] } else { super::start::intents(cx, &doc)? };
+    let claimed = claim_unsynced(cx, &mut doc, ("create", &intents))?;
     let doc = if args.no_start { finish_without_start(cx, doc, claimed)? } else { launch(cx, doc, claimed)? };
     let has_card = doc.has("net");
     cx.emit(doc)?;
@@ -149,6 +150,13 @@ fn taken(name: &Name) -> Error {
 /// Claims the name by a rename that never replaces, then makes the disks in the VM's own directory. `operation` is how the
 /// journal calls it.
 pub(in crate::ops) fn claim(cx: &mut Context<'_>, doc: &mut Document, operation: &str) -> Result<Claimed> {
+    let claimed = claim_unsynced(cx, doc, (operation, &[]))?;
+    sync_dir(&cx.store().machines_dir())?;
+    Ok(claimed)
+}
+
+/// The same, with what will be done later said at once. The name is not on disk yet: see [`MachineDir::settle`].
+fn claim_unsynced(cx: &mut Context<'_>, doc: &mut Document, (operation, intents): (&str, &[Undo])) -> Result<Claimed> {
     let store = cx.store();
     let machine = store.machine_dir(&doc.name()?);
     let (spec, image): (Spec, ImageRef) = (doc.require()?, doc.require()?);
@@ -156,8 +164,9 @@ pub(in crate::ops) fn claim(cx: &mut Context<'_>, doc: &mut Document, operation:
     if doc.has("disks") {
         return Err(Error::new(Code::BadDocument, "the document has `disks` already"));
     }
-    cx.stages.begin("claim");
-    let (operation, lock) = store.stage(operation)?.publish(machine.path()).map_err(|e| match e.code() {
+    cx.stages.begin("lock");
+    let staged = store.stage_with(operation, intents)?;
+    let (operation, lock) = staged.publish_unsynced(machine.path()).map_err(|e| match e.code() {
         Code::Exists => taken(machine.name()),
         _ => e,
     })?;
@@ -196,6 +205,7 @@ fn finish_without_start(cx: &mut Context<'_>, mut doc: Document, claimed: Claime
     cx.stages.begin("identity");
     super::start::prepare_guest(&mut doc, &claimed.machine)?;
     cx.stages.begin("record");
+    claimed.machine.settle()?;
     claimed.machine.save(&doc)?;
     claimed.operation.commit()?;
     Ok(doc)

@@ -107,9 +107,15 @@ fn work_is_nested(doc: &Document, machine: &MachineDir) -> bool {
 /// Starts the VMM, saves the record, and only then lets the VM stay: whatever is killed before that, the shim ends it.
 pub(super) fn launch(cx: &mut Context<'_>, mut doc: Document, claimed: Claimed) -> Result<Document> {
     let Claimed { machine, mut operation, lock } = claimed;
-    let card = tap::attach(cx, &mut doc, (&mut operation, !machine.record_file().exists()))?;
+    let is_new = !machine.record_file().exists();
+    let card = tap::attach(cx, &mut doc, (&mut operation, is_new))?;
     cx.stages.begin("identity");
     let mut identity = identity(cx, &mut doc, &machine)?;
+    // The disk works while the VMM starts.
+    let settling = std::thread::spawn({
+        let machine = machine.clone();
+        move || if is_new { machine.settle() } else { Ok(()) }
+    });
     let mut hardware = Hardware { disks: launch_disks(&doc, &machine)?, net: None };
     if let Some(card) = card {
         (identity.net, identity.hosts, hardware.net) = (Some(card.identity), card.hosts, Some(card.launch));
@@ -118,11 +124,20 @@ pub(super) fn launch(cx: &mut Context<'_>, mut doc: Document, claimed: Claimed) 
     cx.stages.begin("record");
     doc.set::<Vmm>(started.vmm());
     doc.append_timings(&cx.stages.take_before("save"))?;
+    settling.join().map_err(|_| Error::new(Code::Internal, "the thread that syncs has panicked"))??;
     machine.save(&doc)?;
     operation.commit()?;
     started.keep()?;
     drop(lock);
     Ok(doc)
+}
+
+/// What a creation with a start will have to take back, should it fail: known before it begins.
+pub(super) fn intents(cx: &Context<'_>, doc: &Document) -> Result<Vec<Undo>> {
+    let machine = cx.store().machine_dir(&doc.name()?);
+    let card = tap::intent(cx, doc, true)?;
+    let vmm = Undo::StopVm { runtime_dir: machine.runtime_dir(&id_of(doc)?)? };
+    Ok(card.into_iter().chain([vmm]).collect())
 }
 
 /// What the guest finds.
@@ -206,7 +221,8 @@ pub(super) fn prepare_guest(doc: &mut Document, machine: &MachineDir) -> Result<
         return Ok((pem, guest));
     }
     let key = keys::new_host_key()?;
-    crate::sys::fs::save(&file, key.private_pem().as_bytes(), 0o600)?;
+    // On disk by `settle`.
+    crate::sys::fs::replace(&file, key.private_pem().as_bytes(), 0o600)?;
     let guest = Guest { host_key: key.public_line().to_owned(), user: "root".into() };
     doc.set(&guest);
     Ok((key.private_pem().to_owned(), guest))

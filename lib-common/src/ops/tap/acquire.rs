@@ -112,7 +112,7 @@ fn has_tap(network: &Open, net: &Net, wants: &Wants) -> Result<bool> {
 }
 
 fn lend(config: &Config, network: &Open, stages: &mut Stages, wants: &Wants) -> Result<(String, Ipv4Addr)> {
-    stages.begin("address");
+    stages.begin("lease");
     let pool = network.pool()?;
     let _hurry = pool.hurry()?;
     let leases = network.leases()?;

@@ -47,10 +47,8 @@ pub(in crate::ops) fn attach(
     let wants = Wants { id: name::machine_id(&id)?, name: doc.name()?, had, nat: spec.nat, owner: own_uid() };
     let space = Space::current(&cx.config)?;
     let network_dir = AbsPath::new(space.dir())?;
-    // What root lent to somebody else is not theirs to give back.
-    if own_uid() == 0 {
-        let network_dir = network_dir.clone();
-        operation.intend(Undo::GiveBackTap { network_dir, machine_id: id, with_address: is_new })?;
+    if let Some(undo) = intent(cx, doc, is_new)? {
+        operation.intend(undo)?;
     }
     let (network, net) = acquire(cx, &wants).map_err(|e| no_card(explain(e)))?;
     doc.set(&net);
@@ -62,6 +60,17 @@ pub(in crate::ops) fn attach(
         identity: IdentityNet { address: net.address, gateway: net.gateway, nameservers },
         hosts: hosts.into_iter().filter(|host| host.name != wants.name).collect(),
     }))
+}
+
+/// What takes back what [`attach`] does for the VM of that document, where it has a card. What root lent to somebody else is
+/// not theirs to give back.
+pub(in crate::ops) fn intent(cx: &Context<'_>, doc: &Document, is_new: bool) -> Result<Option<Undo>> {
+    let spec: Spec = doc.require()?;
+    if !spec.net || own_uid() != 0 {
+        return Ok(None);
+    }
+    let network_dir = AbsPath::new(Space::current(&cx.config)?.dir())?;
+    Ok(Some(Undo::GiveBackTap { network_dir, machine_id: id_of(doc)?, with_address: is_new }))
 }
 
 /// As [`acquire_for`], in a network that is made as the VM needs it where it is not so already.

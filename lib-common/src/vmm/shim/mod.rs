@@ -16,7 +16,7 @@ mod up;
 use crate::doc::{ExitInfo, Identity, Launch, ProcessDoc, ShimReply, ShimState, to_json};
 use crate::error::{Code, Context, Error, Result};
 use crate::store::now;
-use crate::sys::fs::{remove_file, save};
+use crate::sys::fs::{remove_file, replace, save};
 use crate::sys::process::ProcessId;
 use crate::sys::tsc::TscMeter;
 use crate::sys::{cmd, signal, socket};
@@ -292,7 +292,7 @@ impl Shim {
     }
 
     fn save_state(&self) -> Result<()> {
-        save(&self.run_file(files::STATE), format!("{}\n", to_json(&self.state)).as_bytes(), 0o600)
+        replace(&self.run_file(files::STATE), format!("{}\n", to_json(&self.state)).as_bytes(), 0o600)
     }
 
     fn run_file(&self, name: &str) -> PathBuf {
