@@ -76,7 +76,8 @@ fn install_service(root: &Path) -> Result<()> {
 fn install_systemd(root: &Path) -> Result<()> {
     let units = root.join("run/systemd/system");
     trim::own_unit(&units, "banger-agent.service", SYSTEMD_UNIT, "sysinit.target")?;
-    trim::shorten(root)
+    let command_line = fs_err::read_to_string("/proc/cmdline").context("cannot read the command line")?;
+    trim::shorten(root, &command_line)
 }
 
 fn install_runit(root: &Path) -> Result<()> {

@@ -3,7 +3,7 @@
 //! `docs/guest.md` has each change and why.
 
 use super::service::link;
-use lib_common::error::{Context, Result};
+use lib_common::error::Result;
 use std::path::Path;
 
 /// Where this boot's own units are.
@@ -68,6 +68,13 @@ const TIMER: &str = "[Timer]\nPersistent=no\nOnBootSec=15min\n";
 /// The same, but only where no file system or volume of the guest's own waits for a device.
 const DEVICES_COME_LATER: &[&str] = &["systemd-udevd.service", "systemd-udev-trigger.service"];
 
+/// For `systemd-modules-load.service` where no file names a module.
+const NO_MODULES: &str = "[Unit]\nConditionKernelCommandLine=modules_load\n";
+
+/// Where modules to load are named.
+const MODULE_LISTS: &[&str] =
+    &["etc/modules-load.d", "run/modules-load.d", "usr/local/lib/modules-load.d", "usr/lib/modules-load.d"];
+
 /// Runs when all that is to start has started, and then is gone: see [`crate::booted`].
 const BOOTED: &str = "\
 [Unit]
@@ -82,21 +89,23 @@ StandardOutput=null
 StandardError=file:/dev/kmsg
 ";
 
-/// Writes this boot's units below `root`, the guest's root file system with systemd.
-pub fn shorten(root: &Path) -> Result<()> {
+/// Writes this boot's units below `root`, the guest's root file system with systemd. `command_line` is the kernel's.
+pub fn shorten(root: &Path, command_line: &str) -> Result<()> {
     let units = root.join(UNITS);
     drop_in(&units, "ssh.service", SSHD)?;
     COME_LATER.iter().try_for_each(|unit| drop_in(&units, unit, LATER))?;
     if ["etc/fstab", "etc/crypttab"].iter().all(|table| is_empty_table(root, table)) {
         DEVICES_COME_LATER.iter().try_for_each(|unit| drop_in(&units, unit, LATER))?;
     }
+    if MODULE_LISTS.iter().all(|dir| names_no_module(root, dir)) {
+        drop_in(&units, "systemd-modules-load.service", NO_MODULES)?;
+    }
     for timer in persistent_timers(root) {
         drop_in(&units, &timer, TIMER)?;
     }
     own_unit(&units, "banger-login-first.service", LOGIN_FIRST, "sysinit.target")?;
     own_unit(&units, "banger-booted.service", BOOTED, "multi-user.target")?;
-    let command_line = fs_err::read_to_string("/proc/cmdline").context("cannot read the command line")?;
-    mask_generators(root, &command_line)
+    mask_generators(root, command_line)
 }
 
 /// A unit of ours that a target wants.
@@ -160,6 +169,17 @@ const GENERATED: &[(&str, fn(&Path) -> bool)] = &[
     ("systemd-run-generator", |_| true),
 ];
 
+/// Whether every file of the directory has nothing but comments.
+fn names_no_module(root: &Path, dir: &str) -> bool {
+    let Ok(mut entries) = fs_err::read_dir(root.join(dir)) else { return true };
+    entries.all(|entry| {
+        let Some(name) = entry.ok().and_then(|e| e.file_name().into_string().ok()) else { return false };
+        // Debian's one file links to ../modules, which stays within the root.
+        let file = format!("{dir}/{name}");
+        is_empty_table(root, if name == "modules.conf" { "etc/modules" } else { &file })
+    })
+}
+
 /// Whether the table has nothing but comments, or is not there.
 fn is_empty_table(root: &Path, path: &str) -> bool {
     let text = fs_err::read_to_string(root.join(path)).unwrap_or_default();
@@ -176,3 +196,6 @@ fn every_script_has_a_unit(root: &Path) -> bool {
         name == "README" || dirs.iter().any(|dir| root.join(dir).join(&unit).symlink_metadata().is_ok())
     })
 }
+
+#[cfg(test)]
+mod tests;

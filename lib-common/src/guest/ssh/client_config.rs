@@ -52,6 +52,7 @@ Host *.vm
     UserKnownHostsFile /dev/null
     GlobalKnownHostsFile /dev/null
     HostKeyAlgorithms ssh-ed25519
+    KexAlgorithms ^curve25519-sha256
     StrictHostKeyChecking yes
     CheckHostIP no
     UpdateHostKeys no
@@ -101,6 +102,7 @@ Host *.vm
     UserKnownHostsFile /dev/null
     GlobalKnownHostsFile /dev/null
     HostKeyAlgorithms ssh-ed25519
+    KexAlgorithms ^curve25519-sha256
     StrictHostKeyChecking yes
     CheckHostIP no
     UpdateHostKeys no

@@ -98,6 +98,8 @@ pub(crate) fn checks(known_hosts: &Path, identity: &Path, alias: &Name) -> Resul
         "GlobalKnownHostsFile=/dev/null".into(),
         format!("HostKeyAlias={alias}"),
         "HostKeyAlgorithms=ssh-ed25519".into(),
+        // What is said does not leave the host, and an emulated guest takes a fifth of a second longer for the other kind.
+        "KexAlgorithms=^curve25519-sha256".into(),
         "StrictHostKeyChecking=yes".into(),
         "CheckHostIP=no".into(),
         "UpdateHostKeys=no".into(),
