@@ -150,8 +150,11 @@ fn mask_generators(root: &Path, command_line: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whether a generator has nothing to do in the guest with that root.
+type Idle = fn(&Path) -> bool;
+
 /// Debian's generators, and when each has nothing to do.
-const GENERATED: &[(&str, fn(&Path) -> bool)] = &[
+const GENERATED: &[(&str, Idle)] = &[
     ("systemd-cryptsetup-generator", |root| is_empty_table(root, "etc/crypttab")),
     ("systemd-veritysetup-generator", |root| is_empty_table(root, "etc/veritytab")),
     ("systemd-integritysetup-generator", |root| is_empty_table(root, "etc/integritytab")),
