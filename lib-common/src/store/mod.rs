@@ -175,7 +175,9 @@ pub fn read_record(path: &Path, kind: Kind) -> Result<Option<Document>> {
         }
         Err(e) => return Err(Error::io("read", path, &e)),
     };
-    let mut bytes = vec![];
+    let len = file.metadata().map_err(|e| Error::io("read", path, &e))?.len();
+    // With room for more than is there the whole is one read, and the next finds its end.
+    let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(MAX_BYTES).min(MAX_BYTES) + 64);
     file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, &e))?;
     let damaged = |e: Error| e.within(format!("the record {} is damaged", path.display()));
     Document::parse(&bytes, kind).map(Some).map_err(damaged)
