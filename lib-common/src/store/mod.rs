@@ -20,7 +20,7 @@ mod staging;
 
 pub use journal::{Journal, OpenOperation, Operation, end_shim};
 pub use machine::{MachineDir, id_of};
-pub use staging::{Staging, remove_by_rename};
+pub use staging::{Staging, free_name, remove_by_rename};
 
 use crate::config::Config;
 use crate::doc::{Document, Kind, MAX_BYTES, Name};
