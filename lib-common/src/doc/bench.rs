@@ -67,7 +67,7 @@ pub struct BenchHost {
 #[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Measure {
-    /// What: `acquire_warm`, `ready`; a stage of a tool is `bg-vm.claim`, and what another side did is `qemu.ready`.
+    /// What: `acquire_warm`, `ready`; a stage of a tool is `bg-vm.lock`, and what another side did is `qemu.ready`.
     pub name: String,
     /// How many were there meanwhile: devices, or VMs.
     pub existing: u32,

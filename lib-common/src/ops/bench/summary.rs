@@ -149,9 +149,9 @@ mod tests {
     fn a_stage_that_a_run_had_twice_is_one_sample() {
         let timing = |stage: &str, ms| Timing { tool: "bg-vm".into(), stage: stage.into(), ms };
         let mut samples = Samples::default();
-        samples.add_stages("qemu.", 3, &[timing("claim", 0.1), timing("save", 1.0), timing("claim", 0.2)]);
+        samples.add_stages("qemu.", 3, &[timing("lock", 0.1), timing("save", 1.0), timing("lock", 0.2)]);
         let found: Vec<_> = samples.measures(true).into_iter().map(|m| (m.name, m.existing, m.samples)).collect();
-        assert_eq!(found, [("qemu.bg-vm.claim".into(), 3, vec![0.3]), ("qemu.bg-vm.save".into(), 3, vec![1.0])]);
+        assert_eq!(found, [("qemu.bg-vm.lock".into(), 3, vec![0.3]), ("qemu.bg-vm.save".into(), 3, vec![1.0])]);
     }
 
     #[test]
