@@ -196,6 +196,7 @@ fn what_a_killed_tool_left_is_found_and_removed() {
 const STAGED: &[(&str, &[&str])] = &[
     ("bg-vm", &["create", "dev", "--work-size", WORK, "--no-start"]),
     ("bg-vm", &["rm", "old"]),
+    ("bg-vm", &["rm", "old", "gone"]),
     ("bg-seed", &["build", "debian", "--size", WORK]),
     ("bg-register", &["--name", "new"]),
     ("bg-register", &["--name", "debian", "--replace"]),

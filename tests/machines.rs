@@ -345,3 +345,16 @@ fn a_damaged_journal_is_told_and_keeps_nobody_from_removing_the_vm() {
     sandbox.run("bg-vm", &["rm", "dev"], "").ok();
     assert_eq!((children(&sandbox.state("machines")), sandbox.findings(&["--now"])), (NO_FILES, NONE));
 }
+
+#[test]
+fn several_are_removed_even_where_staging_is_missing() {
+    let sandbox = store();
+    ["a", "b", "c"].iter().for_each(|name| drop(fixture::create(&sandbox, name)));
+    std::fs::remove_dir(sandbox.state("staging")).unwrap();
+    sandbox.run("bg-vm", &["rm", "a", "gone", "b"], "").ok();
+    assert_eq!(sandbox.run("bg-vm", &["ls"], "").json()["name"], "c");
+    assert_eq!(children(&sandbox.state("staging")), NO_FILES);
+    std::fs::remove_dir(sandbox.state("staging")).unwrap();
+    sandbox.run("bg-vm", &["rm", "c"], "").ok();
+    assert_eq!(sandbox.run("bg-vm", &["ls"], "").ok(), "");
+}

@@ -217,6 +217,9 @@ impl Document {
     }
 
     fn replace_raw_timings(&mut self, tool: &str, new: Vec<Box<RawValue>>) -> Result<()> {
+        if new.is_empty() && !self.may_have_timings_of(tool) {
+            return Ok(());
+        }
         let mut all = self.timings()?;
         let before = all.len();
         all.retain(|timing| !is_of(tool, timing));
@@ -225,6 +228,15 @@ impl Document {
             self.put("timings", &all);
         }
         Ok(())
+    }
+
+    /// Whether `timings` could have entries of that tool, by their text: a list that has none need not be taken apart. An
+    /// escape could spell the name, and what is no list is an error that must be told.
+    fn may_have_timings_of(&self, tool: &str) -> bool {
+        self.entries.iter().find(|(k, _)| k == "timings").is_some_and(|(_, raw)| {
+            let text = raw.get();
+            !text.starts_with('[') || text.as_bytes().contains(&b'\\') || text.contains(&format!("\"{tool}\""))
+        })
     }
 
     fn extend_timings(&mut self, new: Vec<Box<RawValue>>) -> Result<()> {
@@ -244,12 +256,13 @@ impl Document {
 
     /// The document as one line, without a line feed at its end.
     pub fn to_line(&self) -> String {
-        let mut line = String::from("{");
+        let mut line = String::with_capacity(self.entries.iter().map(|(k, raw)| k.len() + raw.get().len() + 4).sum());
+        line.push('{');
         for (i, (key, raw)) in self.entries.iter().enumerate() {
             if i > 0 {
                 line.push(',');
             }
-            line.push_str(&serde_json::Value::from(key.as_str()).to_string());
+            line.push_str(&to_json(key));
             line.push(':');
             push_one_line(&mut line, raw.get());
         }
@@ -342,7 +355,8 @@ fn to_raw<T: Serialize + ?Sized>(value: &T) -> Box<RawValue> {
 
 /// Copies JSON text; where it spans lines, the white space between its tokens is left out, and nothing else.
 fn push_one_line(out: &mut String, json: &str) {
-    if !json.contains(['\n', '\r']) {
+    // Byte for byte: the search for one is the fast one.
+    if !json.as_bytes().contains(&b'\n') && !json.as_bytes().contains(&b'\r') {
         return out.push_str(json);
     }
     let (mut in_string, mut escaped) = (false, false);

@@ -79,3 +79,14 @@ fn one_tools_timings_are_replaced_and_the_others_keep_their_bytes() {
     without.replace_timings("guest", &[]).unwrap();
     assert!(!without.has("timings"));
 }
+
+#[test]
+fn timings_are_taken_out_however_their_tool_is_spelled_and_what_is_no_list_is_told() {
+    let timings = |value: &str| parse(&format!(r#"{{{HEAD},"timings":{value}}}"#)).unwrap();
+    for tool in ["guest", r"\u0067uest"] {
+        let mut doc = timings(&format!(r#"[{{"tool":"{tool}","stage":"old","ms":1}}]"#));
+        doc.replace_timings("guest", &[]).unwrap();
+        assert_eq!(doc.to_line(), timings("[]").to_line(), "{tool}");
+    }
+    assert_eq!(timings("7").replace_timings("guest", &[]).unwrap_err().code(), Code::BadDocument);
+}

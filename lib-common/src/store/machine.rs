@@ -113,9 +113,14 @@ impl MachineDir {
         }
     }
 
-    /// Its record as it was saved; [`Code::NotFound`] where its creation was not finished.
+    /// Its record as it was saved, or `None` where its creation was not finished.
+    fn saved(&self) -> Result<Option<Document>> {
+        read_record(&self.record_file(), Kind::Machine)
+    }
+
+    /// The same; without one, [`Code::NotFound`].
     pub fn document(&self) -> Result<Document> {
-        read_record(&self.record_file(), Kind::Machine)?.ok_or_else(|| {
+        self.saved()?.ok_or_else(|| {
             Error::new(Code::NotFound, format!("the creation of the VM `{}` was not finished", self.name))
                 .hint("`bg-verify | bg-gc` removes it")
         })
@@ -152,7 +157,20 @@ impl MachineDir {
     /// The record with what is computed: `status`, `vmm` with the pids of now or without it when it does not run, and in
     /// `timings` the stages of the boot that the guest is in.
     pub fn current(&self) -> Result<Document> {
-        let mut doc = self.document()?;
+        self.with_computed(self.document()?)
+    }
+
+    /// The same for a list: a VM whose creation was not finished is in it, too.
+    pub fn listed(&self) -> Result<Document> {
+        if let Some(doc) = self.saved()? {
+            return self.with_computed(doc);
+        }
+        let mut doc = Document::new(Kind::Machine, &self.name);
+        doc.set(&Status { state: State::Incomplete, exit: None });
+        Ok(doc)
+    }
+
+    fn with_computed(&self, mut doc: Document) -> Result<Document> {
         let id = id_of(&doc)?;
         let recorded: Option<Vmm> = doc.section()?;
         let exit = self.exit_info();

@@ -20,7 +20,7 @@ mod staging;
 
 pub use journal::{Journal, OpenOperation, Operation, end_shim};
 pub use machine::{MachineDir, id_of};
-pub use staging::{Staging, remove_by_rename};
+pub use staging::{Staging, free_name, remove_by_rename};
 
 use crate::config::Config;
 use crate::doc::{Document, Kind, MAX_BYTES, Name};
@@ -175,7 +175,9 @@ pub fn read_record(path: &Path, kind: Kind) -> Result<Option<Document>> {
         }
         Err(e) => return Err(Error::io("read", path, &e)),
     };
-    let mut bytes = vec![];
+    let len = file.metadata().map_err(|e| Error::io("read", path, &e))?.len();
+    // With room for more than is there the whole is one read, and the next finds its end.
+    let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(MAX_BYTES).min(MAX_BYTES) + 64);
     file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, &e))?;
     let damaged = |e: Error| e.within(format!("the record {} is damaged", path.display()));
     Document::parse(&bytes, kind).map(Some).map_err(damaged)

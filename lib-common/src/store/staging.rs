@@ -6,6 +6,7 @@ use crate::doc::Undo;
 use crate::error::Result;
 use crate::sys::fs::{remove_dir, rename_new, sync_dir};
 use crate::sys::lock::Lock;
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -85,11 +86,21 @@ impl Staging {
 
 /// Removes a directory so that its name is free at once and what is left after a kill lies in staging.
 pub fn remove_by_rename(store: &Store, path: &Path) -> Result<()> {
-    let grave = store.staging_dir().join(random_id()?);
-    match std::fs::rename(path, &grave) {
-        Ok(()) => {}
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(crate::Error::io("remove", path, &e)),
+    free_name(store, path)?.map_or(Ok(()), |staged| remove_dir(&staged))
+}
+
+/// Frees the name of a directory: it is in staging then, for the caller to remove. `None` where it is gone already.
+pub fn free_name(store: &Store, path: &Path) -> Result<Option<PathBuf>> {
+    let staged = store.staging_dir().join(random_id()?);
+    let mut renamed = std::fs::rename(path, &staged);
+    // It says the same of the directory and of staging.
+    if renamed.as_ref().is_err_and(|e| e.kind() == ErrorKind::NotFound) && path.symlink_metadata().is_ok() {
+        store.prepare()?;
+        renamed = std::fs::rename(path, &staged);
     }
-    remove_dir(&grave)
+    match renamed {
+        Ok(()) => Ok(Some(staged)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(crate::Error::io("remove", path, &e)),
+    }
 }

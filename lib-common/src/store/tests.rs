@@ -117,3 +117,38 @@ fn a_runtime_directory_is_short_whatever_the_name() {
     store.runtime = Path::new("/").join("y".repeat(80));
     assert_eq!(store.machine_dir(&name("a")).runtime_dir(&id).unwrap_err().code(), Code::BadConfig);
 }
+
+#[test]
+fn a_directory_is_removed_where_staging_is_missing_and_one_that_is_gone_is_fine() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let machine = store.machine_dir(&name("dev"));
+    std::fs::create_dir_all(machine.path()).unwrap();
+    assert!(!store.staging_dir().exists());
+    remove_by_rename(&store, machine.path()).unwrap();
+    assert!(!machine.path().exists());
+    assert_eq!(std::fs::read_dir(store.staging_dir()).unwrap().count(), 0);
+    remove_by_rename(&store, machine.path()).unwrap();
+}
+
+#[test]
+fn intents_that_are_announced_are_on_disk_before_the_name_is_seen_and_said_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let beside = |name: &str| Undo::RemoveFile { path: crate::doc::AbsPath::new(dir.path().join(name)).unwrap() };
+    let (announced, later) = ([beside("one"), beside("two")], beside("three"));
+    let staged = store.stage_with("create", &announced).unwrap();
+    let expected = [&[Undo::RemoveObject], &announced[..]].concat();
+    let open = Journal::in_dir(staged.path()).open_operation().unwrap().unwrap();
+    assert_eq!((open.operation.as_str(), &open.undo), ("create", &expected));
+
+    let to = store.machine_dir(&name("dev"));
+    let (mut op, _lock) = staged.publish(to.path()).unwrap();
+    let journal = || std::fs::read(to.file("journal")).unwrap();
+    let before = journal();
+    announced.iter().for_each(|undo| op.intend(undo.clone()).unwrap());
+    assert_eq!(journal(), before, "what was said already is not said again");
+    op.intend(later.clone()).unwrap();
+    assert_ne!(journal(), before);
+    assert_eq!(to.journal().open_operation().unwrap().unwrap().undo, [&expected[..], &[later]].concat());
+}

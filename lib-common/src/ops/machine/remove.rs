@@ -3,12 +3,17 @@
 use super::{Target, for_each, targets};
 use crate::cli::{Answer, Context};
 use crate::doc::Name;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Failures, Result};
 use crate::ops::tap;
-use crate::store::{MachineDir, id_of, remove_by_rename};
+use crate::store::{MachineDir, free_name, id_of};
 use crate::sys::fs::remove_dir;
+use crate::sys::lock::Lock;
 use crate::vmm;
 use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+/// So many VMs' directories wait to be removed; each holds a descriptor.
+const WAITING: usize = 32;
 
 /// What `bg-vm rm` takes.
 #[derive(Clone, Debug)]
@@ -19,27 +24,59 @@ pub struct RemoveArgs {
     pub force: bool,
 }
 
-/// `bg-vm rm`: VM, disks, sockets and record. What is gone already is fine.
+/// A VM's directory that is in staging by now, with the VM's lock, which keeps `bg-gc` away.
+type Staged = (PathBuf, Lock);
+
+/// `bg-vm rm`: VM, disks, sockets and record. What is gone already is fine. Of several, the files of one are removed while
+/// the next is looked at.
 pub fn rm(cx: &mut Context<'_>, names: &[Name], args: &RemoveArgs) -> Result<Answer> {
     let targets = targets(cx, names, args.file.clone())?;
-    for_each(cx, &targets, |cx, target| rm_one(cx, target, args.force))?;
-    Ok(Answer::Done)
+    if let [target] = &targets[..] {
+        rm_one(cx, target, args.force)?.map_or(Ok(()), |(path, _lock)| remove_dir(&path))?;
+        return Ok(Answer::Done);
+    }
+    let (send, staged) = sync_channel::<Staged>(WAITING);
+    let (freed, removed) = std::thread::scope(|scope| {
+        let remover = scope.spawn(|| remove_all(staged));
+        let freed = for_each(cx, &targets, |cx, target| match rm_one(cx, target, args.force)? {
+            // Nobody receives any more after a panic alone, which is told below.
+            Some(staged) => send.send(staged).or(Ok(())),
+            None => Ok(()),
+        });
+        drop(send);
+        (freed, remover.join().unwrap_or_else(|e| std::panic::resume_unwind(e)))
+    });
+    let mut failed = Failures::default();
+    [freed, removed].into_iter().filter_map(Result::err).for_each(|e| failed.add(e));
+    failed.result().map(|()| Answer::Done)
 }
 
-fn rm_one(cx: &mut Context<'_>, target: &Target, force: bool) -> Result<()> {
+/// Goes on past errors; what stays, `bg-gc` removes.
+fn remove_all(staged: Receiver<Staged>) -> Result<()> {
+    let mut failed = Failures::default();
+    for (path, _lock) in staged {
+        if let Err(e) = remove_dir(&path) {
+            failed.add(e);
+        }
+    }
+    failed.result()
+}
+
+/// Ends the VM and frees its name. `None` where there is nothing (more) to remove.
+fn rm_one(cx: &mut Context<'_>, target: &Target, force: bool) -> Result<Option<Staged>> {
     cx.stages.begin("lock");
     let store = cx.store();
     let machine = store.machine_dir(&target.name);
     if !machine.path().exists() {
-        return Ok(());
+        return Ok(None);
     }
-    let _lock = match machine.lock() {
-        Err(e) if e.code() == Code::NotFound => return Ok(()),
+    let lock = match machine.lock() {
+        Err(e) if e.code() == Code::NotFound => return Ok(None),
         other => other?,
     };
     if machine.record_file().exists() && !target.is(&machine)? {
         cx.remark(&format!("the VM of the document is gone; another one is named `{}` by now", target.name));
-        return Ok(());
+        return Ok(None);
     }
     cx.stages.begin("kill");
     for dir in runtime_dirs(&machine)? {
@@ -60,7 +97,7 @@ fn rm_one(cx: &mut Context<'_>, target: &Target, force: bool) -> Result<()> {
     if machine.journal().open_operation().is_ok() {
         machine.journal().undo_open()?;
     }
-    remove_by_rename(&store, machine.path())
+    Ok(free_name(&store, machine.path())?.map(|path| (path, lock)))
 }
 
 /// The VM's runtime directory by its record; by what its starters left, where that is damaged or missing.
