@@ -3,8 +3,8 @@
 //! Started as process 1, or under a name that ends in `init`, it is the first; `guest-agent serve` is the second;
 //! `guest-agent hosts` is for the host, which runs it by SSH; `booted` and `login-first` are for the units that `/init` made.
 
-mod hosts;
 mod booted;
+mod hosts;
 mod init;
 mod login_first;
 mod power;
