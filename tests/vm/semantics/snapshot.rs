@@ -22,8 +22,8 @@ pub const STATE: &[(&str, &str)] = &[
     ("mounts", "findmnt -rno TARGET,SOURCE,FSTYPE,OPTIONS,PROPAGATION | grep -v ^/run/user/ | sort"),
     // UUIDs, label and hash seed among them: a clone is a clone. Out: what counts writes and mounts (free blocks and inodes,
     // times, lifetime, journal, checksum), which is as each boot has written.
-    ("root's file system", "dumpe2fs -h /dev/vda 2>/dev/null | grep -E \"$SUPERBLOCK\""),
-    ("work disk's file system", "dumpe2fs -h /dev/vdb 2>/dev/null | grep -E \"$SUPERBLOCK\""),
+    ("root file system", "dumpe2fs -h /dev/vda 2>/dev/null | grep -E \"$SUPERBLOCK\""),
+    ("work file system", "dumpe2fs -h /dev/vdb 2>/dev/null | grep -E \"$SUPERBLOCK\""),
     ("devices", "ls -l /sys/class/block | sed 's/.* \\([^ ]*\\) -> /\\1 /'; blockdev --getsize64 /dev/vda /dev/vdb"),
     ("nodes in /dev", "find /dev -xdev ! -path '/dev/pts/*' -printf '%P %y %m %U:%G %l\\n' | sort"),
     ("/root", "find /root -xdev -printf '%P|%y|%m|%U:%G|%n|%l\\n' | sort"),
@@ -31,7 +31,7 @@ pub const STATE: &[(&str, &str)] = &[
     // The files whose content is an identity are there, too; their content is in a section of its own.
     ("/etc", "find /etc -xdev -printf '%P|%y|%m|%U:%G|%l\\n' | sort"),
     ("content of /etc", "find /etc -xdev -type f $NOT_IDENTITIES -print0 | sort -z | xargs -0r sha256sum"),
-    ("identities' files", "cat /etc/hostname /etc/machine-id /etc/hosts /etc/ssh/ssh_host_ed25519_key.pub"),
+    ("files of identities", "cat /etc/hostname /etc/machine-id /etc/hosts /etc/ssh/ssh_host_ed25519_key.pub"),
     ("resolv.conf", "cat /etc/resolv.conf"),
     ("network", "ip -br link | sed 's/:.*//' ; ip -4 route; cat /sys/class/net/eth0/{mtu,operstate}"),
     ("packages", "dpkg-query -W -f '${Package}:${Architecture} ${Version} ${Status}\\n'"),
@@ -113,7 +113,12 @@ impl Snapshot {
                 (None, None) => panic!("a line before the first section: {line}"),
             }
         }
-        assert_eq!(sections.len(), IDENTITIES.len() + STATE.len(), "{printed}");
+        assert_eq!(
+            sections.len(),
+            IDENTITIES.len() + STATE.len(),
+            "{}",
+            &printed[printed.len().saturating_sub(2000)..]
+        );
         let state = sections.split_off(IDENTITIES.len());
         for (name, value) in &sections {
             assert!(value.len() > 3 && !value.contains('\n'), "{name} is {value:?}");
