@@ -58,7 +58,7 @@ fn look(world: &World, way: &Way) -> Snapshot {
     let sizes = ["--memory", "512M", "--work-size", "2G", "--vcpu", "2"];
     let made = world.json("bg-vm", &[&["create", way.name, "--image", way.image], &sizes[..]].concat());
     let tap_made = made["timings"].as_array().unwrap().iter().any(|timing| timing["stage"] == "create_tap");
-    let seeded = !made["disks"]["work"]["from_seed"].is_null();
+    let seeded = made["disks"]["work"]["from_seed"] == true;
     assert_eq!((tap_made, seeded), (!way.pool, way.image == "debian"), "{}: {made}", way.name);
     world.healthy(way.name);
     let running = world.guest(way.name, "systemctl is-system-running --wait || systemctl --failed");
