@@ -11,6 +11,7 @@ mod life;
 mod nested;
 mod net;
 mod repository;
+mod semantics;
 mod ssh;
 mod ssh_ways;
 mod stages;
