@@ -120,7 +120,13 @@ pub(in crate::ops) fn shell(cx: &mut Context<'_>, machine: &MachineDir, doc: &Do
     Ok(())
 }
 
-fn target(machine: &MachineDir, doc: &Document, connect_timeout: Duration, cx: &Context<'_>) -> Result<SshTarget> {
+/// Where a session in that VM leads.
+pub(in crate::ops) fn target(
+    machine: &MachineDir,
+    doc: &Document,
+    connect_timeout: Duration,
+    cx: &Context<'_>,
+) -> Result<SshTarget> {
     let guest: Guest = doc.require()?;
     let store = cx.store();
     keys::ensure_user_key(&store)?;

@@ -2,15 +2,15 @@
 
 use super::is_running;
 use crate::cli::{Answer, Context};
-use crate::doc::{Guest, Host, Net, to_json};
+use crate::doc::{Host, Net, to_json};
 use crate::error::{Code, Error, Failures, Result};
-use crate::guest::live::Live;
-use crate::guest::ssh::session::{Login, Session};
-use crate::guest::ssh::{keys, wait_for_sshd};
+use crate::guest::ssh::{self, Session};
 use crate::net::Open;
 use crate::ops::tap::own_uid;
 use crate::store::MachineDir;
-use std::time::{Duration, Instant};
+use crate::sys::cmd::Streams;
+use std::io::{Seek, Write};
+use std::time::Duration;
 
 /// How long a guest may take to be told.
 const TOLD_WITHIN: Duration = Duration::from_secs(30);
@@ -58,17 +58,20 @@ fn tell(cx: &Context<'_>, machine: &MachineDir, hosts: &[Host], netns: u64) -> R
     if !in_this || !is_running(&doc)? {
         return Ok(());
     }
-    let (live, _) = Live::in_store(machine)?;
-    let guest: Guest = doc.require()?;
-    let private_key = keys::private_key(&cx.store());
-    let deadline = Instant::now() + TOLD_WITHIN;
-    let login = Login { user: &guest.user, host_key: &guest.host_key, private_key: &private_key };
-    let session = Session::open(wait_for_sshd(&live, deadline)?, login, deadline)?;
     let others: Vec<&Host> = hosts.iter().filter(|host| host.name != *machine.name()).collect();
-    let outcome = session.run(COMMAND, to_json(&others).as_bytes(), &mut |_, _| {})?;
-    if outcome.is_success() {
-        return Ok(());
+    let mut stdin = tempfile::tempfile()?;
+    stdin.write_all(to_json(&others).as_bytes())?;
+    stdin.rewind()?;
+    // The system's ssh, not a session of our own, which would load OpenSSL whenever `bg-vm` starts.
+    let target = crate::ops::ssh::target(machine, &doc, TOLD_WITHIN, cx)?;
+    let cmd = ssh::command(&target, Session { command: Some(COMMAND), tty: false, forwards: &[] })?;
+    let child = cmd.spawn(Streams { stdin: stdin.into(), ..Streams::default() })?;
+    if !child.pidfd().wait(TOLD_WITHIN)? {
+        let message = format!("it did not take them within {} s", TOLD_WITHIN.as_secs());
+        return Err(Error::new(Code::GuestUnreachable, message));
     }
-    Err(Error::new(Code::GuestUnreachable, format!("its agent ended with {}", outcome.in_words()))
-        .hint("a VM that was started by an older banger learns the names when it is started again"))
+    child.finish().map_err(|e| {
+        e.with_code(Code::GuestUnreachable)
+            .hint("a VM that was started by an older banger learns the names when it is started again")
+    })
 }
