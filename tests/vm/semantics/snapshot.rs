@@ -15,7 +15,11 @@ pub const IDENTITIES: &[(&str, &str, &str)] = &[
 
 /// What is the same in every guest: a name and the command that prints it. Each line that is left out has its reason here.
 pub const STATE: &[(&str, &str)] = &[
-    ("kernel", "uname -srvm; cat /proc/cmdline; lsmod | cut -d' ' -f1 | sort"),
+    // Out: how fast the host's processor counts, which is measured for each boot.
+    (
+        "kernel",
+        "uname -srvm; sed 's/tsc_early_khz=[0-9]*/tsc_early_khz=N/' /proc/cmdline; lsmod | cut -d' ' -f1 | sort",
+    ),
     ("processors", "nproc; cat /sys/devices/system/cpu/online"),
     ("memory", "grep -e MemTotal -e SwapTotal /proc/meminfo"),
     // The session of this very look has a mount of its own below /run/user, which others find there or not.
@@ -77,7 +81,7 @@ const VARIABLES: &str = r"
 SUPERBLOCK='^(Filesystem (volume|UUID|magic|rev|feat|flags|OS|created)|Default |(Inode|Block) (count|size)|Reserved|First )'
 SUPERBLOCK=$SUPERBLOCK'|^((Blocks|Inodes) per|Flex|Fragment|Required extra|Desired extra|Directory Hash|Errors behav)'
 UNITS='^(session-.*|user@.*|user-.*|user-runtime-dir@.*|run-user-.*)\.'
-SYSCTLS='^(kernel\.random\.(boot_id|uuid|entropy_avail)|fs\.(dentry-state|file-nr|inode-nr|inode-state)) '
+SYSCTLS='^(kernel\.(random\.(boot_id|uuid|entropy_avail)|ns_last_pid)|vm\.user_reserve_kbytes|fs\.(dentry-state|file-nr|inode-nr|inode-state)) '
 ";
 
 /// Files of `/etc` that are identities, as find(1) names them.
