@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// Who waits for sshd connects within this.
-const COMES_WITHIN: Duration = Duration::from_millis(400);
+const COMES_WITHIN: Duration = Duration::from_secs(1);
 /// The boot waits no longer, however long the session lasts.
 const MOST: Duration = Duration::from_secs(4);
 const LOOK_AGAIN: Duration = Duration::from_millis(25);

@@ -37,6 +37,7 @@ fn the_command_line_is_this_one() {
         "HostKeyAlias=dev",
         "-o",
         "HostKeyAlgorithms=ssh-ed25519",
+        "-o",
         "KexAlgorithms=^curve25519-sha256",
         "-o",
         "StrictHostKeyChecking=yes",
