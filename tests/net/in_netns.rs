@@ -13,7 +13,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 fn command(sandbox: &Sandbox, args: &[&str]) -> Command {
-    let mut command = Command::new(root("pipelines/in-netns"));
+    // Whoever runs the tests in the background of a script has SIGINT ignored, and a shell cannot trap what it was born with.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT").arg(root("pipelines/in-netns"));
     command.args(args).env_clear().envs(sandbox.env()).env("TMPDIR", sandbox.path("tmp")).stdin(Stdio::piped());
     std::fs::create_dir_all(sandbox.path("tmp")).unwrap();
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
