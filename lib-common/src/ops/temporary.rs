@@ -9,7 +9,7 @@ use crate::guest::http;
 use crate::guest::live::Live;
 use crate::guest::ssh::session::{Login, Session};
 use crate::guest::ssh::{keys, wait_for_sshd};
-use crate::ops::machine::{Claimed, Hardware, boot};
+use crate::ops::machine::{Claimed, Hardware, boot, choosing};
 use crate::ops::ssh;
 use crate::store::{MachineDir, Operation, random_id};
 use crate::sys::fs::free_bytes;
@@ -65,7 +65,8 @@ impl Temporary {
     ) -> Result<Self> {
         // Dropped in reverse: the lock is held until all is undone.
         let Claimed { lock, machine, mut operation } = claimed;
-        let mut started = boot(cx, &doc, (&machine, &mut operation), (identity, Hardware { disks, net: None }))?;
+        let hardware = Hardware { disks, net: None, vmm: choosing(cx, &doc)? };
+        let mut started = boot(cx, &doc, (&machine, &mut operation), (identity, hardware))?;
         started.hold()?;
         doc.set::<Vmm>(started.vmm());
         cx.stages.begin("boot_guest");

@@ -7,6 +7,7 @@ use crate::error::{Code, Error, Result};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::thread::JoinHandle;
 
 /// What a VM will run on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +44,23 @@ pub fn choose(wanted: VmmChoice, config: &Config) -> Result<Choice> {
     let virtualizes = has_virtualization(&cpu_flags());
     let facts = Facts { arch: std::env::consts::ARCH, kvm: kvm.map(drop).map_err(|e| e.kind()), virtualizes };
     decide(facts, wanted, || find_firecracker(config))
+}
+
+/// A choice in the making, on a thread of its own: to ask a Firecracker for its version takes as long as to clone two disks.
+#[derive(Debug)]
+pub struct Choosing(JoinHandle<Result<Choice>>);
+
+impl Choosing {
+    /// Begins.
+    pub fn begin(wanted: VmmChoice, config: &Config) -> Self {
+        let config = config.clone();
+        Choosing(std::thread::spawn(move || choose(wanted, &config)))
+    }
+
+    /// The choice. Errors: those of [`choose`].
+    pub fn wait(self) -> Result<Choice> {
+        self.0.join().map_err(|_| Error::new(Code::Internal, "the thread that chooses the VMM has panicked"))?
+    }
 }
 
 fn find_firecracker(config: &Config) -> Result<(AbsPath, Version)> {

@@ -15,7 +15,7 @@ pub mod shim;
 mod start;
 
 pub use capped::previous as previous_log;
-pub use choose::{Choice, choose, cpu_flags};
+pub use choose::{Choice, Choosing, choose, cpu_flags};
 pub use firecracker::Version as FirecrackerVersion;
 pub use start::{Programs, Started, end, lives, start, wait_end};
 

@@ -1,6 +1,6 @@
 //! plan, clone, create: a VM's document, its disks, and both with its start in one process.
 
-use super::start::{Claimed, launch};
+use super::start::{Claimed, choosing, launch};
 use crate::cli::{Answer, Context};
 use crate::config::Config;
 use crate::doc::{
@@ -66,8 +66,12 @@ pub fn create(cx: &mut Context<'_>, args: &CreateArgs) -> Result<Answer> {
     cx.stages.begin("plan");
     let mut doc = planned(cx, &args.plan)?;
     let intents = if args.no_start { vec![] } else { super::start::intents(cx, &doc)? };
+    let choosing = if args.no_start { None } else { Some(choosing(cx, &doc)?) };
     let claimed = claim_unsynced(cx, &mut doc, ("create", &intents))?;
-    let doc = if args.no_start { finish_without_start(cx, doc, claimed)? } else { launch(cx, doc, claimed)? };
+    let doc = match choosing {
+        Some(choosing) => launch(cx, doc, claimed, choosing)?,
+        None => finish_without_start(cx, doc, claimed)?,
+    };
     let has_card = doc.has("net");
     cx.emit(doc)?;
     if has_card && !args.no_start {

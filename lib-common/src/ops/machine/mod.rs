@@ -17,7 +17,7 @@ pub use list::{ListArgs, ls, show};
 pub use logs::{LogsArgs, logs};
 pub use ports::ports;
 pub use remove::{RemoveArgs, rm};
-pub(in crate::ops) use start::{Claimed, Hardware, boot, identity};
+pub(in crate::ops) use start::{Claimed, Hardware, boot, choosing, identity};
 pub use start::{restart, start};
 pub use stats::stats;
 pub use stop::{StopArgs, kill, stop};

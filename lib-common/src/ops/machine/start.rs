@@ -13,7 +13,7 @@ use crate::guest::ssh::keys;
 use crate::ops::tap;
 use crate::store::{MachineDir, Operation, id_of};
 use crate::sys::lock::Lock;
-use crate::vmm::{self, Started, bootcheck};
+use crate::vmm::{self, Choosing, Started, bootcheck};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -71,7 +71,8 @@ fn finish(cx: &mut Context<'_>, doc: Document) -> Result<Option<Document>> {
             format!("the VM `{}` was not made by `bg-seed clone`", machine.name()),
         ));
     };
-    launch(cx, doc, Claimed { machine, operation, lock }).map(Some)
+    let choosing = choosing(cx, &doc)?;
+    launch(cx, doc, Claimed { machine, operation, lock }, choosing).map(Some)
 }
 
 fn start_one(cx: &mut Context<'_>, target: &Target) -> Result<Document> {
@@ -91,7 +92,8 @@ fn start_one(cx: &mut Context<'_>, target: &Target) -> Result<Document> {
     }
     cx.stages.begin("journal");
     let operation = machine.journal().begin("start")?;
-    let doc = launch(cx, doc, Claimed { machine, operation, lock })?;
+    let choosing = choosing(cx, &doc)?;
+    let doc = launch(cx, doc, Claimed { machine, operation, lock }, choosing)?;
     let mut answer = target.answer(doc.clone())?;
     if target.given.is_some() {
         answer.append_timings_of(&doc)?;
@@ -105,7 +107,12 @@ fn work_is_nested(doc: &Document, machine: &MachineDir) -> bool {
 }
 
 /// Starts the VMM, saves the record, and only then lets the VM stay: whatever is killed before that, the shim ends it.
-pub(super) fn launch(cx: &mut Context<'_>, mut doc: Document, claimed: Claimed) -> Result<Document> {
+pub(super) fn launch(
+    cx: &mut Context<'_>,
+    mut doc: Document,
+    claimed: Claimed,
+    choosing: Choosing,
+) -> Result<Document> {
     let Claimed { machine, mut operation, lock } = claimed;
     let is_new = !machine.record_file().exists();
     let card = tap::attach(cx, &mut doc, (&mut operation, is_new))?;
@@ -116,7 +123,7 @@ pub(super) fn launch(cx: &mut Context<'_>, mut doc: Document, claimed: Claimed) 
         let machine = machine.clone();
         move || if is_new { machine.settle() } else { Ok(()) }
     });
-    let mut hardware = Hardware { disks: launch_disks(&doc, &machine)?, net: None };
+    let mut hardware = Hardware { disks: launch_disks(&doc, &machine)?, net: None, vmm: choosing };
     if let Some(card) = card {
         (identity.net, identity.hosts, hardware.net) = (Some(card.identity), card.hosts, Some(card.launch));
     }
@@ -146,6 +153,13 @@ pub(in crate::ops) struct Hardware {
     pub disks: Vec<LaunchDisk>,
     /// Its network card.
     pub net: Option<LaunchNet>,
+    /// What it runs on.
+    pub vmm: Choosing,
+}
+
+/// Begins to choose what the VM of that document runs on.
+pub(in crate::ops) fn choosing(cx: &Context<'_>, doc: &Document) -> Result<Choosing> {
+    Ok(Choosing::begin(doc.require::<Spec>()?.vmm, &cx.config))
 }
 
 /// Starts the VMM for the VM of that document, and has the journal say so before.
@@ -156,8 +170,8 @@ pub(in crate::ops) fn boot(
     (identity, hardware): (&Identity, Hardware),
 ) -> Result<Started> {
     cx.stages.begin("vmm_choice");
-    let spec: Spec = doc.require()?;
-    let choice = vmm::choose(spec.vmm, &cx.config)?;
+    let Hardware { disks, net, vmm } = hardware;
+    let choice = vmm.wait()?;
     if let Some(warning) = &choice.warning {
         cx.remark(&format!("warning: {warning}"));
     }
@@ -166,7 +180,7 @@ pub(in crate::ops) fn boot(
     }
     let programs = vmm::Programs::find(&cx.config, &choice)?;
     let shim = programs.shim.clone();
-    let launch = launch_plan(cx, doc, machine, (choice, programs, hardware))?;
+    let launch = launch_plan(cx, doc, machine, (choice, programs, disks, net))?;
     cx.stages.begin("boot_check");
     let image: ImageRef = doc.require()?;
     let line = bootcheck::command_line(launch.kind, launch.accel, &launch.kernel_args);
@@ -183,7 +197,7 @@ fn launch_plan(
     cx: &Context<'_>,
     doc: &Document,
     machine: &MachineDir,
-    (choice, programs, hardware): (vmm::Choice, vmm::Programs, Hardware),
+    (choice, programs, disks, net): (vmm::Choice, vmm::Programs, Vec<LaunchDisk>, Option<LaunchNet>),
 ) -> Result<Launch> {
     let spec: Spec = doc.require()?;
     let machine_id = id_of(doc)?;
@@ -199,8 +213,8 @@ fn launch_plan(
         memory_mib: spec.memory_mib,
         kernel: own("vmlinux")?,
         initrd: own("initrd")?,
-        disks: hardware.disks,
-        net: hardware.net,
+        disks,
+        net,
         cid: vmm::CID,
         console: AbsPath::new(machine.console())?,
         console_bytes: cx.config.console_bytes,
