@@ -3,10 +3,13 @@
 use crate::cli::table::{render, size};
 use crate::cli::{Answer, Context, Output};
 use crate::doc::{Document, Name, Net, Spec, State, Status};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// No more VMs than this are read by one thread.
 const A_FEW: usize = 32;
+
+/// A VM's document is about as long, in bytes.
+const LINE_BYTES: usize = 6 << 10;
 
 /// More threads than this wait for each other.
 const MOST_THREADS: usize = 4;
@@ -27,11 +30,32 @@ impl From<Output> for ListArgs {
 /// `bg-vm ls`. A damaged record is a remark and does not hide the others.
 pub fn ls(cx: &mut Context<'_>, args: ListArgs) -> Result<Answer> {
     cx.stages.begin("list");
+    let store = cx.store();
+    let names = store.machine_names()?;
+    let listed = |name: &Name| store.machine_dir(name).listed();
     if args.table.unwrap_or(cx.stdout_is_terminal) {
-        let rows = each(cx, row)?;
+        let parts = in_threads(&names, |names| {
+            Part::of(names, vec![], |rows, name| {
+                rows.push(row(&listed(name)?)?);
+                Ok(())
+            })
+        });
+        let rows: Vec<_> = parts.into_iter().flat_map(|part| part.told(cx)).collect();
         cx.emit_text(&render(&["NAME", "STATE", "IMAGE", "VCPU", "MEMORY", "WORK", "ADDRESS"], &rows));
     } else {
-        each(cx, |doc| Ok(doc.to_line()))?.iter().for_each(|line| cx.emit_line(line));
+        let parts = in_threads(&names, |names| {
+            // In one piece from the beginning: an allocator grows a thread's memory by single pages.
+            let lines = String::with_capacity(names.len() * LINE_BYTES);
+            Part::of(names, lines, |lines, name| {
+                lines.push_str(&listed(name)?.to_line());
+                lines.push('\n');
+                Ok(())
+            })
+        });
+        for part in parts {
+            let lines = part.told(cx);
+            cx.emit_text(&lines);
+        }
     }
     Ok(Answer::Done)
 }
@@ -43,33 +67,41 @@ pub fn show(cx: &mut Context<'_>, name: &Name) -> Result<Answer> {
     Ok(Answer::Done)
 }
 
-/// What `show` makes of each VM's document, in the order of their names.
-fn each<T: Send>(cx: &mut Context<'_>, show: impl Fn(&Document) -> Result<T> + Sync) -> Result<Vec<T>> {
-    let store = cx.store();
-    let names = store.machine_names()?;
-    let shown = in_threads(&names, |name| show(&store.machine_dir(name).listed()?));
-    let without_failures = names
-        .iter()
-        .zip(shown)
-        .filter_map(|(name, shown)| shown.inspect_err(|e| cx.remark(&format!("{name}: {e}"))).ok());
-    Ok(without_failures.collect())
+/// What is shown of some VMs, and of which it could not be.
+struct Part<T> {
+    shown: T,
+    failed: Vec<(Name, Error)>,
 }
 
-/// Does it for each name, in as many threads as there are processors: no record needs another.
-fn in_threads<T: Send>(names: &[Name], work: impl Fn(&Name) -> T + Sync) -> Vec<T> {
+impl<T> Part<T> {
+    /// Adds each of them to what is shown.
+    fn of(names: &[Name], mut shown: T, add: impl Fn(&mut T, &Name) -> Result<()>) -> Self {
+        let mut failed = |name: &Name| add(&mut shown, name).err().map(|e| (name.clone(), e));
+        let failed = names.iter().filter_map(&mut failed).collect();
+        Part { shown, failed }
+    }
+
+    /// It, once the rest is told.
+    fn told(self, cx: &mut Context<'_>) -> T {
+        self.failed.iter().for_each(|(name, e)| cx.remark(&format!("{name}: {e}")));
+        self.shown
+    }
+}
+
+/// Does it for parts of the names, in as many threads as there are processors: no record needs another.
+fn in_threads<T: Send>(names: &[Name], work: impl Fn(&[Name]) -> T + Sync) -> Vec<T> {
     let threads = match names.len() {
         // A thread costs as much as some records.
         0..=A_FEW => 1,
         _ => std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS),
     };
-    let of_part = |names: &[Name]| names.iter().map(&work).collect::<Vec<_>>();
     let mut parts = names.chunks(names.len().div_ceil(threads).max(1));
     std::thread::scope(|scope| {
         let first = parts.next().unwrap_or_default();
-        let others: Vec<_> = parts.map(|part| scope.spawn(|| of_part(part))).collect();
-        let mut all = of_part(first);
+        let others: Vec<_> = parts.map(|part| scope.spawn(|| work(part))).collect();
+        let mut all = vec![work(first)];
         // A panic is told as one of this thread would be.
-        all.extend(others.into_iter().flat_map(|other| other.join().unwrap_or_else(|e| std::panic::resume_unwind(e))));
+        all.extend(others.into_iter().map(|other| other.join().unwrap_or_else(|e| std::panic::resume_unwind(e))));
         all
     })
 }
@@ -93,7 +125,7 @@ mod tests {
     fn threads_keep_the_order_of_the_names() {
         for count in [0, 1, A_FEW, A_FEW + 1, 101] {
             let names: Vec<_> = (0..count).map(|n| Name::parse(&format!("vm{n}")).unwrap()).collect();
-            assert_eq!(in_threads(&names, Name::clone), names, "{count}");
+            assert_eq!(in_threads(&names, <[Name]>::to_vec).concat(), names, "{count}");
         }
     }
 }
