@@ -75,3 +75,19 @@ fn the_stages_are_the_wall_time_from_create_to_ssh_and_those_of_the_last_boot_al
     world.healthy("dev");
     assert_eq!(names(&of_guest(&world.json("bg-vm", &["show", "dev"]))), GUEST[..4]);
 }
+
+#[test]
+fn creations_are_measured_with_real_guests_on_all_sides_and_leave_nothing() {
+    let world = World::new();
+    let bench = world.json("bg-bench", &["create", "--runs", "1", "--no-seed", "--against", "qemu"]);
+    let p50 = |name: &str| {
+        let measure = bench["measures"].as_array().unwrap().iter().find(|m| m["name"] == name);
+        measure.unwrap_or_else(|| panic!("{name}: {bench}"))["p50"].as_f64().unwrap()
+    };
+    for side in ["", "no_seed.", "qemu."] {
+        let [create, ready, ssh] = ["create", "ready", "ssh_true"].map(|name| p50(&format!("{side}{name}")));
+        assert!(0.0 < ssh && 0.0 < create && create + ssh < ready, "{side} {create} {ready} {ssh}");
+    }
+    assert!(["kernel", "init", "agent"].iter().all(|stage| p50(&format!("guest.{stage}")) > 0.0), "{bench}");
+    world.assert_nothing_is_left();
+}
