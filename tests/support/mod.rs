@@ -8,6 +8,7 @@ pub mod fixture;
 pub mod launched;
 pub mod netns;
 pub mod source;
+pub mod xbps;
 
 use lib_common::cli::{Answer, Context, Io, run_with};
 use lib_common::config::Env;
