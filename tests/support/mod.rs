@@ -7,6 +7,7 @@
 pub mod fixture;
 pub mod launched;
 pub mod netns;
+pub mod served;
 pub mod source;
 pub mod xbps;
 

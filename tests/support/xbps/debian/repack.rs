@@ -53,6 +53,9 @@ fn entries(deb: &Path) -> Vec<Entry> {
     std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).unwrap();
     assert!(child.wait().unwrap().success(), "{}", deb.display());
     all.sort_by_key(|entry| !matches!(entry.content, Content::File(_)));
+    // A program that was in /bin and in /sbin is in both no more.
+    let mut paths = BTreeSet::new();
+    all.retain(|entry| paths.insert(entry.path.clone()));
     all
 }
 

@@ -24,7 +24,7 @@ const DROPPED: &[&str] = &[
     "etc/ufw/",
     "etc/systemd/",
     // Needs libatm.so.1, which iproute2 does not depend on.
-    "usr/lib/tc/q_atm.so",
+    "usr/lib/x86_64-linux-gnu/tc/q_atm.so",
     // Made of several packages' files, or by a program when it is installed.
     "usr/share/info/dir",
 ];

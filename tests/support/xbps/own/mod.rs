@@ -107,6 +107,9 @@ fn runit_void() -> PackageSpec {
         .file("etc/runit/2", own!("stage-2"), 0o755)
         .file("etc/runit/3", own!("stage-3"), 0o755)
         .file("etc/runit/ctrlaltdel", own!("ctrlaltdel"), 0o755)
+        // In Void they are links to where its runit looks, and so they are here.
+        .link("etc/runit/stopit", "/run/runit.stopit")
+        .link("etc/runit/reboot", "/run/runit.reboot")
         .link("etc/runit/runsvdir/current", "default")
         .link("var/service", "../run/runit/runsvdir/current")
         // Where Debian's sv looks.
