@@ -241,5 +241,6 @@ pub(in crate::ops) fn identity(cx: &Context<'_>, doc: &mut Document, machine: &M
         proxy_port: None,
         net: None,
         hosts: vec![],
+        configure: false,
     })
 }
