@@ -108,6 +108,11 @@ fn a_void_image_passes_the_checks_that_debians_does() {
 }
 
 #[test]
+fn a_void_guest_mends_a_stale_work_disk() {
+    super::nested::mends(&world());
+}
+
+#[test]
 fn packages_are_installed_by_the_guests_own_xbps() {
     let world = world();
     let served = Served::directory(&full::repository().dir);
