@@ -4,7 +4,7 @@
 #![allow(clippy::disallowed_types)]
 
 use super::image::{command as verify, message};
-use super::world::{World, build, show};
+use super::world::{World, show};
 use crate::support::served::Served;
 use crate::support::xbps::full;
 use crate::support::xbps::own::TOOL;
@@ -20,9 +20,9 @@ fn arguments() -> [&'static str; 4] {
 }
 
 /// The image's document, built once: the first build after a change boots a VM to configure the packages.
-fn image() -> &'static str {
+fn image(world: &World) -> &'static str {
     static IMAGE: OnceLock<String> = OnceLock::new();
-    IMAGE.get_or_init(|| build(&arguments()))
+    IMAGE.get_or_init(|| world.build(&arguments()))
 }
 
 fn world() -> World {

@@ -5,7 +5,7 @@ use super::key::SigningKey;
 use super::own;
 use super::package::PackageSpec;
 use super::repository::Repository;
-use crate::support::source;
+use crate::support::{children, source};
 use lib_common::digest::of_bytes;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -88,6 +88,7 @@ pub fn repository() -> &'static Full {
         let debs = apt::fetch(&names, &cache.join("debs"));
         let place = cache.join(key_of(&debs));
         if !place.is_dir() {
+            remove_old(&cache);
             let staged = tempfile::Builder::new().prefix(".making-").tempdir_in(&cache).unwrap();
             make(&debs, staged.path());
             // Another process may have been faster: what it has made is the same.
@@ -96,6 +97,18 @@ pub fn repository() -> &'static Full {
         }
         Full { dir: place.join("repository"), key: place.join("key.pem") }
     })
+}
+
+/// Removes repositories that nobody has made for a week.
+fn remove_old(cache: &Path) {
+    let week = std::time::Duration::from_secs(7 * 24 * 3600);
+    for path in children(cache).into_iter().filter(|path| !path.ends_with("debs")) {
+        let is_old = path.metadata().is_ok_and(|m| m.modified().unwrap().elapsed().is_ok_and(|age| age > week));
+        if is_old {
+            // Another process may do the same.
+            let _ = std::fs::remove_dir_all(path);
+        }
+    }
 }
 
 /// All packages of the test distribution.
