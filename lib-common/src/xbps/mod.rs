@@ -5,12 +5,17 @@
 //!
 //! Source of the formats: xbps 0.60 (xbps-create(1), xbps-rindex(1), xbps.d(5), and its library's sources).
 
+pub mod fetch;
 pub mod key;
+pub mod location;
+pub mod lock;
 pub mod package;
 pub mod pattern;
 pub mod pkgver;
 pub mod props;
 pub mod repodata;
+pub mod resolve;
+pub mod root;
 pub mod version;
 
 use crate::error::{Code, Error};
