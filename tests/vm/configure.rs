@@ -19,7 +19,8 @@ fn tool(world: &World) -> PathBuf {
         std::fs::create_dir(&bins).unwrap();
         for (name, from) in [("bg-shim", "bg-shim"), ("configure-boot", "examples/configure-boot")] {
             let from = bin_dir().join(from);
-            std::fs::copy(&from, bins.join(name)).unwrap_or_else(|e| panic!("{}: {e}", from.display()));
+            std::fs::copy(&from, bins.join(name))
+                .unwrap_or_else(|e| panic!("{}: {e}; `cargo test` without --test builds it", from.display()));
         }
     }
     bins.join("configure-boot")

@@ -15,7 +15,7 @@ use nix::sys::wait::wait;
 use nix::unistd::{Pid, sync};
 use scripts::{Script, Scripts};
 use std::fs::Permissions;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::time::Duration;
@@ -23,6 +23,9 @@ use vsock::VsockStream;
 
 /// The host begins to listen when the VM runs.
 const HOST_WITHIN: Duration = Duration::from_secs(20);
+
+/// It answers as soon as it has read a line.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
 
 /// In `/dev`, as every init makes them.
 const LINKS: [(&str, &str); 4] = [
@@ -42,6 +45,7 @@ pub fn run() -> Result<()> {
     prepare(root).context("cannot prepare the root file system")?;
     let scripts = Scripts::read(root).context("cannot read the list of the packages' scripts")?;
     let mut host = host::connect(CONFIGURE_PORT, HOST_WITHIN, |_| true).context("cannot connect to the host")?;
+    host.set_read_timeout(Some(ANSWERS_WITHIN))?;
     let all_well = scripts.run(
         &mut |script| {
             console::say(&format!("banger-init: configuring {} {}", script.package, script.version));
@@ -80,8 +84,12 @@ fn run_one(root: &Path, script: &Script, epoch: Option<&str>) -> std::io::Result
     guest_program::run(&Program { root: Some(root), argv: &argv, env: &env }, CONFIGURE_OUTPUT)
 }
 
+/// When it returns, the host has it.
 fn tell(host: &mut VsockStream, line: &ConfigureLine) -> Result<()> {
-    host.write_all(format!("{}\n", to_json(line)).as_bytes()).context("cannot tell the host")
+    let mut answer = [0];
+    host.write_all(format!("{}\n", to_json(line)).as_bytes())
+        .and_then(|()| host.read_exact(&mut answer))
+        .context("cannot tell the host")
 }
 
 /// A path of the guest in its root.

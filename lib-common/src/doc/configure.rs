@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 pub const CONFIGURE_DIR: &str = "/var/lib/banger/configure";
 
 /// The vsock port of CID 2, the host, to which the guest of a configure boot says how its scripts end: a [`ConfigureLine`]
-/// each, and a last one when the root file system is whole and will not change any more.
+/// each, and a last one when the root file system is whole and will not change any more. The host answers each with a line
+/// feed, which the guest waits for: a machine that ends does not send what it still has.
 pub const CONFIGURE_PORT: u32 = 53;
 
 /// So much of a script's output is in its line at most, in bytes: its end.

@@ -85,9 +85,12 @@ fn sources(printed: &str) -> Vec<String> {
     printed.lines().filter_map(of_line).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// xbps-install installs nothing while there is a newer xbps than its own, so that comes first. Where it is not a package, or
-/// cannot be had, what follows says so.
+/// xbps-install installs nothing while there is a newer xbps than its own (EBUSY), so that comes first. Where it is not a
+/// package, or cannot be had, what follows says so.
 const INSTALL: &str = "xbps-install -Sy\nxbps-install -yu xbps || :\n";
+
+/// A single package that is there already is a failure to xbps-install: EEXIST.
+const INSTALLED: &str = " || { s=$?; [ \"$s\" -eq 17 ] || exit \"$s\"; }\n";
 
 /// libfetch takes its proxies from the environment, in capitals or not.
 fn install(names: &BTreeSet<String>, proxy_port: Option<u16>) -> String {
@@ -103,7 +106,7 @@ fn install(names: &BTreeSet<String>, proxy_port: Option<u16>) -> String {
         for name in names {
             let _ = write!(text, " {}", quote(name));
         }
-        text.push('\n');
+        text += INSTALLED;
     }
     text
 }
@@ -150,6 +153,7 @@ rm -f /var/db/xbps/lock
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::cmd::Cmd;
 
     #[test]
     fn names_are_voids() {
@@ -179,11 +183,32 @@ mod tests {
         for line in ["export http_proxy=http://127.0.0.1:3128", "export HTTPS_PROXY=http://127.0.0.1:3128"] {
             assert!(script.contains(line), "{script}");
         }
-        assert!(
-            script.ends_with("xbps-install -Sy\nxbps-install -yu xbps || :\nxbps-install -y -- gtk+3 tree\n"),
-            "{script}"
-        );
+        let lines = "xbps-install -Sy\nxbps-install -yu xbps || :\nxbps-install -y -- gtk+3 tree || ";
+        assert!(script.contains(lines), "{script}");
         assert!(!install(&names, None).contains("proxy") && !script.contains("XBPS_ARCH"));
+    }
+
+    #[test]
+    fn what_is_installed_already_is_no_failure_and_any_other_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join("script");
+        let names = ["tree"].map(str::to_owned).into();
+        let ends = |status: i32| {
+            let command = format!("#!/bin/sh\n[ \"$1\" = -Sy ] || exit {status}\n");
+            std::fs::write(&script, install(&names, None)).unwrap();
+            std::fs::write(dir.path().join("xbps-install"), command).unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(dir.path().join("xbps-install"), mode).unwrap();
+            let path = format!("{}:/usr/bin:/bin", dir.path().display());
+            Cmd::new("sh").arg(&script).env("PATH", path).run()
+        };
+        for fine in [0, 17] {
+            ends(fine).unwrap();
+        }
+        for failed in [1, 2, 16] {
+            let e = ends(failed).unwrap_err();
+            assert!(e.message().contains(&format!("exit {failed}")), "{e}");
+        }
     }
 
     #[test]
