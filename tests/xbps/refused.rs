@@ -96,7 +96,7 @@ fn a_good_repository_is_planned_and_a_hostile_archive_is_refused() {
     let sandbox = Sandbox::new();
     let good = repository(&sandbox, "good", |all| all.add(&victim()).add(&other()));
     let planned = build(&sandbox, good.to_str().unwrap(), &["--dry-run"]);
-    assert!(planned.exit == 0 && format!("{planned:?}").contains("bgvictim-1_1"), "{planned:?}");
+    assert!(planned.exit == 0 && format!("{planned:?}").contains("bgvictim"), "{planned:?}");
 
     let long = |name: &str| format!("usr/{}/{name}", ["d"; 40].join("/"));
     let mut linked = with("etc/out", Content::Symlink("../../..".into()));

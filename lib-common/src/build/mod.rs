@@ -10,3 +10,4 @@ pub mod manifest;
 pub mod package_list;
 pub mod sets;
 pub mod slot;
+pub mod void;

@@ -1,30 +1,44 @@
 //! The verbs of `bg-rootfs`: base root file systems, as a filter behind `bg-kernel` or as a source.
 
 pub mod configure;
+pub mod void;
 
 use crate::build::debian::{self, Places, Recipe};
 use crate::cli::{Answer, Context, Source};
 use crate::doc::{Document, Kernel, Kind, Name};
 use crate::error::Result;
 
+/// Which distribution, and what of it.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// By mmdebstrap.
+    Debian(Recipe),
+    /// By a reader of XBPS packages, and a VM that configures them.
+    Void(void::Recipe),
+}
+
 /// What `bg-rootfs build` was given.
 #[derive(Clone, Debug)]
 pub struct BuildArgs {
     /// What to build.
-    pub recipe: Recipe,
+    pub what: What,
     /// Instead of stdin: the name of an image in the store, or (with a `/`) an `Image` document in a file.
     pub kernel: Option<String>,
     /// Whether a root that is in the cache will do.
     pub use_cache: bool,
 }
 
-/// Builds a Debian root and puts the section `rootfs` into the document.
+/// Builds a root and puts the section `rootfs` into the document.
 ///
 /// Errors: those of [`debian::build`] and of the document.
 pub fn build(args: &BuildArgs, cx: &mut Context<'_>) -> Result<Answer> {
     let mut doc = document(args.kernel.as_deref(), cx)?;
+    let recipe = match &args.what {
+        What::Debian(recipe) => recipe,
+        What::Void(recipe) => return void::build(recipe, args.use_cache, doc, cx),
+    };
     let places = Places::new(&cx.config.cache_dir);
-    let rootfs = debian::build(&args.recipe, args.use_cache, &places, &mut cx.stages)?;
+    let rootfs = debian::build(recipe, args.use_cache, &places, &mut cx.stages)?;
     doc.set(&rootfs);
     cx.emit(doc)?;
     Ok(Answer::Done)

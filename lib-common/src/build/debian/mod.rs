@@ -36,9 +36,9 @@ const FORMAT: u32 = 1;
 /// The latest time of any file where apt has no lists to tell: 2023-11-14.
 const NO_LISTS_EPOCH: u64 = 1_700_000_000;
 
-const IMAGE: &str = "rootfs.ext4";
-const MANIFEST: &str = "manifest";
-const RECORD: &str = "rootfs.json";
+pub(crate) const IMAGE: &str = "rootfs.ext4";
+pub(crate) const MANIFEST: &str = "manifest";
+pub(crate) const RECORD: &str = "rootfs.json";
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -209,7 +209,7 @@ fn apt_lists(dir: &Path, sources: &[Source]) -> Result<(Vec<String>, Option<u64>
 
 /// The root in a directory of the cache. One that was damaged since (a file is gone or of another size) is none. Its
 /// digest is not computed again: that is for who boots from it.
-fn load(dir: &Path) -> Option<Rootfs> {
+pub(crate) fn load(dir: &Path) -> Option<Rootfs> {
     let rootfs: Rootfs = doc::strict(&fs::read_to_string(dir.join(RECORD)).ok()?).ok()?;
     let here = rootfs.path.parent() == Some(dir) && rootfs.manifest.parent() == Some(dir);
     let size = fs::metadata(&rootfs.path).ok()?.len();
@@ -218,7 +218,7 @@ fn load(dir: &Path) -> Option<Rootfs> {
 }
 
 /// The image's digest, while another thread waits until it is on the disk: a cache hit believes what it finds.
-fn digest_and_sync(image: &Path) -> Result<Digest> {
+pub(crate) fn digest_and_sync(image: &Path) -> Result<Digest> {
     let file = fs::File::open(image)?;
     std::thread::scope(|scope| {
         let synced = scope.spawn(|| file.sync_all());
@@ -229,7 +229,7 @@ fn digest_and_sync(image: &Path) -> Result<Digest> {
 }
 
 /// Writes a file durably; its directory has no name yet.
-fn save(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn save(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text)?;
     Ok(fs::File::open(path)?.sync_all()?)
 }

@@ -146,7 +146,7 @@ fn lock_root(shadow: &str) -> String {
 }
 
 /// passwd(5) with bash as root's shell.
-fn bash_for_root(passwd: &str) -> String {
+pub fn bash_for_root(passwd: &str) -> String {
     edit_root(passwd, 6, "/bin/bash")
 }
 
