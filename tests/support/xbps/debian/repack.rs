@@ -14,7 +14,6 @@ use std::process::{Command, Stdio};
 const ALTERNATIVES: &[(&str, &str, &str)] = &[
     ("gawk", "awk", "/usr/bin/awk:/usr/bin/gawk"),
     ("debianutils", "which", "/usr/bin/which:/usr/bin/which.debianutils"),
-    ("procps", "w", "/usr/bin/w:/usr/bin/w.procps"),
 ];
 
 /// The package of a `.deb`, with the given dependencies.
