@@ -54,7 +54,10 @@ pub fn run() -> Result<()> {
         &mut |script| tell(&mut host, &ConfigureLine::Script(script)),
     )?;
     if all_well {
-        fs_err::remove_dir_all(below(root, CONFIGURE_DIR))?;
+        let dir = below(root, CONFIGURE_DIR);
+        fs_err::remove_dir_all(&dir)?;
+        // Where packages have something beside it, that stays.
+        let _ = dir.parent().map(fs_err::remove_dir);
     }
     end_processes();
     sync();
