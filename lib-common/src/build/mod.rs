@@ -7,5 +7,6 @@ pub mod distro;
 pub mod image;
 pub mod kernel;
 pub mod manifest;
+pub mod package_list;
 pub mod sets;
 pub mod slot;

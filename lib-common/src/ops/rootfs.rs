@@ -1,5 +1,7 @@
 //! The verbs of `bg-rootfs`: base root file systems, as a filter behind `bg-kernel` or as a source.
 
+pub mod configure;
+
 use crate::build::debian::{self, Places, Recipe};
 use crate::cli::{Answer, Context, Source};
 use crate::doc::{Document, Kernel, Kind, Name};
