@@ -17,4 +17,5 @@ mod ssh;
 mod ssh_ways;
 mod stages;
 mod user;
+mod void;
 mod world;
