@@ -1,124 +1,195 @@
-//! Indices and packages from where they are into the cache, and what has to be true of them before anybody reads them: a
-//! digest for each, and for what comes over a network a signature, too.
+//! Indexes and packages from where they are to where they can be read, and what has to be true of them before: each has the
+//! digest that it should, and what came over a network a signature of somebody trusted, too. What was downloaded stays in the
+//! cache by its content: `xbps/SHA256.xbps` and beside it `.sig2`.
 
-use super::bad;
+use super::download::Client;
 use super::key::Key;
 use super::location::Location;
-use super::lock::Locked;
+use super::pkgver::PkgVer;
 use super::repodata::Index;
+use super::resolve::Repository;
 use crate::digest;
-use crate::error::{Code, Error, Result};
+use crate::doc::Digest;
+use crate::error::{Code, Context, Error, Result};
+use crate::sys::lock::Lock;
 use crate::sys::signal;
 use fs_err as fs;
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 /// So many downloads at a time.
 const WORKERS: usize = 4;
-/// The largest index that is downloaded, in bytes: Void's has 2 MB.
-const MAX_INDEX: u64 = 256 << 20;
+/// The largest index that is downloaded, in bytes: that of all of Void's packages has 2 MB.
+const MAX_INDEX: u64 = 64 << 20;
 /// The largest signature, in bytes: that of a key of 32,768 bits.
 const MAX_SIGNATURE: u64 = 4096;
-/// A server that says nothing for so long is gone.
-const SILENCE: Duration = Duration::from_secs(30);
-/// How often a download is taken up again where it was cut off.
-const TRIES: usize = 3;
+/// How often progress is told.
+const TELL: Duration = Duration::from_millis(250);
+/// How long another build may download into the same cache.
+const OTHERS: Duration = Duration::from_secs(600);
 
-/// Downloads into one cache.
+/// A package's file.
+#[derive(Clone, Debug)]
+pub struct Archive {
+    /// Name and version.
+    pub pkgver: PkgVer,
+    /// `x86_64`, `noarch`.
+    pub arch: String,
+    /// Of the file.
+    pub sha256: Digest,
+    /// Of the file, in bytes.
+    pub size: u64,
+    /// Its repository.
+    pub location: Location,
+}
+
+impl Archive {
+    fn name(&self) -> String {
+        format!("{}.{}.xbps", self.pkgver, self.arch)
+    }
+}
+
+/// Fetches, into one cache.
 #[derive(Debug)]
 pub struct Fetcher {
     dir: PathBuf,
     keys: Vec<Key>,
-    agent: ureq::Agent,
+    client: OnceLock<Client>,
 }
 
 impl Fetcher {
     /// Into `xbps/` of that cache. `keys`: whose signatures are believed.
-    pub fn new(cache_dir: &Path, keys: Vec<Key>) -> Result<Self> {
-        let dir = cache_dir.join("xbps");
-        fs::create_dir_all(&dir)?;
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_connect(Some(SILENCE))
-            .timeout_recv_response(Some(SILENCE))
-            .build();
-        Ok(Fetcher { dir, keys, agent: config.into() })
+    pub fn new(cache_dir: &Path, keys: Vec<Key>) -> Self {
+        Fetcher { dir: cache_dir.join("xbps"), keys, client: OnceLock::new() }
     }
 
-    /// The index of a repository, as it is now.
+    /// A repository with its index as it is now.
     ///
     /// # Errors
-    /// [`Code::Io`] where it cannot be had, [`Code::BadInput`] for what is none.
-    pub fn index(&self, location: &Location, arch: &str) -> Result<Index> {
-        match location {
-            Location::Directory(dir) => Index::read(&dir.join(format!("{arch}-repodata"))),
-            Location::Remote(url) => {
-                let temporary = tempfile::NamedTempFile::new_in(&self.dir)?;
-                self.download(&format!("{url}/{arch}-repodata"), temporary.path(), MAX_INDEX)?;
-                Index::read(temporary.path())
+    /// [`Code::MissingFile`] where there is none for `arch`, [`Code::BadInput`] for what is none, [`Code::Permission`] for
+    /// one of another host that nobody trusted has signed; those of a download.
+    pub fn repository(&self, location: &Location, arch: &str) -> Result<Repository> {
+        let name = format!("{arch}-repodata");
+        let index = match location {
+            Location::Dir(dir) => {
+                let file = dir.join(&name);
+                if !file.is_file() {
+                    let message = format!("{location} is no repository for {arch}: it has no {name}");
+                    return Err(Error::new(Code::MissingFile, message));
+                }
+                Index::read(&file)?
             }
+            Location::Url(url) => {
+                fs::create_dir_all(&self.dir)?;
+                let temp = tempfile::NamedTempFile::new_in(&self.dir)?;
+                self.client().get(&format!("{url}/{name}"), temp.path(), MAX_INDEX, &|_| ())?;
+                Index::read(temp.path()).context(format!("the repository {url} cannot be read"))?
+            }
+        };
+        if location.is_remote() {
+            self.check_key(location, index.key.as_ref())?;
+        }
+        Ok(Repository { location: location.clone(), index })
+    }
+
+    fn check_key(&self, location: &Location, key: Option<&Key>) -> Result<()> {
+        let refused = |why: String| Error::new(Code::Permission, format!("the repository {location} is not trusted: {why}"));
+        match key {
+            Some(key) if self.keys.contains(key) => Ok(()),
+            Some(key) => Err(refused(format!("it is signed with the key {}", key.fingerprint()))
+                .hint("if that is the one it should be, get it from who signs there: --key FILE (PEM or property list)")),
+            None => Err(refused("it is not signed".into())
+                .hint("sign it with `xbps-rindex --sign`, or copy it and give the directory: --repository DIR")),
         }
     }
 
-    /// The archives of packages, in their order, each checked. `tell` hears of each that is there.
+    /// A package's file from the cache, if it is there and whole. `signed`: whether it needs a signature that is trusted.
     ///
     /// # Errors
-    /// [`Code::DigestMismatch`] for a digest or a signature that is wrong, with the package's name; [`Code::Io`].
-    pub fn packages(&self, all: &[Locked], tell: &mut (dyn FnMut(usize) + Send)) -> Result<Vec<PathBuf>> {
-        let (next, done) = (AtomicUsize::new(0), Mutex::new((0, tell)));
-        let work = || -> Result<Vec<(usize, PathBuf)>> {
-            let mut mine = vec![];
-            while let Some(one) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let n = all.iter().position(|other| std::ptr::eq(one, other)).unwrap_or_default();
-                let path =
-                    self.package(one).map_err(|e| e.within(format!("the package {} cannot be taken", one.pkgver)));
-                // The others stop, too.
-                mine.push((n, path.inspect_err(|_| next.store(all.len(), Ordering::Relaxed))?));
-                if let Ok(mut done) = done.lock() {
-                    done.0 += 1;
-                    let count = done.0;
-                    (done.1)(count);
-                }
-            }
-            Ok(mine)
-        };
-        let mut found = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(work)).collect();
-            let ended = workers
-                .into_iter()
-                .map(|worker| worker.join().unwrap_or_else(|_| Err(Error::new(Code::Internal, "a download panicked"))));
-            ended.collect::<Vec<_>>().into_iter().collect::<Result<Vec<_>>>()
-        })?
-        .concat();
-        found.sort();
-        Ok(found.into_iter().map(|(_, path)| path).collect())
+    /// What keeps it from being read.
+    pub fn cached(&self, sha256: &Digest, signed: bool) -> Result<Option<PathBuf>> {
+        let path = self.dir.join(format!("{}.xbps", sha256.hex()));
+        if !path.is_file() {
+            return Ok(None);
+        }
+        if digest::of_file(&path)? != *sha256 {
+            fs::remove_file(&path)?;
+            return Ok(None);
+        }
+        let fine = !signed || self.verify(&path).is_ok();
+        Ok(fine.then_some(path))
     }
 
-    fn package(&self, one: &Locked) -> Result<PathBuf> {
+    /// The files of packages, each checked, in the same order. `note` is told how far it is.
+    ///
+    /// # Errors
+    /// [`Code::DigestMismatch`] with the package's name for a file or a signature that is not what it should be; those of a
+    /// download.
+    pub fn fetch(&self, all: &[Archive], note: &mut dyn FnMut(&str)) -> Result<Vec<PathBuf>> {
+        let _lock = if all.iter().any(|one| one.location.is_remote()) {
+            fs::create_dir_all(&self.dir)?;
+            Some(Lock::take(&self.dir.join(".lock"), OTHERS)?)
+        } else {
+            None
+        };
+        let (next, done, bytes) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicU64::new(0));
+        let found: Mutex<Vec<Option<PathBuf>>> = Mutex::new(vec![None; all.len()]);
+        let work = || -> Result<()> {
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                let Some(one) = all.get(n) else { return Ok(()) };
+                let path = self.one(one, &|more| {
+                    bytes.fetch_add(more, Ordering::Relaxed);
+                });
+                let path = path.context(format!("the package {} cannot be taken", one.pkgver));
+                // The others stop, too.
+                let path = path.inspect_err(|_| next.store(all.len(), Ordering::Relaxed))?;
+                if let Ok(mut found) = found.lock() {
+                    found[n] = Some(path);
+                }
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(work)).collect();
+            while workers.iter().any(|worker| !worker.is_finished()) {
+                let (done, mib) = (done.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed) >> 20);
+                note(&format!("fetch: {done} of {} packages, {mib} MiB downloaded", all.len()));
+                let begun = std::time::Instant::now();
+                while begun.elapsed() < TELL && workers.iter().any(|worker| !worker.is_finished()) {
+                    std::thread::park_timeout(Duration::from_millis(5));
+                }
+            }
+            let panicked = |_| Err(Error::new(Code::Internal, "a download panicked"));
+            workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(panicked))
+        })?;
+        let found = found.into_inner().unwrap_or_default();
+        found.into_iter().collect::<Option<_>>().ok_or_else(|| Error::new(Code::Internal, "a package was passed by"))
+    }
+
+    fn one(&self, one: &Archive, heard: &(dyn Fn(u64) + Sync)) -> Result<PathBuf> {
+        signal::check()?;
         match &one.location {
-            Location::Directory(dir) => {
-                let path = dir.join(one.file_name());
-                checked(&path, one)?;
+            Location::Dir(dir) => {
+                let path = dir.join(one.name());
+                check(&path, one)?;
                 Ok(path)
             }
-            Location::Remote(url) => {
-                let path = self.dir.join(format!("{}.xbps", one.sha256.hex()));
-                let signature = path.with_extension("xbps.sig2");
-                let address = format!("{url}/{}", one.file_name());
-                if !path.is_file() {
-                    self.whole(&address, &path, one)?;
-                }
+            Location::Url(url) => {
+                let path = match self.cached(&one.sha256, false)? {
+                    Some(path) => path,
+                    None => self.download(&format!("{url}/{}", one.name()), one, heard)?,
+                };
+                let signature = sig2(&path);
                 if !signature.is_file() {
-                    let part = tempfile::NamedTempFile::new_in(&self.dir)?;
-                    self.download(&format!("{address}.sig2"), part.path(), MAX_SIGNATURE)?;
-                    part.persist(&signature).map_err(|e| e.error)?;
+                    let temp = tempfile::NamedTempFile::new_in(&self.dir)?;
+                    let address = format!("{url}/{}.sig2", one.name());
+                    self.client().get(&address, temp.path(), MAX_SIGNATURE, &|_| ()).map_err(unsigned)?;
+                    temp.persist(&signature).map_err(|e| e.error)?;
                 }
-                // Looked at each time: what has been in the cache may have changed, and so may the keys.
-                checked(&path, one).and_then(|()| self.verify(&path, &signature)).inspect_err(|_| {
-                    let _ = fs::remove_file(&path);
+                self.verify(&path).inspect_err(|_| {
                     let _ = fs::remove_file(&signature);
                 })?;
                 Ok(path)
@@ -126,76 +197,58 @@ impl Fetcher {
         }
     }
 
-    /// Downloads an archive; what was cut off is gone on with, also by the next build.
-    fn whole(&self, url: &str, to: &Path, one: &Locked) -> Result<()> {
-        let part = to.with_extension("part");
-        self.download(url, &part, one.size)?;
-        if let Err(e) = checked(&part, one) {
+    /// Downloads a package into the cache; what an earlier build has of it is its beginning.
+    fn download(&self, url: &str, one: &Archive, heard: &(dyn Fn(u64) + Sync)) -> Result<PathBuf> {
+        let path = self.dir.join(format!("{}.xbps", one.sha256.hex()));
+        let part = path.with_extension("part");
+        let resumed = fs::metadata(&part).is_ok_and(|found| found.len() > 0);
+        self.client().get(url, &part, one.size, heard)?;
+        let mut checked = check(&part, one);
+        if checked.is_err() && resumed {
             fs::remove_file(&part)?;
-            return Err(e);
+            self.client().get(url, &part, one.size, heard)?;
+            checked = check(&part, one);
         }
-        Ok(fs::rename(&part, to)?)
+        checked.inspect_err(|_| drop(fs::remove_file(&part)))?;
+        fs::rename(&part, &path)?;
+        Ok(path)
     }
 
-    fn verify(&self, path: &Path, signature: &Path) -> Result<()> {
-        let signature = fs::read(signature)?;
+    fn verify(&self, path: &Path) -> Result<()> {
+        let signature = sig2(path);
+        let signature = fs::read(&signature).map_err(|e| Error::io("read", &signature, &e))?;
         if self.keys.iter().any(|key| key.verify(path, &signature).is_ok()) {
             return Ok(());
         }
         Err(Error::new(Code::DigestMismatch, "its signature is not by a key that is trusted")
-            .hint("--key FILE trusts another key"))
+            .hint("the mirror is damaged or hostile: use another one with --repository URL"))
     }
 
-    /// The rest of a file behind what `to` has of it.
-    fn download(&self, url: &str, to: &Path, limit: u64) -> Result<()> {
-        let mut last = None;
-        for _ in 0..TRIES {
-            signal::check()?;
-            match self.attempt(url, to, limit) {
-                Ok(()) => return Ok(()),
-                Err(e) if e.code() == Code::Io => last = Some(e),
-                Err(e) => return Err(e),
-            }
-        }
-        Err(last.unwrap_or_else(|| Error::new(Code::Io, format!("cannot download {url}"))))
-    }
-
-    fn attempt(&self, url: &str, to: &Path, limit: u64) -> Result<()> {
-        let failed =
-            |e: &dyn std::fmt::Display| Error::new(Code::Io, format!("cannot download {url}")).also(e.to_string());
-        let mut file = fs::OpenOptions::new().create(true).append(true).open(to)?;
-        let have = file.metadata()?.len();
-        let request = self.agent.get(url);
-        let request = if have > 0 { request.header("Range", format!("bytes={have}-")) } else { request };
-        let response = request.call().map_err(|e| failed(&e))?;
-        match response.status().as_u16() {
-            206 if have > 0 => {}
-            200 => file.set_len(0)?,
-            // All of it is there.
-            416 if have > 0 => return Ok(()),
-            status => return Err(failed(&format!("the server says {status}")).with_code(Code::MissingFile)),
-        }
-        let mut input = response.into_body().into_reader().take(limit + 1);
-        let mut buffer = vec![0; 128 << 10];
-        loop {
-            signal::check()?;
-            match input.read(&mut buffer).map_err(|e| failed(&e))? {
-                0 => break,
-                n => file.write_all(&buffer[..n])?,
-            }
-        }
-        if file.metadata()?.len() > limit { Err(bad(format!("{url} has more than {limit} bytes"))) } else { Ok(()) }
+    fn client(&self) -> &Client {
+        self.client.get_or_init(Client::new)
     }
 }
 
-fn checked(path: &Path, one: &Locked) -> Result<()> {
-    let size = fs::metadata(path).map_err(|e| Error::from(e).with_code(Code::MissingFile))?.len();
+fn sig2(path: &Path) -> PathBuf {
+    path.with_extension("xbps.sig2")
+}
+
+fn unsigned(e: Error) -> Error {
+    e.within("it has no signature (.sig2)")
+}
+
+/// Whether a file is what the index says.
+fn check(path: &Path, one: &Archive) -> Result<()> {
+    let size = std::fs::metadata(path).map_err(|e| Error::io("read", path, &e).with_code(Code::MissingFile))?.len();
     if size != one.size {
-        let message = format!("it has {size} bytes, and the index says {}", one.size);
+        let message = format!("it has {size} bytes, and should have {}", one.size);
         return Err(Error::new(Code::DigestMismatch, message));
     }
     match digest::of_file(path)? {
-        is if is == one.sha256 => Ok(()),
-        is => Err(Error::new(Code::DigestMismatch, format!("its digest is {is}, and the index says {}", one.sha256))),
+        found if found == one.sha256 => Ok(()),
+        found => Err(Error::new(Code::DigestMismatch, format!("its digest is {found}, and should be {}", one.sha256))),
     }
 }
+
+#[cfg(test)]
+mod tests;

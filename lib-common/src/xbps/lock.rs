@@ -1,91 +1,183 @@
-//! The lock file: which packages a root file system is made of, in their order. With it the same root can be made again, from
-//! the cache alone where that has them.
+//! The lock file: exactly which packages a root file system is made of, one `PKGVER ARCH SHA256` a line, sorted; `#` begins
+//! a comment. With it a build is repeated, on another day and without a network.
 
-use super::location::Location;
 use super::pkgver::PkgVer;
-use super::resolve::{Chosen, Repository};
+use super::resolve::Chosen;
 use crate::doc::Digest;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Context, Error, Result};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 
-/// The first line.
-const FIRST: &str = "# banger xbps lock 1";
+/// So much a lock file may have, in bytes: ten times all of Void's packages.
+const MAX_BYTES: u64 = 16 << 20;
 
-/// A package that is going to be installed.
+const HEADER: &str = "# The packages of a root file system, for bg-rootfs(1): package-version, architecture, SHA-256.\n";
+
+/// A package of a lock file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Locked {
-    /// Name and version.
+    /// Its name and version.
     pub pkgver: PkgVer,
-    /// `x86_64`, `noarch`.
-    pub architecture: String,
-    /// Of its archive.
+    /// As its file's name has it.
+    pub arch: String,
+    /// Of its file.
     pub sha256: Digest,
-    /// Of its archive, in bytes.
-    pub size: u64,
-    /// Whether nobody has asked for it by its name.
-    pub automatic: bool,
-    /// The repository.
-    pub location: Location,
 }
 
-impl Locked {
-    /// Of a package that was chosen.
-    pub fn of(chosen: &Chosen, repositories: &[Repository]) -> Self {
-        Locked {
-            pkgver: chosen.entry.props.pkgver.clone(),
-            architecture: chosen.entry.props.architecture.clone(),
-            sha256: chosen.entry.sha256.clone(),
-            size: chosen.entry.size,
-            automatic: chosen.automatic,
-            location: repositories[chosen.repository].location.clone(),
+/// A lock file's content, by the packages' names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lock(BTreeMap<String, Locked>);
+
+impl Lock {
+    /// Of what was chosen.
+    pub fn of(chosen: &[Chosen]) -> Self {
+        let locked = |one: &Chosen| {
+            let (props, sha256) = (&one.entry.props, one.entry.sha256.clone());
+            let (pkgver, arch) = (props.pkgver.clone(), props.architecture.clone());
+            (pkgver.name().to_owned(), Locked { pkgver, arch, sha256 })
+        };
+        Lock(chosen.iter().map(locked).collect())
+    }
+
+    /// The one in a file; `None` where there is no file.
+    ///
+    /// # Errors
+    /// [`Code::BadDocument`] with the number of a line that is none.
+    pub fn read(path: &Path) -> Result<Option<Self>> {
+        let text = match std::fs::metadata(path) {
+            Ok(found) if found.len() > MAX_BYTES => {
+                return Err(Error::new(Code::BadDocument, format!("{} is too large for a lock file", path.display())));
+            }
+            Ok(_) => std::fs::read_to_string(path),
+            Err(e) => Err(e),
+        };
+        match text {
+            Ok(text) => Lock::parse(&text).map(Some).context(format!("{} is not a lock file", path.display())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io("read", path, &e)),
         }
     }
 
-    /// Its archive's name.
-    pub fn file_name(&self) -> String {
-        format!("{}.{}.xbps", self.pkgver, self.architecture)
+    fn parse(text: &str) -> Result<Self> {
+        let mut all = BTreeMap::new();
+        for (n, line) in text.lines().enumerate() {
+            let words: Vec<&str> = line.split('#').next().unwrap_or_default().split_whitespace().collect();
+            let wrong = || Error::new(Code::BadDocument, format!("line {} is no package of a lock", n + 1));
+            let locked = match words[..] {
+                [] => continue,
+                [pkgver, arch, sha256] => Locked {
+                    pkgver: PkgVer::parse(pkgver).map_err(|_| wrong())?,
+                    arch: Some(arch).filter(|arch| is_arch(arch)).ok_or_else(wrong)?.to_owned(),
+                    sha256: Digest::parse(&format!("sha256:{sha256}")).map_err(|_| wrong())?,
+                },
+                _ => return Err(wrong()),
+            };
+            if let Some(other) = all.insert(locked.pkgver.name().to_owned(), locked) {
+                return Err(wrong().also(format!("`{}` is there already", other.pkgver.name())));
+            }
+        }
+        Ok(Lock(all))
     }
 
-    fn line(&self) -> String {
-        let asked = if self.automatic { "automatic" } else { "asked" };
-        let Locked { pkgver, architecture, sha256, size, location, .. } = self;
-        format!("{pkgver} {architecture} {} {size} {asked} {location}", sha256.hex())
+    /// As the file has it.
+    pub fn render(&self) -> String {
+        let mut text = HEADER.to_owned();
+        for Locked { pkgver, arch, sha256 } in self.0.values() {
+            let _ = writeln!(text, "{pkgver} {arch} {}", sha256.hex());
+        }
+        text
     }
 
-    fn parse(line: &str) -> Option<Self> {
-        let words: Vec<&str> = line.splitn(6, ' ').collect();
-        let [pkgver, architecture, sha256, size, asked, location] = words[..] else { return None };
-        Some(Locked {
-            pkgver: PkgVer::parse(pkgver).ok()?,
-            architecture: architecture.to_owned(),
-            sha256: Digest::parse(&format!("sha256:{sha256}")).ok()?,
-            size: size.parse().ok()?,
-            automatic: asked == "automatic",
-            location: Location::parse(location).ok()?,
-        })
+    /// Writes the file, whole or not at all.
+    ///
+    /// # Errors
+    /// What keeps it from being written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let path = std::path::absolute(path).map_err(|e| Error::io("write", path, &e))?;
+        let fail = |e: &std::io::Error| Error::io("write the lock file", &path, e);
+        let dir = path.parent().unwrap_or(Path::new("/"));
+        let mut temp = tempfile::Builder::new().prefix(".lock-").tempfile_in(dir).map_err(|e| fail(&e))?;
+        temp.write_all(self.render().as_bytes()).map_err(|e| fail(&e))?;
+        temp.as_file().sync_all().map_err(|e| fail(&e))?;
+        // It is meant to be committed and read by others; a temporary file is nobody else's.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        temp.as_file().set_permissions(mode).map_err(|e| fail(&e))?;
+        temp.persist(&path).map_err(|e| fail(&e.error))?;
+        Ok(())
+    }
+
+    /// Its packages.
+    pub fn packages(&self) -> impl Iterator<Item = &Locked> {
+        self.0.values()
+    }
+
+    /// What is another in `new`, a line each, by name.
+    pub fn changes(&self, new: &Lock) -> Vec<String> {
+        let mut lines = BTreeMap::new();
+        for (name, old) in &self.0 {
+            match new.0.get(name) {
+                None => lines.insert(name, format!("removed {}", old.pkgver)),
+                Some(now) if now.pkgver != old.pkgver || now.arch != old.arch => {
+                    lines.insert(name, format!("changed {} to {}", old.pkgver, now.pkgver))
+                }
+                Some(now) if now.sha256 != old.sha256 => lines.insert(name, format!("rebuilt {}", now.pkgver)),
+                Some(_) => None,
+            };
+        }
+        for (name, now) in new.0.iter().filter(|(name, _)| !self.0.contains_key(*name)) {
+            lines.insert(name, format!("added   {}", now.pkgver));
+        }
+        lines.into_values().collect()
     }
 }
 
-/// The text of a lock file.
-pub fn render(all: &[Locked]) -> String {
-    let lines: Vec<String> = all.iter().map(Locked::line).collect();
-    format!("{FIRST}\n{}\n", lines.join("\n"))
+fn is_arch(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
 }
 
-/// What a lock file says; nothing where there is none yet.
-///
-/// # Errors
-/// [`Code::BadInput`] for a line that is none.
-pub fn read(file: &Path) -> Result<Option<Vec<Locked>>> {
-    let text = match std::fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::io("read", file, &e)),
-    };
-    let wrong = |n: usize| Error::new(Code::BadInput, format!("line {n} of {} is none of a lock file", file.display()));
-    if text.lines().next() != Some(FIRST) {
-        return Err(wrong(1));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(package: &str, digit: char) -> String {
+        format!("{package} noarch {}\n", digit.to_string().repeat(64))
     }
-    let lines = text.lines().enumerate().skip(1);
-    lines.map(|(n, line)| Locked::parse(line).ok_or_else(|| wrong(n + 1))).collect::<Result<_>>().map(Some)
+
+    fn lock(lines: &[(&str, char)]) -> Lock {
+        Lock::parse(&lines.iter().map(|(package, digit)| line(package, *digit)).collect::<String>()).unwrap()
+    }
+
+    #[test]
+    fn a_lock_reads_as_it_is_written_whatever_its_order_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        assert_eq!(Lock::read(&path).unwrap(), None);
+        let one = lock(&[("b-1_1", '1'), ("a-2_1", '2')]);
+        one.write(&path).unwrap();
+        assert_eq!(Lock::read(&path).unwrap(), Some(one.clone()));
+        assert_eq!(one.render(), format!("{HEADER}{}{}", line("a-2_1", '2'), line("b-1_1", '1')));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_line_that_is_none_is_told_by_its_number() {
+        let good = line("a-1_1", '1');
+        for bad in ["a-1_1 noarch", "a noarch 11", "a-1_1 no/arch x", &line("a-1_1", 'g'), &good, &format!("x {good}")] {
+            let e = Lock::parse(&format!("# one\n{good}{bad}\n")).unwrap_err();
+            assert!(e.code() == Code::BadDocument && e.message().contains("line 3"), "{bad}: {e}");
+        }
+    }
+
+    #[test]
+    fn what_changed_is_told_by_name() {
+        let old = lock(&[("gone-1_1", '1'), ("same-1_1", '1'), ("other-1_1", '1'), ("again-1_1", '1')]);
+        let new = lock(&[("same-1_1", '1'), ("other-1_2", '1'), ("again-1_1", '2'), ("new-1_1", '1')]);
+        assert_eq!(
+            old.changes(&new),
+            ["rebuilt again-1_1", "removed gone-1_1", "added   new-1_1", "changed other-1_1 to other-1_2"]
+        );
+        assert_eq!(old.changes(&old), [] as [String; 0]);
+    }
 }

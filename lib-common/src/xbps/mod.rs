@@ -5,6 +5,7 @@
 //!
 //! Source of the formats: xbps 0.60 (xbps-create(1), xbps-rindex(1), xbps.d(5), and its library's sources).
 
+pub mod download;
 pub mod fetch;
 pub mod key;
 pub mod location;

@@ -107,14 +107,6 @@ pub fn of(rootfs: &Rootfs) -> Result<&'static dyn Distro> {
     })
 }
 
-/// How a distribution checks the names of its packages.
-///
-/// Errors: [`Code::BadValue`] for a distribution that is not known.
-pub fn checked_of(name: &str) -> Result<fn(&str) -> Result<String>> {
-    let found = ALL.into_iter().find(|distro| distro.name() == name).map(|distro| distro.checked());
-    found.ok_or_else(|| Error::new(Code::BadValue, format!("there is no distribution `{}`", name.escape_debug())))
-}
-
 /// What a value of `--packages` asks for: a FILE (it has a `/`), or names and `@SET`s with commas between.
 ///
 /// Errors: [`Code::BadValue`] for what is no package and no set, [`Code::MissingFile`].
