@@ -99,10 +99,9 @@ fn a_good_repository_is_planned_and_a_hostile_archive_is_refused() {
     let planned = build(&sandbox, good.to_str().unwrap(), &["--dry-run"]);
     assert!(planned.exit == 0 && planned.text().contains("bgvictim"), "{planned:?}");
 
-    let long = |name: &str| format!("usr/{}/{name}", ["d"; 40].join("/"));
     let mut linked = with("etc/out", Content::Symlink("../../..".into()));
     linked = linked.file("etc/out/escaped", "escaped\n", 0o644);
-    let mut cases = vec![
+    let cases = vec![
         ("a path that leads out", with("../escaped", file())),
         ("one that leads out further down", with("usr/../../escaped", file())),
         ("an absolute path", with("/escaped", file())),
@@ -114,10 +113,6 @@ fn a_good_repository_is_planned_and_a_hostile_archive_is_refused() {
         ("a file below a file", with("usr/share/bgvictim/fine/x", file())),
         ("another's file", with("usr/share/bgother/fine", file())),
     ];
-    cases.push((
-        "a long path that leads out",
-        with(&long("../../../../escaped").replace("usr/d", "usr/../../d"), file()),
-    ));
     for (what, spec) in cases {
         let dir = repository(&sandbox, what, |all| all.add(&spec).add(&other()));
         refused(&sandbox, what, &build(&sandbox, dir.to_str().unwrap(), &[]));
