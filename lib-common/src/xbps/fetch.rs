@@ -95,11 +95,13 @@ impl Fetcher {
     }
 
     fn check_key(&self, location: &Location, key: Option<&Key>) -> Result<()> {
-        let refused = |why: String| Error::new(Code::Permission, format!("the repository {location} is not trusted: {why}"));
+        let refused =
+            |why: String| Error::new(Code::Permission, format!("the repository {location} is not trusted: {why}"));
         match key {
             Some(key) if self.keys.contains(key) => Ok(()),
-            Some(key) => Err(refused(format!("it is signed with the key {}", key.fingerprint()))
-                .hint("if that is the one it should be, get it from who signs there: --key FILE (PEM or property list)")),
+            Some(key) => Err(refused(format!("it is signed with the key {}", key.fingerprint())).hint(
+                "if that is the one it should be, get it from who signs there: --key FILE (PEM or property list)",
+            )),
             None => Err(refused("it is not signed".into())
                 .hint("sign it with `xbps-rindex --sign`, or copy it and give the directory: --repository DIR")),
         }
@@ -249,6 +251,3 @@ fn check(path: &Path, one: &Archive) -> Result<()> {
         found => Err(Error::new(Code::DigestMismatch, format!("its digest is {found}, and should be {}", one.sha256))),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -68,7 +68,8 @@ mod tests {
         assert_eq!(url("http://127.0.0.1:80").to_string(), "http://127.0.0.1:80");
         assert!(url("http://a").is_remote() && !url("./a").is_remote());
         assert_eq!(url("/srv/void"), Location::Dir("/srv/void".into()));
-        for bad in ["", "ftp://a/b", "file:///a", "https://", "https:///a", "http://u:p@a", "http://a/ b", "http://a?b"] {
+        for bad in ["", "ftp://a/b", "file:///a", "https://", "https:///a", "http://u:p@a", "http://a/ b", "http://a?b"]
+        {
             let e = Location::parse(bad).unwrap_err();
             assert!(e.code() == Code::BadValue && e.get_hint().is_some(), "{bad}");
         }

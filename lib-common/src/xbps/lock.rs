@@ -13,7 +13,8 @@ use std::path::Path;
 /// So much a lock file may have, in bytes: ten times all of Void's packages.
 const MAX_BYTES: u64 = 16 << 20;
 
-const HEADER: &str = "# The packages of a root file system, for bg-rootfs(1): package-version, architecture, SHA-256.\n";
+const HEADER: &str =
+    "# The packages of a root file system, for bg-rootfs(1): package-version, architecture, SHA-256.\n";
 
 /// A package of a lock file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,7 +165,8 @@ mod tests {
     #[test]
     fn a_line_that_is_none_is_told_by_its_number() {
         let good = line("a-1_1", '1');
-        for bad in ["a-1_1 noarch", "a noarch 11", "a-1_1 no/arch x", &line("a-1_1", 'g'), &good, &format!("x {good}")] {
+        for bad in ["a-1_1 noarch", "a noarch 11", "a-1_1 no/arch x", &line("a-1_1", 'g'), &good, &format!("x {good}")]
+        {
             let e = Lock::parse(&format!("# one\n{good}{bad}\n")).unwrap_err();
             assert!(e.code() == Code::BadDocument && e.message().contains("line 3"), "{bad}: {e}");
         }

@@ -160,9 +160,9 @@ impl<'a> Set<'a> {
             })
         };
         let usual = DEFAULTS.iter().find(|(name, _)| *name == pattern.name());
-        named(pattern.name()).or_else(|| named(usual?.1)).or_else(|| {
-            self.providers.get(pattern.name())?.iter().find(|(_, entry)| fits(pattern, entry)).copied()
-        })
+        named(pattern.name())
+            .or_else(|| named(usual?.1))
+            .or_else(|| self.providers.get(pattern.name())?.iter().find(|(_, entry)| fits(pattern, entry)).copied())
     }
 
     fn missing(&self, pattern: &Pattern, by: Option<&IndexEntry>) -> Error {

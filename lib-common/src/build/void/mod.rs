@@ -96,7 +96,8 @@ pub fn plan(recipe: &Recipe, cache_dir: &Path, stages: &mut Stages) -> Result<Pl
     let added = overlay::added(&repositories);
     let is_remote = repositories.iter().any(Location::is_remote);
     let fetcher = Fetcher::new(cache_dir, trusted.iter().map(|(key, _)| key.clone()).collect());
-    let request = Request { arch: arch.clone(), wanted, repositories, lock: recipe.lock.clone(), update: recipe.update };
+    let request =
+        Request { arch: arch.clone(), wanted, repositories, lock: recipe.lock.clone(), update: recipe.update };
     let plan = Plan::of(request, &fetcher)?;
     let mut text = format!("banger rootfs {FORMAT} {}\nvoid {arch}\nsize {}\n", overlay::VERSION, recipe.size);
     for name in plan.wanted() {

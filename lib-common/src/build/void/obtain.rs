@@ -187,7 +187,8 @@ fn locked_archive(locked: &Locked, repositories: &[Repository]) -> Result<Archiv
     };
     let found = entries.into_iter().find(|(_, entry)| is_it(entry));
     let (repository, entry) = found.ok_or_else(|| {
-        let message = format!("the locked package `{}` is neither in the cache nor in a repository any more", locked.pkgver);
+        let message =
+            format!("the locked package `{}` is neither in the cache nor in a repository any more", locked.pkgver);
         Error::new(Code::MissingFile, message)
             .hint("--update makes the lock file anew; a mirror that keeps old packages is given with --repository")
     })?;

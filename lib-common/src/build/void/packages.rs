@@ -7,18 +7,8 @@ use std::collections::BTreeSet;
 
 /// What every root has: Void's own minimum with runit and xbps, a way in, and what a person expects to find at a prompt.
 /// There is no kernel and no firmware in it.
-pub const BASE: &[&str] = &[
-    "base-container",
-    "bash",
-    "e2fsprogs",
-    "iproute2",
-    "iputils",
-    "kmod",
-    "less",
-    "ncurses",
-    "openssh",
-    "procps-ng",
-];
+pub const BASE: &[&str] =
+    &["base-container", "bash", "e2fsprogs", "iproute2", "iputils", "kmod", "less", "ncurses", "openssh", "procps-ng"];
 
 /// The packages to install: [`BASE`] and those that `--packages` gave; sorted, each once.
 ///

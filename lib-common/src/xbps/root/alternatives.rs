@@ -58,7 +58,6 @@ fn parts(path: &str) -> Option<Vec<&str>> {
     fine.then_some(parts)
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
