@@ -20,7 +20,7 @@ pub mod root;
 pub mod version;
 
 #[cfg(test)]
-pub mod fixture;
+pub(crate) mod fixture;
 
 use crate::error::{Code, Error};
 
