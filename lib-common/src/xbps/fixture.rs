@@ -81,9 +81,17 @@ impl Spec {
 
     /// The package's bytes.
     pub fn archive(&self) -> Vec<u8> {
+        let blank = || {
+            let mut header = tar::Header::new_ustar();
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(0);
+            header.set_mode(0o777);
+            header
+        };
         let mut tar = tar::Builder::new(vec![]);
         let mut add = |path: &str, bytes: &[u8], mode: u32| {
-            let mut header = tar::Header::new_ustar();
+            let mut header = blank();
             header.set_size(bytes.len() as u64);
             header.set_mode(mode);
             header.as_ustar_mut().unwrap().name[..path.len() + 2].copy_from_slice(format!("./{path}").as_bytes());
@@ -97,7 +105,7 @@ impl Spec {
         add("files.plist", &xml(Dictionary::new()), 0o644);
         self.files.iter().for_each(|(path, content)| add(path, content.as_bytes(), 0o755));
         for (path, target) in &self.links {
-            let mut header = tar::Header::new_ustar();
+            let mut header = blank();
             header.set_entry_type(tar::EntryType::Symlink);
             header.set_link_name_literal(target).unwrap();
             header.set_size(0);
