@@ -2,3 +2,4 @@
 
 mod closed;
 mod refused;
+mod repeatable;
