@@ -23,3 +23,4 @@ mod shim;
 mod size;
 mod support;
 mod vm;
+mod xbps;

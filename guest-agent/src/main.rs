@@ -4,6 +4,7 @@
 //! `guest-agent hosts` is for the host, which runs it by SSH; `booted` and `login-first` are for the units that `/init` made.
 
 mod booted;
+mod host;
 mod hosts;
 mod init;
 mod login_first;

@@ -175,6 +175,7 @@ pub fn identity() -> Identity {
         proxy_port: None,
         net: None,
         hosts: vec![],
+        configure: false,
     }
 }
 

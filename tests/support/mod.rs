@@ -7,7 +7,9 @@
 pub mod fixture;
 pub mod launched;
 pub mod netns;
+pub mod served;
 pub mod source;
+pub mod xbps;
 
 use lib_common::cli::{Answer, Context, Io, run_with};
 use lib_common::config::Env;

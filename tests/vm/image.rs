@@ -26,7 +26,7 @@ const CHECKS: [&str; 11] = [
     "untouched",
 ];
 
-fn command(world: &World, image: &str) -> Command {
+pub fn command(world: &World, image: &str) -> Command {
     let mut command = world.command("bg-image", &["verify", image, "--memory", "512M"]);
     command.env("BG_WORK_SIZE", "3G");
     command
@@ -48,7 +48,7 @@ fn verify(world: &World, image: &str) -> (Value, Vec<String>) {
     (report, failed)
 }
 
-fn message<'a>(report: &'a Value, check: &str) -> &'a str {
+pub fn message<'a>(report: &'a Value, check: &str) -> &'a str {
     let all = report["checks"].as_array().unwrap();
     all.iter().find(|c| c["name"] == check).unwrap()["message"].as_str().unwrap()
 }

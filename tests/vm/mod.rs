@@ -1,6 +1,7 @@
 //! Tests with real VMs: a real kernel and a real Debian on the VMM that this host has, or that BG_VMM names. Each has a
 //! state directory of its own and ends with an audit that finds nothing. One runs at a time, because each keeps the processors busy.
 
+mod configure;
 mod crash;
 mod customize;
 mod guest;
@@ -16,4 +17,5 @@ mod ssh;
 mod ssh_ways;
 mod stages;
 mod user;
+mod void;
 mod world;

@@ -82,11 +82,15 @@ fn check(world: &World, name: &str) -> (Option<i32>, serde_json::Value) {
 
 #[test]
 fn a_nested_work_disk_is_seen_before_the_start_and_mended_by_the_guest() {
-    let world = World::new();
+    mends(&World::new());
+}
+
+/// A guest of the world's image mends a stale work disk.
+pub fn mends(world: &World) {
     let (disk, home) = content();
     world.ok("bg-vm", &["create", "dev", "--no-start", "--memory", "512M", "--work-size", "2G"]);
-    replace_work_disk(&world, "dev", &disk);
-    let (exit, nested) = check(&world, "dev");
+    replace_work_disk(world, "dev", &disk);
+    let (exit, nested) = check(world, "dev");
     assert_eq!((exit, &nested["fix"]), (Some(1), &"`bg-vm start dev` mends it".into()), "{nested}");
 
     let started = world.run("bg-vm", &["start", "dev"]);
@@ -101,15 +105,15 @@ fn a_nested_work_disk_is_seen_before_the_start_and_mended_by_the_guest() {
     assert_eq!(paths, ["kept: /root/.banger-conflicts/notes", "kept: /root/.banger-conflicts/src/lib.rs"]);
     let expected: BTreeMap<_, _> =
         home.into_iter().map(|(path, bytes)| (path, of_bytes(&bytes).hex().to_owned())).collect();
-    assert_eq!(digests_in_guest(&world, "dev"), expected);
+    assert_eq!(digests_in_guest(world, "dev"), expected);
     assert_eq!(world.guest("dev", "ls -d /root/root /root/.banger-nested 2>/dev/null | wc -l"), "0");
 
     world.ok("bg-vm", &["stop", "dev"]);
-    let (exit, nested) = check(&world, "dev");
+    let (exit, nested) = check(world, "dev");
     assert_eq!((exit, &nested["ok"]), (Some(0), &true.into()), "{nested}");
     let started = world.run("bg-vm", &["start", "dev"]);
     assert!(started.status.success() && !show(&started).contains("nested"), "{}", show(&started));
     let health = world.healthy("dev")["health"].take();
     assert_eq!((&health["notes"], &health["problems"]), (&serde_json::Value::Null, &kept), "{health}");
-    assert_eq!(digests_in_guest(&world, "dev"), expected);
+    assert_eq!(digests_in_guest(world, "dev"), expected);
 }

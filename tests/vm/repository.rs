@@ -2,14 +2,11 @@
 
 #![allow(clippy::disallowed_types)]
 
+use crate::support::served::Served;
 use lib_common::digest::of_bytes;
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The package's name; its command has it too.
 pub const PACKAGE: &str = "bgtest";
@@ -17,8 +14,7 @@ pub const PACKAGE: &str = "bgtest";
 /// A repository that is served until the test's process ends.
 pub struct Repository {
     pub port: u16,
-    downloads: Arc<AtomicUsize>,
-    gone: Arc<AtomicBool>,
+    served: Served,
 }
 
 impl Repository {
@@ -41,30 +37,18 @@ impl Repository {
             ("/Release".to_owned(), release.into_bytes()),
             (format!("/{PACKAGE}.deb"), deb),
         ]);
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (port, downloads) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
-        let gone = Arc::new(AtomicBool::new(false));
-        let (counted, ended) = (Arc::clone(&downloads), Arc::clone(&gone));
-        std::thread::spawn(move || {
-            for stream in listener.incoming().take_while(|_| !ended.load(Ordering::SeqCst)) {
-                let _ = answer(stream.unwrap(), &files, &counted);
-            }
-        });
-        Repository { port, downloads, gone }
+        let served = Served::start(move |path| files.get(path).cloned());
+        Repository { port: served.port, served }
     }
 
     /// Takes it from the network. Gives the port where it was.
     pub fn end(self) -> u16 {
-        self.gone.store(true, Ordering::SeqCst);
-        while TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
-            std::thread::yield_now();
-        }
-        self.port
+        self.served.end()
     }
 
     /// How often the package itself was fetched.
     pub fn downloads(&self) -> usize {
-        self.downloads.load(Ordering::SeqCst)
+        self.served.asked(".deb")
     }
 
     /// A script for the guest: this repository is its only one.
@@ -93,25 +77,4 @@ fn package(dir: &Path) -> Vec<u8> {
         Command::new("dpkg-deb").args(["--root-owner-group", "--build"]).arg(&tree).arg(&deb).output().unwrap();
     assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
     std::fs::read(deb).unwrap()
-}
-
-/// One request a connection.
-fn answer(mut stream: TcpStream, files: &BTreeMap<String, Vec<u8>>, downloads: &AtomicUsize) -> std::io::Result<()> {
-    let mut lines = BufReader::new(stream.try_clone()?).lines();
-    let request = lines.next().unwrap_or(Ok(String::new()))?;
-    for line in lines {
-        if line?.is_empty() {
-            break;
-        }
-    }
-    let path = request.split(' ').nth(1).unwrap_or_default().replace("/./", "/");
-    let (status, body) = match files.get(&path) {
-        Some(body) => ("200 OK", body.as_slice()),
-        None => ("404 Not Found", &b""[..]),
-    };
-    if path.ends_with(".deb") {
-        downloads.fetch_add(1, Ordering::SeqCst);
-    }
-    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())?;
-    stream.write_all(body)
 }

@@ -46,20 +46,9 @@ pub fn bin_dir() -> PathBuf {
 }
 
 /// The image's document, built once (from the user's cache, where it lies there).
-fn image() -> &'static str {
+fn image(world: &World) -> &'static str {
     static IMAGE: OnceLock<String> = OnceLock::new();
-    IMAGE.get_or_init(|| {
-        let mut document = Vec::new();
-        for (tool, args) in
-            [("bg-kernel", &["build"][..]), ("bg-rootfs", &["build", "--distro", "debian"]), ("bg-seed", &["build"])]
-        {
-            let mut command = Command::new(bin_dir().join(tool));
-            let output = feed(command.args(args), &document);
-            assert!(output.status.success(), "{tool}: {}", String::from_utf8_lossy(&output.stderr));
-            document = output.stdout;
-        }
-        String::from_utf8(document).unwrap()
-    })
+    IMAGE.get_or_init(|| world.build(&["--distro", "debian"]))
 }
 
 /// Runs a command with bytes on its stdin.
@@ -104,12 +93,30 @@ pub struct World {
 impl World {
     /// With the image `debian` registered.
     pub fn new() -> Self {
+        World::with("debian", image)
+    }
+
+    /// With that image registered and no other.
+    pub fn with(name: &str, document: impl FnOnce(&World) -> &'static str) -> Self {
         let turn = Turn::wait();
         let dir = tempfile::Builder::new().prefix("bg").tempdir().unwrap();
         let world = World { dir, bins: bin_dir(), uid: None, netns: None, _turn: turn };
-        let output = world.pipe("bg-register", &["--name", "debian"], image().as_bytes());
+        let output = world.pipe("bg-register", &["--name", name], document(&world).as_bytes());
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         world
+    }
+
+    /// The document of an image whose root file system `bg-rootfs build` makes with these arguments.
+    pub fn build(&self, rootfs: &[&str]) -> String {
+        let mut document = Vec::new();
+        for (tool, args) in
+            [("bg-kernel", &["build"][..]), ("bg-rootfs", &[&["build"], rootfs].concat()), ("bg-seed", &["build"])]
+        {
+            let output = self.pipe(tool, args, &document);
+            assert!(output.status.success(), "{tool}: {}", show(&output));
+            document = output.stdout;
+        }
+        String::from_utf8(document).unwrap()
     }
 
     /// The same, in a network namespace of its own, where VMs get a network card.

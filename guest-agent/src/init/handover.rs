@@ -39,6 +39,7 @@ mod tests {
             proxy_port: None,
             net: None,
             hosts: vec![],
+            configure: false,
         };
         write_in(dir.path(), &identity).unwrap();
         assert_eq!((read("second-disk").as_deref(), read("proxy-port")), (Some("modules\n"), None));

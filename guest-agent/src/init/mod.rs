@@ -1,5 +1,6 @@
 //! `/init` of the initrd: from the kernel's first process to the guest's own init. Ends the machine on any error.
 
+mod configure;
 mod console;
 pub(crate) mod files;
 mod handover;
@@ -60,12 +61,18 @@ fn only_in_an_initrd() -> Result<()> {
 fn boot() -> Result<Infallible> {
     let mut stages = Stages::begin();
     let mut told = Told::default();
-    mounts::kernel_file_systems()?;
+    mounts::kernel_file_systems("")?;
     let identity = identity::read()?;
     mounts::load_modules()?;
     stages.done("modules");
     mounts::root()?;
     stages.done("root");
+    if identity.configure {
+        configure::run()?;
+        console::flush();
+        power::end_now();
+        return Err(Error::new(Code::Os, "the packages are configured"));
+    }
     let mounted = mounts::second(identity.second_disk).map_err(|e| told.problems.push(one_line(&e)));
     stages.done("work");
     if mounted.is_ok() && identity.second_disk == SecondDisk::Work {

@@ -24,12 +24,12 @@ const SECOND_DISK_WITHIN: Duration = Duration::from_secs(1);
 /// Nothing on a disk of modules is a program or a device.
 const READ_ONLY: MsFlags = MsFlags::MS_RDONLY.union(MsFlags::MS_NOSUID).union(MsFlags::MS_NODEV);
 
-/// `/dev`, `/proc` and `/sys`, with systemd's flags.
-pub fn kernel_file_systems() -> Result<()> {
+/// `/dev`, `/proc` and `/sys`, with systemd's flags, in a root: empty is our own.
+pub fn kernel_file_systems(root: &str) -> Result<()> {
     let plain = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount_at("devtmpfs", "/dev", MsFlags::MS_NOSUID, "mode=755")?;
-    mount_at("proc", "/proc", plain, "")?;
-    mount_at("sysfs", "/sys", plain, "")
+    mount_at("devtmpfs", &format!("{root}/dev"), MsFlags::MS_NOSUID, "mode=755")?;
+    mount_at("proc", &format!("{root}/proc"), plain, "")?;
+    mount_at("sysfs", &format!("{root}/sys"), plain, "")
 }
 
 /// Loads the modules that the initrd lists, in the list's order. No list: the kernel has everything built in.
@@ -55,6 +55,11 @@ pub fn load_modules() -> Result<()> {
 
 fn module_names(list: &str) -> impl Iterator<Item = &str> {
     list.lines().map(str::trim).filter(|name| !name.is_empty())
+}
+
+/// A directory of which nothing stays on the disk that it is on.
+pub fn in_memory(at: &str) -> Result<()> {
+    mount_at("tmpfs", at, MsFlags::MS_NOSUID | MsFlags::MS_NODEV, "mode=700")
 }
 
 /// The root disk at `/newroot`, and a tmpfs on its `/run`.

@@ -3,7 +3,7 @@
 //! Everything lies in `/run`, so any base root works unchanged and the agent's version is always the host's; only
 //! runit needs one symbolic link on the root disk, which dangles harmlessly when the disk is used elsewhere.
 
-use super::{AGENT_DIR, NEW_ROOT, trim};
+use super::{AGENT_DIR, NEW_ROOT, mounts, trim};
 use lib_common::error::{Code, Context, Error, Result};
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -30,8 +30,20 @@ StandardError=file:/dev/kmsg
 ";
 
 /// What writes to the root disk of a guest that is being built and would stay in its image: a random seed, and the journal,
-/// which so stays in memory. Masked for this boot alone, which is quicker than to stop them and to remove what they left.
+/// which so stays in memory. Units of systemd, masked for this boot alone, which is quicker than to stop them and to remove
+/// what they left.
 const NOT_IN_A_BUILD: [&str; 2] = ["systemd-random-seed.service", "systemd-journal-flush.service"];
+
+/// Void's runit saves a random seed when the guest shuts down, after all that a build can remove. In a build this is in memory.
+const SEED_PROGRAM: &str = "usr/bin/seedrng";
+const SEED_DIR: &str = "var/lib/seedrng";
+
+/// What process 1 will be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Init {
+    Systemd,
+    Runit,
+}
 
 /// runsv starts it again a second after it ends. The score must be set before exec: the agent has no business with it.
 const RUNIT_RUN: &str = "\
@@ -48,29 +60,41 @@ pub fn install(in_a_build: bool) -> Result<()> {
         .and_then(|()| fs_err::copy("/proc/self/exe", &agent))
         .and_then(|_| fs_err::set_permissions(&agent, Permissions::from_mode(0o755)))
         .context("cannot copy the agent")?;
-    install_service(root).context("cannot install the agent's service")?;
-    if in_a_build {
-        mask(root)?;
+    let init = Init::of(root)?;
+    init.install(root).context("cannot install the agent's service")?;
+    match init {
+        Init::Systemd if in_a_build => mask(root),
+        Init::Runit if in_a_build && root.join(SEED_PROGRAM).exists() => {
+            mounts::in_memory(&format!("{NEW_ROOT}/{SEED_DIR}"))
+        }
+        Init::Systemd | Init::Runit => Ok(()),
     }
-    Ok(())
 }
 
-/// Units of systemd; to any other init a directory in `/run` that it does not know.
+impl Init {
+    fn of(root: &Path) -> Result<Self> {
+        // Debian's runit-helper leaves an /etc/runit under systemd too, so systemd is looked for first.
+        if ["usr/lib/systemd/systemd", "lib/systemd/systemd"].iter().any(|path| root.join(path).exists()) {
+            Ok(Init::Systemd)
+        } else if root.join("etc/runit").exists() {
+            Ok(Init::Runit)
+        } else {
+            Err(Error::new(Code::BadInput, "the root disk has neither systemd nor runit"))
+        }
+    }
+
+    fn install(self, root: &Path) -> Result<()> {
+        match self {
+            Init::Systemd => install_systemd(root),
+            Init::Runit => install_runit(root),
+        }
+    }
+}
+
 fn mask(root: &Path) -> Result<()> {
     let units = root.join("run/systemd/system");
     fs_err::create_dir_all(&units)?;
     NOT_IN_A_BUILD.iter().try_for_each(|unit| link("/dev/null", &units.join(unit)))
-}
-
-fn install_service(root: &Path) -> Result<()> {
-    // Debian's runit-helper leaves an /etc/runit under systemd too, so systemd is looked for first.
-    if ["usr/lib/systemd/systemd", "lib/systemd/systemd"].iter().any(|path| root.join(path).exists()) {
-        install_systemd(root)
-    } else if root.join("etc/runit").exists() {
-        install_runit(root)
-    } else {
-        Err(Error::new(Code::BadInput, "the root disk has neither systemd nor runit"))
-    }
 }
 
 fn install_systemd(root: &Path) -> Result<()> {
@@ -113,8 +137,9 @@ mod tests {
     fn systemd_gets_a_unit_in_run_even_beside_runits_directory() {
         let root = root_with("usr/lib/systemd/systemd");
         fs_err::create_dir_all(root.path().join("etc/runit/runsvdir/default")).unwrap();
-        install_service(root.path()).unwrap();
-        install_service(root.path()).unwrap();
+        assert_eq!(Init::of(root.path()).unwrap(), Init::Systemd);
+        Init::Systemd.install(root.path()).unwrap();
+        Init::Systemd.install(root.path()).unwrap();
         let wanted = root.path().join("run/systemd/system/sysinit.target.wants/banger-agent.service");
         assert!(fs_err::read_to_string(wanted).unwrap().contains("Restart=always"));
         assert_eq!(fs_err::read_dir(root.path().join("etc/runit/runsvdir/default")).unwrap().count(), 0);
@@ -131,15 +156,17 @@ mod tests {
     #[test]
     fn runit_gets_a_service_directory_and_a_link_to_it() {
         let root = root_with("etc/runit");
-        install_service(root.path()).unwrap();
+        Init::of(root.path()).unwrap().install(root.path()).unwrap();
         let run = root.path().join("run/banger/sv/banger-agent/run");
         assert_eq!(run.metadata().unwrap().permissions().mode() & 0o777, 0o755);
         let link = fs_err::read_link(root.path().join("etc/runit/runsvdir/default/banger-agent")).unwrap();
         assert_eq!(link, Path::new("/run/banger/sv/banger-agent"));
+        // By this directory the guest is asked to shut down in systemd's way.
+        assert!(!root.path().join("run/systemd").exists());
     }
 
     #[test]
     fn a_root_without_a_known_init_is_refused() {
-        install_service(root_with("etc").path()).unwrap_err();
+        Init::of(root_with("etc").path()).unwrap_err();
     }
 }

@@ -12,7 +12,7 @@ mod relay;
 mod request;
 mod sshd;
 
-use crate::power;
+use crate::{host, power};
 use accept::{Accept, Slots};
 use lib_common::doc::{HEALTH_PORT, Health, Listeners, SSH_PORT, UP_PORT, to_json};
 use std::convert::Infallible;
@@ -20,7 +20,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockListener, VsockStream};
+use vsock::{VMADDR_CID_ANY, VsockListener};
 
 /// Connections held at once, on all ports together: what a client can make the agent hold has an end.
 const CONNECTIONS: usize = 64;
@@ -72,20 +72,12 @@ impl http::Service for Guest {
 
 /// Tells the host that the guest can be connected to, and of what its boot consisted. A host that does not want to know refuses.
 fn announce() {
-    for _ in 0..100 {
-        match VsockStream::connect_with_cid_port(VMADDR_CID_HOST, UP_PORT) {
-            // The transport is not loaded yet.
-            Err(e) if matches!(e.raw_os_error(), Some(nix::libc::ENODEV | nix::libc::ENETUNREACH)) => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            Ok(mut host) => {
-                // It is for a list of stages alone; a host that does not listen any more has all that it needs.
-                if let Some(clock) = clock::of_this_boot() {
-                    let _ = host.write_all(format!("{}\n", to_json(&clock)).as_bytes());
-                }
-                return;
-            }
-            Err(_) => return,
+    let not_loaded_yet =
+        |e: &std::io::Error| matches!(e.raw_os_error(), Some(nix::libc::ENODEV | nix::libc::ENETUNREACH));
+    if let Ok(mut host) = host::connect(UP_PORT, Duration::from_secs(2), not_loaded_yet) {
+        // It is for a list of stages alone; a host that does not listen any more has all that it needs.
+        if let Some(clock) = clock::of_this_boot() {
+            let _ = host.write_all(format!("{}\n", to_json(&clock)).as_bytes());
         }
     }
 }

@@ -7,7 +7,10 @@ use crate::error::{Code, Error, Result};
 #[derive(Clone, Copy, Debug)]
 struct Row {
     set: &'static str,
+    /// Debian's name for it; empty where it has none, or another package has it.
     debian: &'static str,
+    /// Void's, in the same way.
+    void: &'static str,
 }
 
 /// A command that goes by another name than its package's own.
@@ -25,104 +28,106 @@ pub struct Link {
 pub const SETS: &[(&str, &str)] =
     &[("dev", "a development machine whatever the language"), ("extra", "what many add to it")];
 
-const fn dev(debian: &'static str) -> Row {
-    Row { set: "dev", debian }
+const fn dev(debian: &'static str, void: &'static str) -> Row {
+    Row { set: "dev", debian, void }
 }
 
-const fn extra(debian: &'static str) -> Row {
-    Row { set: "extra", debian }
+const fn extra(debian: &'static str, void: &'static str) -> Row {
+    Row { set: "extra", debian, void }
 }
 
 const ROWS: &[Row] = &[
     // The base, most of which every root has.
-    dev("bash"),
-    dev("e2fsprogs"),
-    dev("file"),
-    dev("kmod"),
-    dev("less"),
-    dev("ncurses-base"),
-    dev("procps"),
-    dev("psmisc"),
+    dev("bash", "bash"),
+    dev("e2fsprogs", "e2fsprogs"),
+    dev("file", "file"),
+    dev("kmod", "kmod"),
+    dev("less", "less"),
+    dev("ncurses-base", "ncurses"),
+    dev("procps", "procps-ng"),
+    dev("psmisc", "psmisc"),
     // Shell.
-    dev("bash-completion"),
-    dev("bc"),
-    dev("fzf"),
-    dev("jq"),
-    dev("tmux"),
-    dev("tree"),
+    dev("bash-completion", "bash-completion"),
+    dev("bc", "bc"),
+    dev("fzf", "fzf"),
+    dev("jq", "jq"),
+    dev("tmux", "tmux"),
+    dev("tree", "tree"),
     // Network.
-    dev("bind9-dnsutils"),
-    dev("ca-certificates"),
-    dev("curl"),
-    dev("iproute2"),
-    dev("iputils-ping"),
-    dev("netcat-openbsd"),
-    dev("rsync"),
-    dev("socat"),
-    dev("tcpdump"),
-    dev("traceroute"),
-    dev("wget"),
+    dev("bind9-dnsutils", "bind-utils"),
+    dev("ca-certificates", "ca-certificates"),
+    dev("curl", "curl"),
+    dev("iproute2", "iproute2"),
+    dev("iputils-ping", "iputils"),
+    dev("netcat-openbsd", "openbsd-netcat"),
+    dev("rsync", "rsync"),
+    dev("socat", "socat"),
+    dev("tcpdump", "tcpdump"),
+    dev("traceroute", "traceroute"),
+    dev("wget", "wget"),
     // SSH and administration.
-    dev("htop"),
-    dev("login"),
-    dev("lsof"),
-    dev("openssh-client"),
-    dev("openssh-server"),
-    dev("passwd"),
-    dev("sudo"),
+    dev("htop", "htop"),
+    dev("login", "shadow"),
+    dev("lsof", "lsof"),
+    dev("openssh-client", "openssh"),
+    dev("openssh-server", ""),
+    dev("passwd", ""),
+    dev("sudo", "sudo"),
     // Versions.
-    dev("git"),
-    dev("git-lfs"),
+    dev("git", "git"),
+    dev("git-lfs", "git-lfs"),
     // Editors.
-    dev("nano"),
-    dev("neovim"),
-    dev("vim"),
+    dev("nano", "nano"),
+    dev("neovim", "neovim"),
+    dev("vim", "vim"),
     // Search.
-    dev("bat"),
-    dev("fd-find"),
-    dev("ripgrep"),
+    dev("bat", "bat"),
+    dev("fd-find", "fd"),
+    dev("ripgrep", "ripgrep"),
     // Building.
-    dev("autoconf"),
-    dev("automake"),
-    dev("bison"),
-    dev("build-essential"),
-    dev("cmake"),
-    dev("flex"),
-    dev("gettext"),
-    dev("libtool"),
-    dev("m4"),
-    dev("ninja-build"),
-    dev("patch"),
-    dev("pkg-config"),
-    dev("texinfo"),
+    dev("autoconf", "autoconf"),
+    dev("automake", "automake"),
+    dev("bison", "bison"),
+    dev("build-essential", "base-devel"),
+    dev("cmake", "cmake"),
+    dev("flex", "flex"),
+    dev("gettext", "gettext"),
+    dev("libtool", "libtool"),
+    dev("m4", "m4"),
+    dev("ninja-build", "ninja"),
+    dev("patch", "patch"),
+    dev("pkg-config", "pkg-config"),
+    dev("texinfo", "texinfo"),
     // Debugging.
-    dev("gdb"),
-    dev("ltrace"),
-    dev("strace"),
+    dev("gdb", "gdb"),
+    dev("ltrace", "ltrace"),
+    dev("strace", "strace"),
     // Archives.
-    dev("bzip2"),
-    dev("gzip"),
-    dev("tar"),
-    dev("unzip"),
-    dev("xz-utils"),
-    dev("zip"),
-    dev("zstd"),
+    dev("bzip2", "bzip2"),
+    dev("gzip", "gzip"),
+    dev("tar", "tar"),
+    dev("unzip", "unzip"),
+    dev("xz-utils", "xz"),
+    dev("zip", "zip"),
+    dev("zstd", "zstd"),
     // Scripting and data.
-    dev("perl"),
-    dev("python3"),
-    dev("python3-pip"),
-    dev("python3-venv"),
-    dev("sqlite3"),
+    dev("perl", "perl"),
+    dev("python3", "python3"),
+    dev("python3-pip", "python3-pip"),
+    dev("python3-venv", ""),
+    dev("sqlite3", "sqlite"),
     // Documentation, cryptography, locales.
-    dev("gnupg"),
-    dev("locales"),
-    dev("man-db"),
-    dev("manpages"),
-    dev("tzdata"),
-    extra("direnv"),
-    extra("entr"),
-    extra("moreutils"),
-    extra("shellcheck"),
+    dev("gnupg", "gnupg"),
+    dev("locales", "glibc-locales"),
+    dev("man-db", "mdocml"),
+    dev("manpages", "man-pages"),
+    dev("tzdata", "tzdata"),
+    extra("direnv", "direnv"),
+    extra("entr", "entr"),
+    extra("moreutils", "moreutils"),
+    extra("shellcheck", "shellcheck"),
+    // Debian's journal is systemd's.
+    extra("", "socklog-void"),
 ];
 
 /// Debian gives these commands other names, since the short ones are taken by packages of long ago.
@@ -135,14 +140,23 @@ const DEBIAN_LINKS: &[Link] = &[
 ///
 /// Errors: [`Code::BadValue`] for a set that there is not.
 pub fn debian(set: &str) -> Result<(Vec<&'static str>, Vec<Link>)> {
+    let names = column(set, |row| row.debian)?;
+    let links = DEBIAN_LINKS.iter().filter(|link| names.contains(&link.package)).copied().collect();
+    Ok((names, links))
+}
+
+/// The same by Void's names, where every command has its own.
+pub fn void(set: &str) -> Result<(Vec<&'static str>, Vec<Link>)> {
+    Ok((column(set, |row| row.void)?, vec![]))
+}
+
+fn column(set: &str, name: fn(&Row) -> &'static str) -> Result<Vec<&'static str>> {
     if !SETS.iter().any(|(name, _)| *name == set) {
         let known: Vec<String> = SETS.iter().map(|(name, what)| format!("@{name} ({what})")).collect();
         let message = format!("there is no package set `@{}`", set.escape_debug());
         return Err(Error::new(Code::BadValue, message).hint(format!("the sets are {}", known.join(", "))));
     }
-    let names: Vec<&str> = ROWS.iter().filter(|row| row.set == set).map(|row| row.debian).collect();
-    let links = DEBIAN_LINKS.iter().filter(|link| names.contains(&link.package)).copied().collect();
-    Ok((names, links))
+    Ok(ROWS.iter().filter(|row| row.set == set).map(name).filter(|name| !name.is_empty()).collect())
 }
 
 #[cfg(test)]
@@ -153,11 +167,21 @@ mod tests {
     #[test]
     fn every_set_has_packages_and_each_of_them_once() {
         for (set, _) in SETS {
-            let (names, _) = debian(set).unwrap();
-            assert!(!names.is_empty(), "{set}");
-            assert_eq!(listed(&[names.join(",")]).unwrap().len(), names.len(), "{set} names one twice");
+            for (names, _) in [debian(set).unwrap(), void(set).unwrap()] {
+                assert!(!names.is_empty(), "{set}");
+                assert_eq!(listed(&[names.join(",")]).unwrap().len(), names.len(), "{set} names one twice");
+            }
         }
         assert_eq!(ROWS.iter().filter(|row| !SETS.iter().any(|(name, _)| *name == row.set)).count(), 0);
+    }
+
+    #[test]
+    fn what_is_named_otherwise_is_there_by_its_own_name() {
+        let (void, links) = void("dev").unwrap();
+        for name in ["base-devel", "procps-ng", "bind-utils", "iputils", "openssh", "fd", "ninja", "xz", "sqlite"] {
+            assert!(void.contains(&name), "{name}");
+        }
+        assert!(links.is_empty() && !void.contains(&"build-essential"));
     }
 
     #[test]

@@ -170,6 +170,24 @@ pub fn check(path: &Path) -> Result<CheckOutcome> {
     }
 }
 
+/// Says that an image's file system is clean, as a guest that was shut down leaves it; a journal is replayed at most.
+///
+/// Errors: [`Code::BadInput`] for one that is damaged; as [`check`].
+pub fn ensure_clean(path: &Path) -> Result<()> {
+    let mut found = check(path)?;
+    if found == CheckOutcome::JournalPending {
+        repair(path)?;
+        found = check(path)?;
+    }
+    match found {
+        CheckOutcome::Clean => Ok(()),
+        CheckOutcome::JournalPending => Err(Error::new(Code::BadInput, "the image's journal cannot be replayed")),
+        CheckOutcome::Damaged(problems) => {
+            Err(Error::new(Code::BadInput, "the image's file system is damaged").also(problems))
+        }
+    }
+}
+
 /// Replays the journal and mends what can be mended without asking. Nobody may have it mounted.
 ///
 /// Errors: [`Code::BadInput`] where somebody has to decide; as [`check`].

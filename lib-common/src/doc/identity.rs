@@ -57,6 +57,9 @@ pub struct Identity {
     /// Names of other VMs, for `/etc/hosts`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<Host>,
+    /// Whether this boot is to run the scripts at [`super::CONFIGURE_DIR`], and nothing else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub configure: bool,
 }
 
 /// The network as a guest sees it from `eth0`.

@@ -6,6 +6,7 @@
 mod bench;
 mod boot;
 mod bundle;
+mod configure;
 mod error;
 mod finding;
 mod health;
@@ -24,6 +25,7 @@ mod types;
 pub use bench::{Bar, Bench, BenchDiff, BenchHost, Comparison, Figure, Measure, MeasureDiff, Unit};
 pub use boot::{Boot, BootClock, Moment};
 pub use bundle::{Bundle, BundlePart, BundleVersions};
+pub use configure::{CONFIGURE_DIR, CONFIGURE_OUTPUT, CONFIGURE_PORT, ConfigureDone, ConfigureLine, Configured};
 pub use error::{ChildDoc, ErrorDoc};
 pub use finding::Finding;
 pub use health::{Health, HealthStatus};

@@ -5,6 +5,7 @@ use crate::error::{Code, Error, Result};
 use crate::store::MachineDir;
 use crate::store::boot::Booted;
 use crate::sys::process::{PidFd, ProcessId, executable};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -76,6 +77,11 @@ impl Live {
     /// Where its sockets are.
     pub fn runtime_dir(&self) -> &Path {
         self.vsock.parent().unwrap_or(&self.vsock)
+    }
+
+    /// Readable when it has ended.
+    pub fn ends(&self) -> BorrowedFd<'_> {
+        self.shim.as_fd()
     }
 
     /// Whether it has ended by now.

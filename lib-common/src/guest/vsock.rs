@@ -9,9 +9,10 @@ use super::unreachable;
 use crate::error::{Error, Result};
 use crate::sys::poll;
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+use nix::sys::stat::{Mode, fchmod};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,23 @@ pub fn served_at(socket: &Path, port: u32) -> PathBuf {
     let mut path = socket.as_os_str().to_owned();
     path.push(format!("_{port}"));
     path.into()
+}
+
+/// Listens at such a path, where nothing is, mode 0600 and without blocking.
+///
+/// # Errors
+/// [`crate::Code::Io`] where something is there, or the path is too long.
+pub(crate) fn listen_at(path: &Path) -> Result<UnixListener> {
+    let go = || -> nix::Result<UnixListener> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+        // The file gets the socket's own mode (unix(7)), so there is no moment at which others could connect.
+        fchmod(&fd, Mode::from_bits_truncate(0o600))?;
+        bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+        listen(&fd, Backlog::new(128)?).inspect_err(|_| drop(std::fs::remove_file(path)))?;
+        Ok(UnixListener::from(fd))
+    };
+    go().map_err(|errno| Error::io("listen on", path, &errno.into()))
 }
 
 fn handshake(stream: UnixStream, port: u32, deadline: Instant) -> Result<UnixStream> {

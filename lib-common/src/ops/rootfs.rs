@@ -1,9 +1,25 @@
 //! The verbs of `bg-rootfs`: base root file systems, as a filter behind `bg-kernel` or as a source.
 
-use crate::build::debian::{self, Places, Recipe};
+pub mod configure;
+
+use crate::build::debian::{self, Places};
+use crate::build::void;
 use crate::cli::{Answer, Context, Source};
-use crate::doc::{Document, Kernel, Kind, Name};
-use crate::error::Result;
+use crate::doc::{Document, Kernel, Kind, Name, Rootfs};
+use crate::error::{Code, Error, Result};
+use std::time::Duration;
+
+/// How long the packages' scripts of a whole root may take; without KVM they take minutes.
+const CONFIGURE: Duration = Duration::from_secs(1800);
+
+/// A recipe of one of the distributions.
+#[derive(Clone, Debug)]
+pub enum Recipe {
+    /// Debian's.
+    Debian(debian::Recipe),
+    /// Void's.
+    Void(void::Recipe),
+}
 
 /// What `bg-rootfs build` was given.
 #[derive(Clone, Debug)]
@@ -14,18 +30,72 @@ pub struct BuildArgs {
     pub kernel: Option<String>,
     /// Whether a root that is in the cache will do.
     pub use_cache: bool,
+    /// Whether the plan is printed and nothing made: Void alone.
+    pub dry_run: bool,
 }
 
-/// Builds a Debian root and puts the section `rootfs` into the document.
+/// Builds a root and puts the section `rootfs` into the document; or prints which packages it would have.
 ///
-/// Errors: those of [`debian::build`] and of the document.
+/// Errors: those of [`debian::build`], of [`void::plan`] and what follows, and of the document.
 pub fn build(args: &BuildArgs, cx: &mut Context<'_>) -> Result<Answer> {
+    match &args.recipe {
+        Recipe::Void(recipe) if args.dry_run => {
+            let planned = void::plan(recipe, &cx.config.cache_dir, &mut cx.stages)?;
+            tell_changes(planned.plan(), cx);
+            cx.emit_text(&planned.plan().lock().render());
+            return Ok(Answer::Done);
+        }
+        _ => {}
+    }
     let mut doc = document(args.kernel.as_deref(), cx)?;
-    let places = Places::new(&cx.config.cache_dir);
-    let rootfs = debian::build(&args.recipe, args.use_cache, &places, &mut cx.stages)?;
+    let rootfs = match &args.recipe {
+        Recipe::Debian(recipe) => {
+            let places = Places::new(&cx.config.cache_dir);
+            debian::build(recipe, args.use_cache, &places, &mut cx.stages)?
+        }
+        Recipe::Void(recipe) => build_void(recipe, args.use_cache, &doc, cx)?,
+    };
     doc.set(&rootfs);
     cx.emit(doc)?;
     Ok(Answer::Done)
+}
+
+/// The packages are configured by a guest with the document's kernel; the lock file is written once that has gone well.
+fn build_void(recipe: &void::Recipe, use_cache: bool, doc: &Document, cx: &mut Context<'_>) -> Result<Rootfs> {
+    let kernel = kernel(doc)?;
+    let planned = void::plan(recipe, &cx.config.cache_dir, &mut cx.stages)?;
+    if !planned.runs_on(&kernel.arch) {
+        let message = format!("packages for {} cannot be configured by a kernel for {}", planned.arch(), kernel.arch);
+        return Err(Error::new(Code::BadValue, message).hint("give the --arch of the kernel, or another --kernel"));
+    }
+    tell_changes(planned.plan(), cx);
+    let plan = planned.plan();
+    if let Some(rootfs) = planned.cached().filter(|_| use_cache) {
+        plan.pending().save()?;
+        return Ok(rootfs);
+    }
+    let lock = plan.pending();
+    let unconfigured = planned.make(&mut cx.stages)?;
+    configure::configure(cx, &kernel, &unconfigured.image(), CONFIGURE)?;
+    let rootfs = unconfigured.publish(use_cache, &mut cx.stages)?;
+    lock.save()?;
+    Ok(rootfs)
+}
+
+fn kernel(doc: &Document) -> Result<Kernel> {
+    doc.require::<Kernel>().map_err(|e| {
+        e.within("the packages of a Void root are configured in a guest, and that needs a kernel")
+            .hint("bg-kernel build | bg-rootfs build --distro void; or --kernel NAME of an image that has one")
+    })
+}
+
+/// What an update of the lock file changes.
+fn tell_changes(plan: &void::obtain::Plan, cx: &mut Context<'_>) {
+    match plan.changes() {
+        Some([]) => cx.remark("the lock file is up to date"),
+        Some(lines) => lines.iter().for_each(|line| cx.remark(line)),
+        None => {}
+    }
 }
 
 /// The document to extend. Of an image in the store only the kernel is taken: name and registration are that image's.

@@ -3,7 +3,7 @@
 
 use crate::cli::Context;
 use crate::disk::clone::ROOT_FILE;
-use crate::doc::{Document, Guest, Identity, LaunchDisk, Name, Vmm};
+use crate::doc::{Document, Guest, Identity, LaunchDisk, Name, Spec, Vmm};
 use crate::error::{Code, Error, Result};
 use crate::guest::http;
 use crate::guest::live::Live;
@@ -50,6 +50,21 @@ pub(in crate::ops) struct Temporary {
 /// A name that no VM has: what it is for, and eight random digits.
 pub(in crate::ops) fn new_name(purpose: &str) -> Result<Name> {
     Name::parse(&format!("{purpose}-{}", &random_id()?[..8]))
+}
+
+/// What such a VM has where nothing else is asked for: no card. `image` is a name for messages.
+pub(in crate::ops) fn spec(cx: &Context<'_>, image: Name) -> Spec {
+    Spec {
+        image,
+        vcpu: cx.config.vcpu,
+        memory_mib: cx.config.memory_mib,
+        root_bytes: 0,
+        work_bytes: cx.config.work_bytes,
+        net: false,
+        nat: false,
+        vmm: cx.config.vmm,
+        kernel_args: cx.config.kernel_args.clone(),
+    }
 }
 
 impl Temporary {
@@ -140,6 +155,14 @@ impl Temporary {
     /// [`http::post_shutdown`].
     pub fn power_off(&self) -> Result<()> {
         http::post_shutdown(&self.vmm().vsock, self.answers_within).map_err(|e| self.explain(e))?;
+        self.wait_power_off()
+    }
+
+    /// Waits for the end of a guest that shuts down.
+    ///
+    /// # Errors
+    /// [`Code::TimedOut`] for a guest that takes too long, [`Code::VmmFailed`] for another end.
+    pub fn wait_power_off(&self) -> Result<()> {
         if !vmm::wait_end(self.started.state(), self.shutdown_wait)? {
             let message = format!("the guest did not shut down within {} s", self.shutdown_wait.as_secs());
             return Err(Error::new(Code::TimedOut, message));

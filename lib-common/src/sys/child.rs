@@ -3,13 +3,12 @@
 #![allow(clippy::disallowed_types)]
 
 use super::cmd::Cmd;
+use super::ended::{describe, tail};
 use super::process::PidFd;
 use super::signal;
 use crate::error::{ChildFailure, Code, Error, Result};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use std::io::Read;
-use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -107,28 +106,6 @@ impl Drop for Child {
     }
 }
 
-/// `exit 1` or `signal 9`.
-pub fn describe(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => "unknown end".into(),
-    }
-}
-
 pub(super) fn pid_of(child: &std::process::Child) -> i32 {
     i32::try_from(child.id()).expect("a pid fits")
-}
-
-/// Reads a pipe to its end and keeps the last `keep` bytes of what came.
-fn tail(mut pipe: impl Read, keep: usize) -> Vec<u8> {
-    let mut kept = Vec::new();
-    let mut buffer = [0; 4096];
-    while let Ok(n @ 1..) = pipe.read(&mut buffer) {
-        kept.extend_from_slice(&buffer[..n]);
-        if kept.len() > keep {
-            kept.drain(..kept.len() - keep);
-        }
-    }
-    kept
 }

@@ -3,8 +3,9 @@
 
 #![allow(unsafe_code, clippy::disallowed_types)]
 
+pub use super::child::Child;
 use super::child::pid_of;
-pub use super::child::{Child, describe};
+pub use super::ended::describe;
 use super::poll::readable;
 use super::process::PidFd;
 use super::signal;

@@ -4,8 +4,11 @@
 mod child;
 #[cfg(feature = "host")]
 pub mod cmd;
+pub mod ended;
 #[cfg(feature = "host")]
 pub mod fs;
+#[cfg(feature = "guest")]
+pub mod guest_program;
 #[cfg(feature = "guest")]
 pub mod guest_signal;
 #[cfg(feature = "host")]

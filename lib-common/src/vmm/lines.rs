@@ -1,24 +1,25 @@
-//! Lines of a bounded length out of a stream, for the QMP monitor and for the talk between starter and shim.
+//! Lines of a bounded length out of a stream, for the QMP monitor, for the talk between starter and shim, and for
+//! what a guest says.
 
 use crate::error::{Code, Error, Result};
 use std::io::Read;
 
 /// What has been read and not taken yet.
 #[derive(Debug)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     buffer: Vec<u8>,
     limit: usize,
 }
 
 impl Lines {
     /// For lines of at most `limit` bytes.
-    pub(super) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Lines { buffer: vec![], limit }
     }
 
     /// Reads once; says whether the stream goes on. A line that is too long is an error: whoever sends it is not who
     /// it should be.
-    pub(super) fn read(&mut self, from: &mut impl Read) -> Result<bool> {
+    pub(crate) fn read(&mut self, from: &mut impl Read) -> Result<bool> {
         let mut chunk = [0; 4096];
         let n = match from.read(&mut chunk) {
             Ok(n) => n,
@@ -38,7 +39,7 @@ impl Lines {
     }
 
     /// The next whole line, without its line feed and what white space stands before it.
-    pub(super) fn next(&mut self) -> Option<Vec<u8>> {
+    pub(crate) fn next(&mut self) -> Option<Vec<u8>> {
         let end = self.buffer.iter().position(|b| *b == b'\n')?;
         let mut line: Vec<u8> = self.buffer.drain(..=end).collect();
         line.truncate(line.trim_ascii_end().len());

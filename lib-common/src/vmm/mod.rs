@@ -8,7 +8,7 @@ mod capped;
 mod choose;
 mod cmdline;
 mod firecracker;
-mod lines;
+pub(crate) mod lines;
 mod qemu;
 mod qemu_qmp;
 pub mod shim;

@@ -2,7 +2,8 @@
 //! by. Works on raw entries, so what it does not touch (extended headers with capabilities and long names, hard links,
 //! devices) passes byte for byte; holds one small file in memory at most. Starts nothing and opens no file.
 
-use super::overlay::{Added, Verdict, What, verdict};
+use super::overlay::{Verdict, verdict};
+use crate::build::added::{Added, What};
 use crate::error::{Code, Error};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};

@@ -11,16 +11,16 @@ pub mod overlay;
 pub mod packages;
 pub mod sources;
 
+use crate::build::added::Added;
 use crate::build::manifest;
+use crate::build::rootfs::{self, IMAGE, Made, load};
 use crate::build::slot::Slot;
 use crate::digest;
 use crate::disk::ext4;
-use crate::doc::{self, AbsPath, Digest, Rootfs};
+use crate::doc::{Digest, Rootfs};
 use crate::error::{Code, Context, Error, Result};
 use crate::timing::Stages;
 use bootstrap::Bootstrap;
-use fs_err as fs;
-use overlay::{Added, What};
 use sources::Source;
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt;
@@ -35,10 +35,6 @@ pub const DEFAULT_SIZE: u64 = 2 << 30;
 const FORMAT: u32 = 1;
 /// The latest time of any file where apt has no lists to tell: 2023-11-14.
 const NO_LISTS_EPOCH: u64 = 1_700_000_000;
-
-const IMAGE: &str = "rootfs.ext4";
-const MANIFEST: &str = "manifest";
-const RECORD: &str = "rootfs.json";
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -142,20 +138,9 @@ impl Plan {
         let passed = bootstrap::run(&self.bootstrap, &self.added, (&image, self.size), format)
             .context(format!("cannot build a Debian root of `{}`", self.bootstrap.suite))?;
         stages.begin("digest");
-        let digest = digest_and_sync(&image)?;
-        let manifest = manifest::render(manifest::of_dpkg_status(&passed.dpkg_status));
-        let rootfs = Rootfs {
-            distro: "debian".into(),
-            release: self.bootstrap.suite.clone(),
-            path: AbsPath::new(becomes.join(IMAGE))?,
-            size_bytes: self.size,
-            digest,
-            manifest: AbsPath::new(becomes.join(MANIFEST))?,
-            manifest_digest: manifest::digest(&manifest),
-        };
-        save(&dir.join(MANIFEST), &manifest)?;
-        save(&dir.join(RECORD), &(doc::to_json(&rootfs) + "\n"))?;
-        Ok(rootfs)
+        let packages = manifest::of_dpkg_status(&passed.dpkg_status);
+        let (release, size) = (self.bootstrap.suite.clone(), self.size);
+        rootfs::seal(Made { distro: "debian", release, size, packages }, dir, becomes)
     }
 }
 
@@ -170,13 +155,7 @@ fn key_text(size: u64, bootstrap: &Bootstrap, added: &[Added], lists: &[String])
             let _ = writeln!(text, "{kind} {}", line.escape_debug());
         }
     }
-    for one in added {
-        let what = match &one.what {
-            What::File(content) => format!("file {}", content.escape_debug()),
-            What::Link(target) => format!("link {}", target.escape_debug()),
-        };
-        let _ = writeln!(text, "added {} {:o} {what}", one.path, one.mode);
-    }
+    text.extend(added.iter().map(Added::key_line));
     for line in lists {
         let _ = writeln!(text, "list {line}");
     }
@@ -205,33 +184,6 @@ fn apt_lists(dir: &Path, sources: &[Source]) -> Result<(Vec<String>, Option<u64>
     }
     lines.sort_unstable();
     Ok((lines, newest))
-}
-
-/// The root in a directory of the cache. One that was damaged since (a file is gone or of another size) is none. Its
-/// digest is not computed again: that is for who boots from it.
-fn load(dir: &Path) -> Option<Rootfs> {
-    let rootfs: Rootfs = doc::strict(&fs::read_to_string(dir.join(RECORD)).ok()?).ok()?;
-    let here = rootfs.path.parent() == Some(dir) && rootfs.manifest.parent() == Some(dir);
-    let size = fs::metadata(&rootfs.path).ok()?.len();
-    let manifest = fs::metadata(&rootfs.manifest).ok()?.len();
-    (here && size == rootfs.size_bytes && manifest > 0).then_some(rootfs)
-}
-
-/// The image's digest, while another thread waits until it is on the disk: a cache hit believes what it finds.
-fn digest_and_sync(image: &Path) -> Result<Digest> {
-    let file = fs::File::open(image)?;
-    std::thread::scope(|scope| {
-        let synced = scope.spawn(|| file.sync_all());
-        let digest = crate::digest::of_file(image);
-        synced.join().unwrap_or_else(|_| Err(std::io::Error::other("a sync panicked")))?;
-        digest
-    })
-}
-
-/// Writes a file durably; its directory has no name yet.
-fn save(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text)?;
-    Ok(fs::File::open(path)?.sync_all()?)
 }
 
 /// This host's architecture, as Debian says it.

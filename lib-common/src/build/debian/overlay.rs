@@ -2,29 +2,10 @@
 //! left out, one for what is edited. Plain data; `filter` applies it.
 
 use super::sources::Source;
+use crate::build::added::Added;
 
 /// Changes whenever a rule here changes in a way that its data does not show, so that cached roots are built anew.
 pub const VERSION: u32 = 2;
-
-/// Something that is added, in place of what the tar has under that path. Owner is root.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Added {
-    /// Relative to the root.
-    pub path: String,
-    /// Permissions.
-    pub mode: u32,
-    /// What it is.
-    pub what: What,
-}
-
-/// What is added.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
-    /// A file with this content.
-    File(String),
-    /// A symbolic link to this.
-    Link(String),
-}
 
 /// Files of every image. Host name, hosts, resolv.conf, machine-id and host key are the agent's to write at boot: what is
 /// here keeps the build host's out.
@@ -71,17 +52,12 @@ const MASKED: &[&str] = &[
 
 /// Everything that is added: the tables above and apt's sources.
 pub fn added(sources: &[Source], apt_options: &[String]) -> Vec<Added> {
-    let file = |path: &str, content: &str| Added { path: path.into(), mode: 0o644, what: What::File(content.into()) };
-    let mut all: Vec<Added> = FILES.iter().map(|(path, content)| file(path, content)).collect();
-    all.extend(MASKED.iter().map(|unit| Added {
-        path: format!("etc/systemd/system/{unit}"),
-        mode: 0o777,
-        what: What::Link("/dev/null".into()),
-    }));
-    all.push(file("etc/apt/sources.list.d/debian.sources", &apt_sources(sources)));
+    let mut all: Vec<Added> = FILES.iter().map(|(path, content)| Added::file(path, content)).collect();
+    all.extend(MASKED.iter().map(|unit| Added::link(&format!("etc/systemd/system/{unit}"), "/dev/null")));
+    all.push(Added::file("etc/apt/sources.list.d/debian.sources", &apt_sources(sources)));
     if !apt_options.is_empty() {
         let lines: String = apt_options.iter().map(|option| format!("{option}\n")).collect();
-        all.push(file("etc/apt/apt.conf.d/90banger-host", &lines));
+        all.push(Added::file("etc/apt/apt.conf.d/90banger-host", &lines));
     }
     all
 }
@@ -165,6 +141,7 @@ fn edit_root(text: &str, field: usize, value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::added::What;
 
     #[test]
     fn root_is_locked_whatever_its_field_was_and_nobody_else_changes() {

@@ -1,9 +1,8 @@
-//! Package lists: what a Debian root has at least, and what the user adds. Names are checked, so that none becomes an
-//! option; order, doubles and comments do not count.
+//! What a Debian root has at least, and how Debian's packages are named.
 
-use crate::error::{Code, Error, Result};
+use crate::build::package_list;
+use crate::error::Result;
 use std::collections::BTreeSet;
-use std::path::Path;
 
 /// What every root has beside `minbase` (the essential packages and apt): an init, a way in, and what a person expects
 /// to find at a Debian prompt.
@@ -35,37 +34,15 @@ pub fn normalised(values: &[String]) -> Result<Vec<String>> {
     Ok(all.into_iter().collect())
 }
 
-/// What values of `--packages` name, each a FILE (it has a `/`) or names with commas between.
-///
-/// Errors: [`Code::BadValue`] for what is not a package's name, [`Code::MissingFile`] for a file that is not there.
+/// What values of `--packages` name: see [`package_list::read`].
 pub fn listed(values: &[String]) -> Result<BTreeSet<String>> {
-    let mut all = BTreeSet::new();
-    for value in values {
-        if value.contains('/') {
-            all.extend(from_file(Path::new(value))?);
-        } else {
-            all.extend(from_lines(&value.replace(',', "\n"))?);
-        }
-    }
-    Ok(all)
-}
-
-fn from_file(path: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Error::io("read", path, &e).with_code(Code::MissingFile),
-        _ => Error::io("read", path, &e),
-    })?;
-    from_lines(&text).map_err(|e| e.within(format!("{} is not a package list", path.display())))
-}
-
-/// One name a line; `#` begins a comment.
-fn from_lines(text: &str) -> Result<Vec<String>> {
-    let names = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
-    names.filter(|name| !name.is_empty()).map(checked).collect()
+    package_list::read(values, checked)
 }
 
 /// `name`, `name:arch` or `name=version`, as deb-control(5) and apt-get(8) write them.
-fn checked(text: &str) -> Result<String> {
+///
+/// Errors: [`crate::Code::BadValue`] for anything else.
+pub fn checked(text: &str) -> Result<String> {
     let (rest, version) = text.split_once('=').map_or((text, None), |(rest, version)| (rest, Some(version)));
     let (name, arch) = rest.split_once(':').map_or((rest, None), |(name, arch)| (name, Some(arch)));
     let only = |text: &str, more: &str| {
@@ -80,13 +57,13 @@ fn checked(text: &str) -> Result<String> {
     if fine {
         return Ok(text.to_owned());
     }
-    Err(Error::new(Code::BadValue, format!("`{}` is not the name of a package", text.escape_debug()))
-        .hint("a list has one name a line; a file is given by a path with a `/`, such as ./packages"))
+    Err(package_list::no_name(text))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Code;
 
     fn added(value: &str) -> Vec<String> {
         let all = normalised(&[value.to_owned()]).unwrap();

@@ -1,6 +1,8 @@
 //! What the cache's key follows. Building itself takes a network and half a minute and is tested with the tools.
 
 use super::*;
+use crate::build::rootfs::{MANIFEST, RECORD};
+use crate::doc::{self, AbsPath};
 
 fn places(dir: &Path) -> Places {
     let places = Places { cache_dir: dir.join("cache"), apt_dir: dir.join("apt"), apt_lists: dir.join("lists") };

@@ -1,33 +1,62 @@
 //! Debian: apt and dpkg.
 
-use super::Packages;
+use super::{Distro, Init, systemd};
 use crate::build::debian::{deb822, packages};
-use crate::build::sets;
+use crate::build::sets::{self, Link};
 use crate::doc::ManifestEntry;
 use crate::error::{Code, Error, Result};
 use crate::sys::cmd::quote;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-pub(super) fn packages(value: &str) -> Result<Packages> {
-    let mut all = Packages::default();
-    if value.contains('/') {
-        all.names = packages::listed(&[value.to_owned()])?;
-        return Ok(all);
+/// Debian and its apt.
+#[derive(Debug)]
+pub(super) struct Debian;
+
+impl Distro for Debian {
+    fn name(&self) -> &'static str {
+        "debian"
     }
-    for item in value.split(',').map(str::trim) {
-        if let Some(set) = item.strip_prefix('@') {
-            let (names, links) = sets::debian(set)?;
-            all.names.extend(names.into_iter().map(str::to_owned));
-            all.links.extend(links);
-        } else {
-            all.names.extend(packages::listed(&[item.to_owned()])?);
-        }
+
+    fn init(&self) -> &'static dyn Init {
+        &systemd::Systemd
     }
-    Ok(all)
+
+    fn set(&self, set: &str) -> Result<(Vec<&'static str>, Vec<Link>)> {
+        sets::debian(set)
+    }
+
+    fn checked(&self) -> fn(&str) -> Result<String> {
+        packages::checked
+    }
+
+    fn print_sources(&self) -> &'static str {
+        PRINT_SOURCES
+    }
+
+    fn sources(&self, printed: &str) -> Vec<String> {
+        sources(printed)
+    }
+
+    fn install(&self, names: &BTreeSet<String>, proxy_port: Option<u16>) -> String {
+        install(names, proxy_port)
+    }
+
+    fn print_manifest(&self) -> &'static str {
+        PRINT_MANIFEST
+    }
+
+    fn manifest(&self, printed: &str) -> Result<Vec<ManifestEntry>> {
+        manifest(printed)
+    }
+
+    fn clean(&self) -> &'static str {
+        CLEAN
+    }
 }
 
 /// One-line sources, a blank line, then deb822 sources, each file followed by a blank line.
-pub(super) const PRINT_SOURCES: &str = r#"#!/bin/sh
+const PRINT_SOURCES: &str = r#"#!/bin/sh
 cd /etc/apt || exit 0
 for f in sources.list sources.list.d/*.list; do [ -f "$f" ] && sed 's/^/list: /' "$f"; done
 echo
@@ -35,7 +64,7 @@ for f in sources.list.d/*.sources; do [ -f "$f" ] && cat "$f" && echo; done
 exit 0
 "#;
 
-pub(super) fn sources(printed: &str) -> Vec<String> {
+fn sources(printed: &str) -> Vec<String> {
     let (lists, paragraphs): (Vec<&str>, Vec<&str>) = printed.lines().partition(|l| l.starts_with("list: "));
     let of_line = |line: &str| {
         let line = line.strip_prefix("list: ")?.split('#').next()?;
@@ -72,31 +101,27 @@ apt() {
 apt update
 "#;
 
-pub(super) fn install(packages: &Packages, proxy_port: Option<u16>) -> String {
+fn install(names: &BTreeSet<String>, proxy_port: Option<u16>) -> String {
     let mut text = String::from("#!/bin/sh\nset -eu\n");
     let proxy = proxy_port.map(|port| {
         ["http", "https"].map(|scheme| format!("-o Acquire::{scheme}::Proxy=http://127.0.0.1:{port}/")).join(" ")
     });
     let _ = writeln!(text, "proxy={}", quote(&proxy.unwrap_or_default()));
     text += INSTALL;
-    if !packages.names.is_empty() {
+    if !names.is_empty() {
         text += "apt install -y --no-install-recommends --";
-        for name in &packages.names {
+        for name in names {
             let _ = write!(text, " {}", quote(name));
         }
         text.push('\n');
     }
-    for link in &packages.links {
-        let (target, path) = (quote(link.target), quote(link.path));
-        let _ = writeln!(text, "[ -e {path} ] || ln -s {target} {path}");
-    }
     text
 }
 
-pub(super) const PRINT_MANIFEST: &str = "#!/bin/sh\n\
+const PRINT_MANIFEST: &str = "#!/bin/sh\n\
     exec dpkg-query -W -f '${db:Status-Status}\\t${Package}\\t${Version}\\t${Architecture}\\n'\n";
 
-pub(super) fn manifest(printed: &str) -> Result<Vec<ManifestEntry>> {
+fn manifest(printed: &str) -> Result<Vec<ManifestEntry>> {
     let mut all = vec![];
     for line in printed.lines() {
         match line.split('\t').collect::<Vec<_>>()[..] {
@@ -118,34 +143,34 @@ pub(super) fn manifest(printed: &str) -> Result<Vec<ManifestEntry>> {
     Ok(all)
 }
 
-/// apt's and dpkg's, and systemd's. In a build nothing writes a new random seed or journal: the agent has masked them.
-pub(super) const CLEAN: &str = r#"
+/// apt's and dpkg's.
+const CLEAN: &str = r#"
 export DEBIAN_FRONTEND=noninteractive
 find /var/lib/apt/lists /var/cache/apt -xdev -type f -delete
 rm -f /var/lib/dpkg/*-old /var/cache/debconf/*-old
 rm -f /var/log/apt/* /var/log/dpkg.log*
-rm -rf /var/log/journal/*
-rm -f /var/lib/systemd/random-seed /var/lib/systemd/credential.secret /var/lib/systemd/timers/stamp-*
 "#;
 
 #[cfg(test)]
 mod tests {
+    use super::super::Packages;
     use super::*;
+
+    fn asked(value: &str) -> Packages {
+        super::super::packages(&Debian, value).unwrap()
+    }
 
     #[test]
     fn lists_sets_and_names_become_one_list() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("list");
         std::fs::write(&file, "# editors\nvim\n\nnano # small\nvim\n").unwrap();
-        let names = |value: &str| packages(value).unwrap().names.into_iter().collect::<Vec<_>>();
+        let names = |value: &str| asked(value).names.into_iter().collect::<Vec<_>>();
         assert_eq!(names(file.to_str().unwrap()), ["nano", "vim"]);
         assert_eq!(names("vim,git,,vim"), ["git", "vim"]);
-        let with_set = packages("zsh,@dev").unwrap();
+        let with_set = asked("zsh,@dev");
         assert!(with_set.names.contains("zsh") && with_set.names.contains("ripgrep"));
         assert_eq!(with_set.links.len(), 2);
-        for bad in ["-y", "@nothing", "a b", "@"] {
-            assert_eq!(packages(bad).unwrap_err().code(), Code::BadValue, "{bad}");
-        }
     }
 
     #[test]
@@ -161,12 +186,12 @@ mod tests {
 
     #[test]
     fn nothing_that_an_install_sets_outlives_it() {
-        let script = install(&packages("tree,fd-find,@dev").unwrap(), Some(3128));
+        let script = super::super::install(&Debian, &asked("tree,fd-find,@dev"), Some(3128));
         assert!(script.contains("proxy='-o Acquire::http::Proxy=http://127.0.0.1:3128/"), "{script}");
         assert!(script.contains("--no-install-recommends -- autoconf"), "{script}");
         assert!(script.contains("ln -s /usr/bin/fdfind /usr/local/bin/fd"), "{script}");
         assert!(!script.contains("/etc/apt/apt.conf"));
-        assert!(install(&packages("tree").unwrap(), None).contains("proxy=''"));
+        assert!(install(&asked("tree").names, None).contains("proxy=''"));
     }
 
     #[test]

@@ -1,22 +1,79 @@
 //! What differs between distributions when a running guest is provisioned or checked: how packages are named, installed and
 //! listed, where they come from, what a build leaves behind, and how services are. Scripts for the guest's `/bin/sh`, made by pure functions.
 //!
-//! Here is also what does not differ: the traces that any build leaves.
+//! A distribution is one file: an implementation of [`Distro`], and a line in [`ALL`]. So is an init. Here is also what does
+//! not differ: how `--packages` is read, and the traces that any build leaves.
 
 mod debian;
+mod runit;
 mod systemd;
+mod void;
 
+use super::package_list;
 use super::sets::Link;
 use crate::doc::{ManifestEntry, Rootfs};
 use crate::error::{Code, Error, Result};
 use crate::sys::cmd::quote;
 use std::collections::BTreeSet;
+use std::fmt;
 
-/// A distribution that images can be built of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Distro {
-    /// Debian and its apt.
-    Debian,
+/// Every distribution that images can be built of.
+const ALL: [&dyn Distro; 2] = [&debian::Debian, &void::Void];
+
+/// A distribution: its package manager, its init, and its traces.
+pub trait Distro: fmt::Debug + Sync {
+    /// As in [`Rootfs::distro`].
+    fn name(&self) -> &'static str;
+
+    /// What its process 1 is.
+    fn init(&self) -> &'static dyn Init;
+
+    /// The packages of a set, and the commands that are to go by their usual names.
+    ///
+    /// Errors: [`Code::BadValue`] for a set that there is not.
+    fn set(&self, set: &str) -> Result<(Vec<&'static str>, Vec<Link>)>;
+
+    /// A package's name as its manager gets it.
+    ///
+    /// Errors: [`Code::BadValue`] for what is none.
+    fn checked(&self) -> fn(&str) -> Result<String>;
+
+    /// Prints the guest's own package sources, for [`Distro::sources`].
+    fn print_sources(&self) -> &'static str;
+
+    /// The addresses that the sources name: `http://HOST[:PORT]/…`.
+    fn sources(&self, printed: &str) -> Vec<String>;
+
+    /// Installs packages, through the proxy at that port of the guest's loopback interface. The links are not its own.
+    fn install(&self, names: &BTreeSet<String>, proxy_port: Option<u16>) -> String;
+
+    /// Prints what is installed, for [`Distro::manifest`].
+    fn print_manifest(&self) -> &'static str;
+
+    /// The installed packages.
+    ///
+    /// Errors: [`Code::BadInput`] for what is not as it should be.
+    fn manifest(&self, printed: &str) -> Result<Vec<ManifestEntry>>;
+
+    /// Takes away what the package manager leaves and must not be in an image.
+    fn clean(&self) -> &'static str;
+}
+
+/// An init: how services are.
+pub trait Init: fmt::Debug + Sync {
+    /// The name of process 1, as `/proc/1/comm` has it.
+    fn name(&self) -> &'static str;
+
+    /// Waits until the guest has started, and prints how its services are, for [`Init::units`].
+    fn print_units(&self) -> &'static str;
+
+    /// How the guest's services are.
+    ///
+    /// Errors: [`Code::BadInput`] where the init does not say it.
+    fn units(&self, printed: &str) -> Result<Units>;
+
+    /// Takes away what it leaves and must not be in an image.
+    fn clean(&self) -> &'static str;
 }
 
 /// What one `--packages` asks for.
@@ -33,103 +90,60 @@ pub struct Packages {
 pub struct Units {
     /// Whether startup is over and nothing has failed.
     pub is_up: bool,
-    /// The init's own word for it.
+    /// In one word; where the init has one, its own.
     pub state: String,
     /// The services that have failed.
     pub failed: Vec<String>,
 }
 
-impl Distro {
-    /// The distribution of a root file system.
-    ///
-    /// Errors: [`Code::BadDocument`] for one that is not known.
-    pub fn of(rootfs: &Rootfs) -> Result<Self> {
-        match rootfs.distro.as_str() {
-            "debian" => Ok(Distro::Debian),
-            other => {
-                let message = format!("the distribution `{}` is none that is known here", other.escape_debug());
-                Err(Error::new(Code::BadDocument, message).hint("known: debian"))
-            }
+/// The distribution of a root file system.
+///
+/// Errors: [`Code::BadDocument`] for one that is not known.
+pub fn of(rootfs: &Rootfs) -> Result<&'static dyn Distro> {
+    let known = || ALL.map(|distro| distro.name()).join(", ");
+    ALL.into_iter().find(|distro| distro.name() == rootfs.distro).ok_or_else(|| {
+        let message = format!("the distribution `{}` is none that is known here", rootfs.distro.escape_debug());
+        Error::new(Code::BadDocument, message).hint(format!("known: {}", known()))
+    })
+}
+
+/// What a value of `--packages` asks for: a FILE (it has a `/`), or names and `@SET`s with commas between.
+///
+/// Errors: [`Code::BadValue`] for what is no package and no set, [`Code::MissingFile`].
+pub fn packages(distro: &dyn Distro, value: &str) -> Result<Packages> {
+    let mut all = Packages::default();
+    let listed = |value: &str| package_list::read(&[value.to_owned()], distro.checked());
+    if value.contains('/') {
+        all.names = listed(value)?;
+        return Ok(all);
+    }
+    for item in value.split(',').map(str::trim) {
+        if let Some(set) = item.strip_prefix('@') {
+            let (names, links) = distro.set(set)?;
+            all.names.extend(names.into_iter().map(str::to_owned));
+            all.links.extend(links);
+        } else {
+            all.names.extend(listed(item)?);
         }
     }
+    Ok(all)
+}
 
-    /// What a value of `--packages` asks for: a FILE (it has a `/`), or names and `@SET`s with commas between.
-    ///
-    /// Errors: [`Code::BadValue`] for what is no package and no set, [`Code::MissingFile`].
-    pub fn packages(self, value: &str) -> Result<Packages> {
-        match self {
-            Distro::Debian => debian::packages(value),
-        }
+/// Installs packages, through the proxy at that port of the guest's loopback interface.
+pub fn install(distro: &dyn Distro, packages: &Packages, proxy_port: Option<u16>) -> String {
+    let mut text = distro.install(&packages.names, proxy_port);
+    for link in &packages.links {
+        let (target, path) = (quote(link.target), quote(link.path));
+        text += &format!("[ -e {path} ] || ln -s {target} {path}\n");
     }
+    text
+}
 
-    /// Prints the guest's own package sources, for [`Distro::hosts`].
-    pub fn print_sources(self) -> &'static str {
-        match self {
-            Distro::Debian => debian::PRINT_SOURCES,
-        }
-    }
-
-    /// The addresses that the sources name: `http://HOST[:PORT]/…`.
-    pub fn sources(self, printed: &str) -> Vec<String> {
-        match self {
-            Distro::Debian => debian::sources(printed),
-        }
-    }
-
-    /// Installs packages, through the proxy at that port of the guest's loopback interface.
-    pub fn install(self, packages: &Packages, proxy_port: Option<u16>) -> String {
-        match self {
-            Distro::Debian => debian::install(packages, proxy_port),
-        }
-    }
-
-    /// Prints what is installed, for [`Distro::manifest`].
-    pub fn print_manifest(self) -> &'static str {
-        match self {
-            Distro::Debian => debian::PRINT_MANIFEST,
-        }
-    }
-
-    /// The installed packages.
-    ///
-    /// Errors: [`Code::BadInput`] for a line that is not as it should be.
-    pub fn manifest(self, printed: &str) -> Result<Vec<ManifestEntry>> {
-        match self {
-            Distro::Debian => debian::manifest(printed),
-        }
-    }
-
-    /// The name of process 1, as `/proc/1/comm` has it.
-    pub fn init(self) -> &'static str {
-        match self {
-            Distro::Debian => systemd::INIT,
-        }
-    }
-
-    /// Waits until the guest has started, and prints how its services are, for [`Distro::units`].
-    pub fn print_units(self) -> &'static str {
-        match self {
-            Distro::Debian => systemd::PRINT_UNITS,
-        }
-    }
-
-    /// How the guest's services are.
-    ///
-    /// Errors: [`Code::BadInput`] where the init does not say it.
-    pub fn units(self, printed: &str) -> Result<Units> {
-        match self {
-            Distro::Debian => systemd::units(printed),
-        }
-    }
-
-    /// Takes away what must not be in an image. The last thing that runs in the guest. `authorized_key`: the line that
-    /// the agent added for this build.
-    pub fn clean(self, authorized_key: &str) -> String {
-        let own = match self {
-            Distro::Debian => debian::CLEAN,
-        };
-        format!("#!/bin/sh\nset -u\nkey={}\n{own}{CLEAN}", quote(authorized_key))
-    }
+/// Takes away what must not be in an image. The last thing that runs in the guest. `authorized_key`: the line that the agent
+/// added for this build.
+pub fn clean(distro: &dyn Distro, authorized_key: &str) -> String {
+    let (own, init) = (distro.clean(), distro.init().clean());
+    format!("#!/bin/sh\nset -u\nkey={}\n{own}{init}{CLEAN}", quote(authorized_key))
 }
 
 /// Copies the kernel's modules from the second disk, which the agent has mounted.
@@ -171,21 +185,46 @@ mod tests {
 
     #[test]
     fn the_clean_up_quotes_the_key_and_never_stops_half_way() {
-        let script = Distro::Debian.clean("ssh-ed25519 AAAA it's me");
-        assert!(script.starts_with("#!/bin/sh\nset -u\nkey='ssh-ed25519 AAAA it'\\''s me'\n"), "{script}");
-        assert!(!script.contains("set -e"), "a part that is missing must not keep the rest from being cleaned");
-        assert!(script.trim_end().ends_with("sync"), "the last thing is that all of it is on the disk");
-        for trace in
-            ["ssh_host_", "machine-id", "random-seed", "apt/lists", "/var/log", ".bash_history", "authorized_keys"]
-        {
-            assert!(script.contains(trace), "{trace}");
+        for distro in ALL {
+            let script = clean(distro, "ssh-ed25519 AAAA it's me");
+            assert!(script.starts_with("#!/bin/sh\nset -u\nkey='ssh-ed25519 AAAA it'\\''s me'\n"), "{script}");
+            assert!(!script.contains("set -e"), "a part that is missing must not keep the rest from being cleaned");
+            assert!(script.trim_end().ends_with("sync"), "the last thing is that all of it is on the disk");
+            for trace in ["ssh_host_", "machine-id", "/var/log", ".bash_history", "authorized_keys"] {
+                assert!(script.contains(trace), "{}: {trace}", distro.name());
+            }
+        }
+        let own = |distro: &dyn Distro, traces: &[&str]| {
+            let script = clean(distro, "");
+            assert!(traces.iter().all(|trace| script.contains(trace)), "{script}");
+        };
+        own(&debian::Debian, &["random-seed", "apt/lists", "log/journal"]);
+        own(&void::Void, &["/var/lib/seedrng", "/var/cache/xbps", "/etc/.pwd.lock"]);
+    }
+
+    #[test]
+    fn an_unknown_distribution_is_refused_and_each_known_one_found_by_its_name() {
+        let rootfs = |distro: &str| -> Rootfs {
+            let text = r#"{"distro":"NAME","release":"4","path":"/r","size_bytes":1,"digest":"D","manifest":"/m","manifest_digest":"D"}"#;
+            let text = text.replace("NAME", distro).replace('D', crate::digest::of_bytes(b"").as_str());
+            crate::doc::strict(&text).unwrap()
+        };
+        let e = of(&rootfs("plan9")).unwrap_err();
+        assert_eq!((e.code(), e.get_hint()), (Code::BadDocument, Some("known: debian, void")));
+        for name in ["debian", "void"] {
+            assert_eq!(of(&rootfs(name)).unwrap().name(), name);
         }
     }
 
     #[test]
-    fn an_unknown_distribution_is_refused() {
-        let text = r#"{"distro":"plan9","release":"4","path":"/r","size_bytes":1,"digest":"D","manifest":"/m","manifest_digest":"D"}"#;
-        let rootfs: Rootfs = crate::doc::strict(&text.replace('D', crate::digest::of_bytes(b"").as_str())).unwrap();
-        assert_eq!(Distro::of(&rootfs).unwrap_err().code(), Code::BadDocument);
+    fn every_set_is_a_set_of_names_and_options_are_none() {
+        for distro in ALL {
+            for (set, _) in crate::build::sets::SETS {
+                assert!(!packages(distro, &format!("@{set}")).unwrap().names.is_empty());
+            }
+            for bad in ["-y", "@nothing", "a b", "@", "--help", "$(x)", "a;b", "/none"] {
+                assert!(packages(distro, bad).is_err(), "{}: {bad}", distro.name());
+            }
+        }
     }
 }

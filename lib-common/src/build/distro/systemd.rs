@@ -1,18 +1,43 @@
 //! systemd: whether the system has started, and what of it has failed.
 
-use super::Units;
+use super::{Init, Units};
 use crate::error::{Code, Error, Result};
 
-/// What `/proc/1/comm` says.
-pub(super) const INIT: &str = "systemd";
+/// systemd.
+#[derive(Debug)]
+pub(super) struct Systemd;
+
+impl Init for Systemd {
+    fn name(&self) -> &'static str {
+        "systemd"
+    }
+
+    fn print_units(&self) -> &'static str {
+        PRINT_UNITS
+    }
+
+    fn units(&self, printed: &str) -> Result<Units> {
+        units(printed)
+    }
+
+    fn clean(&self) -> &'static str {
+        CLEAN
+    }
+}
+
+/// In a build nothing writes a new random seed or journal: the agent has masked them.
+const CLEAN: &str = r#"
+rm -rf /var/log/journal/*
+rm -f /var/lib/systemd/random-seed /var/lib/systemd/credential.secret /var/lib/systemd/timers/stamp-*
+"#;
 
 /// Waits for the end of the startup. The state is printed whatever it is; systemctl's status says the same.
-pub(super) const PRINT_UNITS: &str = "#!/bin/sh\n\
+const PRINT_UNITS: &str = "#!/bin/sh\n\
     systemctl is-system-running --wait\n\
     systemctl list-units --failed --no-legend --plain --full\n\
     exit 0\n";
 
-pub(super) fn units(printed: &str) -> Result<Units> {
+fn units(printed: &str) -> Result<Units> {
     let mut lines = printed.lines();
     let state = lines.next().map(str::trim).filter(|word| !word.is_empty() && !word.contains(' '));
     let Some(state) = state else {

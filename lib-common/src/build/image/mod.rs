@@ -4,7 +4,7 @@
 pub mod copy;
 pub mod modules;
 
-use super::distro::{Distro, Packages};
+use super::distro::{self, Distro, Packages};
 use crate::digest;
 use crate::disk::ext4;
 use crate::doc::{BuildStepKind, Digest, Kernel, Rootfs};
@@ -48,7 +48,7 @@ pub struct Recipe {
 #[derive(Debug)]
 pub struct Plan {
     /// Whose package manager and traces.
-    pub distro: Distro,
+    pub distro: &'static dyn Distro,
     /// In order.
     pub steps: Vec<Planned>,
     /// The root file system's size in bytes.
@@ -99,7 +99,7 @@ impl Plan {
     /// Errors: [`Code::BadValue`] for what cannot be done, [`Code::MissingFile`], [`Code::BadDocument`] for a base that
     /// cannot be built on.
     pub fn of(recipe: &Recipe, rootfs: &Rootfs, kernel: &Kernel) -> Result<Self> {
-        let distro = Distro::of(rootfs)?;
+        let distro = distro::of(rootfs)?;
         let size = size(recipe.size, rootfs)?;
         let mut steps = vec![];
         if recipe.modules {
@@ -149,9 +149,11 @@ fn size(asked: Option<u64>, rootfs: &Rootfs) -> Result<u64> {
     }
 }
 
-fn planned(step: &Step, distro: Distro) -> Result<Planned> {
+fn planned(step: &Step, distro: &dyn Distro) -> Result<Planned> {
     Ok(match step {
-        Step::Packages(value) => Planned { what: value.clone(), work: Work::Packages(distro.packages(value)?) },
+        Step::Packages(value) => {
+            Planned { what: value.clone(), work: Work::Packages(distro::packages(distro, value)?) }
+        }
         Step::Copy(value) => {
             Planned { what: value.to_string_lossy().into_owned(), work: Work::Copy(Copy::parse(value)?) }
         }

@@ -161,6 +161,7 @@ mod tests {
             proxy_port: None,
             net: None,
             hosts: vec![],
+            configure: false,
         }
     }
 

@@ -17,15 +17,13 @@ mod upstream;
 pub use admitted::Admitted;
 
 use crate::doc::PROXY_PORT;
-use crate::error::{Error, Result};
-use crate::guest::vsock::served_at;
+use crate::error::Result;
+use crate::guest::vsock::{listen_at, served_at};
 use cache::Cache;
 use conn::{Conn, Stop};
 use nix::poll::PollFlags;
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
-use nix::sys::stat::{Mode, fchmod};
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -149,7 +147,7 @@ impl Proxy {
             one_less: Condvar::new(),
         });
         let socket = served_at(vsock, PROXY_PORT);
-        let listener = listen_on(&socket)?;
+        let listener = listen_at(&socket)?;
         // From here on its drop removes the socket.
         let mut proxy = Proxy { shared: Arc::clone(&shared), socket, thread: None };
         let thread = std::thread::Builder::new().name("proxy".into()).spawn(move || accept_all(&shared, &listener));
@@ -222,19 +220,6 @@ fn remember(list: &mut Vec<String>, text: String) {
     if list.len() < MAX_REMEMBERED && !list.contains(&text) {
         list.push(text);
     }
-}
-
-fn listen_on(path: &Path) -> Result<UnixListener> {
-    let go = || -> nix::Result<UnixListener> {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-        // The file gets the socket's own mode (unix(7)), so there is no moment at which others could connect.
-        fchmod(&fd, Mode::from_bits_truncate(0o600))?;
-        bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
-        listen(&fd, Backlog::new(128)?).inspect_err(|_| drop(std::fs::remove_file(path)))?;
-        Ok(UnixListener::from(fd))
-    };
-    go().map_err(|errno| Error::io("listen on", path, &errno.into()))
 }
 
 /// Serves each connection in a thread of its own, until the proxy ends.

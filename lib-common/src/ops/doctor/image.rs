@@ -66,6 +66,7 @@ fn assembled(base: &Path) -> Result<Option<u64>> {
         proxy_port: None,
         net: None,
         hosts: vec![],
+        configure: false,
     };
     match initrd::assemble(base, &identity, &mut io::sink()) {
         Ok(length) => Ok(Some(length)),

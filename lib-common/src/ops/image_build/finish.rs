@@ -9,7 +9,7 @@ use crate::build::manifest;
 use crate::build::slot::Slot;
 use crate::cli::Context;
 use crate::digest;
-use crate::disk::ext4::{self, CheckOutcome};
+use crate::disk::ext4;
 use crate::disk::seed;
 use crate::doc::{AbsPath, Digest, Document, Kind, Rootfs, Seed, SeedSize};
 use crate::error::{Code, Error, Result};
@@ -30,7 +30,7 @@ pub(super) fn finish(
 ) -> Result<Made> {
     let ended = vm.shut_down(cx)?;
     cx.stages.begin("check");
-    check(&ended.root())?;
+    ext4::ensure_clean(&ended.root())?;
     cx.stages.begin("move");
     let building = slot.begin()?;
     let (dir, becomes) = (building.path(), slot.dir());
@@ -90,22 +90,6 @@ fn record(made: &Made) -> Document {
     doc.set(&made.build);
     doc.set(&made.seed);
     doc
-}
-
-/// A guest that was shut down leaves a clean file system.
-fn check(root: &Path) -> Result<()> {
-    let mut found = ext4::check(root)?;
-    if found == CheckOutcome::JournalPending {
-        ext4::repair(root)?;
-        found = ext4::check(root)?;
-    }
-    match found {
-        CheckOutcome::Clean => Ok(()),
-        CheckOutcome::JournalPending => Err(Error::new(Code::BadInput, "the image's journal cannot be replayed")),
-        CheckOutcome::Damaged(problems) => {
-            Err(Error::new(Code::BadInput, "the image's file system is damaged").also(problems))
-        }
-    }
 }
 
 /// By a rename where state and cache are on one file system.

@@ -6,7 +6,7 @@
 use super::output::{Log, collect, step_failed};
 use super::shell::ByHand;
 use super::vm::BuildVm;
-use crate::build::distro::{Distro, Packages, install_modules};
+use crate::build::distro::{self, Distro, Packages, install_modules};
 use crate::build::image::copy::{self, Copy};
 use crate::build::image::{Plan, Planned, Work};
 use crate::build::manifest;
@@ -103,13 +103,13 @@ fn done_steps(cx: &mut Context<'_>, vm: &BuildVm, job: Job<'_>, log: &mut Log) -
 }
 
 /// Takes the manifest, and cleans up.
-fn leave(cx: &mut Context<'_>, vm: &BuildVm, distro: Distro, log: &mut Log) -> Result<String> {
+fn leave(cx: &mut Context<'_>, vm: &BuildVm, distro: &dyn Distro, log: &mut Log) -> Result<String> {
     cx.stages.begin("manifest");
     let printed = printed(vm, "manifest", distro.print_manifest())?;
     let manifest = manifest::render(distro.manifest(&printed)?);
     cx.stages.begin("clean");
     log.begin("clean");
-    let script = distro.clean(vm.authorized_key());
+    let script = distro::clean(distro, vm.authorized_key());
     let cleaned = script_in(cx, vm, script.as_bytes(), log);
     log.end(cx);
     // Its status is that of `sync`; what is not there to be removed is no failure.
@@ -147,7 +147,7 @@ fn install(cx: &mut Context<'_>, vm: &BuildVm, (job, packages): (Job<'_>, &Packa
         admitted.add_source(&source).map_err(|e| e.within("the guest has a package source that cannot be used"))?;
     }
     let proxy = Proxy::start(vm.vsock(), admitted.clone(), Some(&cx.config.cache_dir))?;
-    let outcome = script_in(cx, vm, distro.install(packages, Some(PROXY)).as_bytes(), log)?;
+    let outcome = script_in(cx, vm, distro::install(distro, packages, Some(PROXY)).as_bytes(), log)?;
     let (stats, refused, failed) = (proxy.stats(), proxy.refused(), proxy.failed());
     log.note(&format!(
         "fetched {} files ({} bytes), {} from the cache ({} bytes)",

@@ -154,16 +154,11 @@ fn make_disks(cx: &mut Context<'_>, machine: &MachineDir, (base, plan): (&Base, 
 fn document(cx: &Context<'_>, args: &BuildArgs, (name, id, base): (&Name, &str, &Base)) -> Document {
     let mut doc = Document::new(Kind::Machine, name);
     doc.set_string("id", id);
+    let usual = temporary::spec(cx, base.image.clone());
     doc.set(&Spec {
-        image: base.image.clone(),
-        vcpu: args.vcpu.unwrap_or(cx.config.vcpu),
-        memory_mib: args.memory_mib.unwrap_or(cx.config.memory_mib),
-        root_bytes: 0,
-        work_bytes: cx.config.work_bytes,
-        net: false,
-        nat: false,
-        vmm: cx.config.vmm,
-        kernel_args: cx.config.kernel_args.clone(),
+        vcpu: args.vcpu.unwrap_or(usual.vcpu),
+        memory_mib: args.memory_mib.unwrap_or(usual.memory_mib),
+        ..usual
     });
     let (rootfs, kernel) = (base.rootfs.clone(), base.kernel.clone());
     doc.set(&ImageRef { name: base.image.clone(), rootfs, kernel, seed: None });

@@ -5,8 +5,8 @@ use super::{Target, for_each, is_running, targets};
 use crate::cli::{Answer, Context};
 use crate::disk::look;
 use crate::doc::{
-    AbsPath, Accel, Document, Guest, Identity, ImageRef, Launch, LaunchDisk, LaunchNet, Name, SecondDisk, Spec, Undo,
-    Vmm,
+    AbsPath, Accel, Document, Guest, Identity, ImageRef, Kernel, Launch, LaunchDisk, LaunchNet, Name, SecondDisk, Spec,
+    Undo, Vmm,
 };
 use crate::error::{Code, Error, Result};
 use crate::guest::ssh::keys;
@@ -182,14 +182,22 @@ pub(in crate::ops) fn boot(
     let shim = programs.shim.clone();
     let launch = launch_plan(cx, doc, machine, (choice, programs, disks, net))?;
     cx.stages.begin("boot_check");
-    let image: ImageRef = doc.require()?;
+    let (kernel, mend) = kernel_of(doc)?;
     let line = bootcheck::command_line(launch.kind, launch.accel, &launch.kernel_args);
-    for cost in bootcheck::before_launch(&launch, &image, &line)? {
+    for cost in bootcheck::before_launch(&launch, (&kernel, &mend), &line)? {
         cx.remark(&cost);
     }
     cx.stages.begin("journal");
     operation.intend(Undo::StopVm { runtime_dir: launch.runtime_dir.clone() })?;
     vmm::start(&launch, identity, &shim, &mut cx.stages)
+}
+
+/// The kernel of a VM, and what makes a better one: its image's, or the document's own where it is made of none.
+fn kernel_of(doc: &Document) -> Result<(Kernel, String)> {
+    match doc.section::<ImageRef>()? {
+        Some(image) => Ok((image.kernel, format!("{} {}", bootcheck::MEND, image.name))),
+        None => Ok((doc.require()?, "bg-kernel build".into())),
+    }
 }
 
 /// How the VM of that document is started.
@@ -255,5 +263,6 @@ pub(in crate::ops) fn identity(cx: &Context<'_>, doc: &mut Document, machine: &M
         proxy_port: None,
         net: None,
         hosts: vec![],
+        configure: false,
     })
 }

@@ -9,7 +9,7 @@ pub use read::{Initrd, Kernel, Loaded};
 
 use super::cmdline;
 use crate::build::kernel::modules;
-use crate::doc::{Accel, Check, ImageRef, KernelArgs, Launch, VmmKind};
+use crate::doc::{self, Accel, Check, KernelArgs, Launch, VmmKind};
 use crate::error::{Code, Error, Result};
 use std::collections::BTreeSet;
 
@@ -47,24 +47,24 @@ pub fn checks(facts: &Facts<'_>) -> Vec<Check> {
 
 /// Refuses to start what will hang. Takes less than a millisecond. Gives what will merely cost something, in words.
 ///
-/// `image`: what the VM was made from; of its module tree, the list of what is built into the kernel is read.
+/// `kernel`: the one that the VM was made with; of its module tree, the list of what is built into it is read. `mend`: see
+/// [`Facts::mend`].
 ///
 /// Errors: [`Code::BootCheck`] with all findings, [`Code::MissingFile`].
-pub fn before_launch(launch: &Launch, image: &ImageRef, command_line: &str) -> Result<Vec<String>> {
-    let mend = format!("{MEND} {}", image.name);
+pub fn before_launch(launch: &Launch, (kernel, mend): (&doc::Kernel, &str), command_line: &str) -> Result<Vec<String>> {
     let facts = Facts {
         vmm: launch.kind,
         kernel: Kernel::at_a_glance(&launch.kernel)?,
         initrd: Initrd::read(&launch.initrd)?,
         command_line,
-        builtin: image.kernel.modules.as_deref().map(modules::builtin).transpose()?.flatten(),
-        mend: &mend,
+        builtin: kernel.modules.as_deref().map(modules::builtin).transpose()?.flatten(),
+        mend,
     };
     let (passed, failed): (Vec<Check>, Vec<Check>) = checks(&facts).into_iter().partition(|check| check.ok);
     let costs = |check: Check| check.fix.map(|fix| format!("{}; better: {fix}", check.message));
     match failed.split_first() {
         None => Ok(passed.into_iter().filter_map(costs).collect()),
-        Some((first, others)) => Err(refused(launch, &mend, first, others)),
+        Some((first, others)) => Err(refused(launch, mend, first, others)),
     }
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::build::kernel::elf::testing;
 use crate::build::kernel::initrd::{Module, write_base};
 use crate::build::kernel::modules::Info;
-use crate::doc::{AbsPath, Digest, Kernel as KernelDoc, Name, Rootfs};
+use crate::doc::{AbsPath, Kernel as KernelDoc};
 use crate::vmm::qemu::tests::example;
 
 const RELEASE: &str = "6.1.0-9-x";
@@ -194,39 +194,28 @@ impl Files {
         std::fs::write(&self.launch.initrd, out).unwrap();
     }
 
-    /// An image whose module tree says what is built in; `None`: it has no such tree.
-    fn image(&self, builtin: Option<&str>) -> ImageRef {
-        let path = |p: &str| AbsPath::new(p).unwrap();
-        let digest = Digest::from_sha256(&[0; 32]);
+    /// A kernel whose module tree says what is built in; `None`: it has no such tree.
+    fn kernel(&self, builtin: Option<&str>) -> KernelDoc {
         let modules = builtin.map(|list| {
             std::fs::write(self.dir.path().join("modules.builtin"), list).unwrap();
             AbsPath::new(self.dir.path()).unwrap()
         });
-        ImageRef {
-            name: Name::parse("debian").unwrap(),
-            rootfs: Rootfs {
-                distro: "debian".into(),
-                release: "bookworm".into(),
-                path: path("/r"),
-                size_bytes: 0,
-                digest: digest.clone(),
-                manifest: path("/m"),
-                manifest_digest: digest,
-            },
-            kernel: KernelDoc {
-                version: RELEASE.into(),
-                arch: "x86_64".into(),
-                vmlinux: self.launch.kernel.clone(),
-                initrd: self.launch.initrd.clone(),
-                modules,
-                digests: Default::default(),
-            },
-            seed: None,
+        KernelDoc {
+            version: RELEASE.into(),
+            arch: "x86_64".into(),
+            vmlinux: self.launch.kernel.clone(),
+            initrd: self.launch.initrd.clone(),
+            modules,
+            digests: Default::default(),
         }
     }
 
+    fn check(&self, builtin: Option<&str>, line: &str) -> Result<Vec<String>> {
+        before_launch(&self.launch, (&self.kernel(builtin), &format!("{MEND} debian")), line)
+    }
+
     fn refuses(&self, builtin: &str, line: &str) -> Error {
-        let e = before_launch(&self.launch, &self.image(Some(builtin)), line).unwrap_err();
+        let e = self.check(Some(builtin), line).unwrap_err();
         assert_eq!(e.code(), Code::BootCheck, "{e}");
         assert!(e.get_hint().is_some_and(|hint| !hint.is_empty()));
         e
@@ -238,7 +227,7 @@ const EXT4: &str = "kernel/fs/ext4/ext4.ko\n";
 #[test]
 fn what_boots_is_started_and_what_hangs_is_not() {
     let files = Files::new();
-    let costs = |line: &str| before_launch(&files.launch, &files.image(Some(EXT4)), line).unwrap();
+    let costs = |line: &str| files.check(Some(EXT4), line).unwrap();
     assert_eq!(costs(&line()), Vec::<String>::new());
     assert!(costs("console=ttyS0")[0].contains("better: add `i8042.noaux"), "{:?}", costs("console=ttyS0"));
 
@@ -260,7 +249,7 @@ fn what_boots_is_started_and_what_hangs_is_not() {
     assert!(e.causes().iter().all(|cause| !cause.starts_with("not checked")), "{:?}", e.causes());
     for file in [&files.launch.kernel, &files.launch.initrd] {
         std::fs::remove_file(file).unwrap();
-        assert_eq!(before_launch(&files.launch, &files.image(None), &line()).unwrap_err().code(), Code::MissingFile);
+        assert_eq!(files.check(None, &line()).unwrap_err().code(), Code::MissingFile);
         std::fs::write(file, testing::kernel(true, RELEASE, 0)).unwrap();
     }
 }
@@ -269,7 +258,7 @@ fn what_boots_is_started_and_what_hangs_is_not() {
 fn a_kernel_that_has_everything_built_in_is_started() {
     let files = Files::new();
     files.initrd(&[]);
-    assert_eq!(before_launch(&files.launch, &files.image(None), &line()).unwrap(), Vec::<String>::new());
+    assert_eq!(files.check(None, &line()).unwrap(), Vec::<String>::new());
 }
 
 #[test]

@@ -54,7 +54,7 @@ echo "sectors=$(cat /sys/class/block/vdb/size)"
 
 /// What the checks need to know.
 pub(super) struct Expected<'a> {
-    pub distro: Distro,
+    pub distro: &'static dyn Distro,
     pub rootfs: &'a Rootfs,
     /// The size of the work disk.
     pub work_bytes: u64,
@@ -208,9 +208,9 @@ fn work_disk(facts: &Facts<'_>, bytes: u64) -> Outcome {
     if wrong.is_empty() { Ok(format!("ext4 of /dev/vdb at /root, {bytes} bytes")) } else { Err(wrong.join("; ")) }
 }
 
-fn units(session: &Session, distro: Distro) -> Result<Outcome> {
-    let printed = run(session, distro.print_units())?;
-    let units = distro.units(&printed.out.unwrap_or_default())?;
+fn units(session: &Session, distro: &dyn Distro) -> Result<Outcome> {
+    let printed = run(session, distro.init().print_units())?;
+    let units = distro.init().units(&printed.out.unwrap_or_default())?;
     Ok(match (units.is_up, &units.failed[..]) {
         (true, []) => Ok(units.state),
         (_, []) => Err(format!("the system is {}", units.state)),

@@ -4,7 +4,7 @@ mod checks;
 mod guest;
 
 use super::{files, named};
-use crate::build::distro::Distro;
+use crate::build::distro::{self, Distro};
 use crate::cli::{Answer, Context};
 use crate::disk::clone::{ROOT_FILE, WORK_FILE};
 use crate::disk::ext4::{self, CheckOutcome};
@@ -34,7 +34,7 @@ pub struct VerifyArgs {
 /// The image that is verified.
 struct Subject {
     name: Name,
-    distro: Distro,
+    distro: &'static dyn Distro,
     rootfs: Rootfs,
     kernel: Kernel,
     seed: Option<Seed>,
@@ -49,7 +49,7 @@ pub fn verify(cx: &mut Context<'_>, args: &VerifyArgs) -> Result<Answer> {
     let name = named(&store, args.name.as_ref())?;
     let doc = store.image(&name)?;
     let rootfs: Rootfs = doc.require()?;
-    let subject = Subject { distro: Distro::of(&rootfs)?, rootfs, kernel: doc.require()?, seed: doc.section()?, name };
+    let subject = Subject { distro: distro::of(&rootfs)?, rootfs, kernel: doc.require()?, seed: doc.section()?, name };
     let mut checks = Checks::of(&subject.name);
     match answer(start(cx, args, &subject.name))? {
         Ok((vm, work_bytes)) => {
@@ -152,8 +152,8 @@ fn health(vm: &Temporary, deadline: Instant, checks: &mut Checks) -> Result<Opti
     }
 }
 
-fn init(health: &Health, distro: Distro) -> Outcome {
-    let (found, expected) = (&health.init, distro.init());
+fn init(health: &Health, distro: &dyn Distro) -> Outcome {
+    let (found, expected) = (&health.init, distro.init().name());
     if found == expected {
         Ok(format!("process 1 is {found}"))
     } else {

@@ -1,0 +1,42 @@
+//! What a user lists: packages, by the names of their distribution. Names are checked, so that none becomes an option; order,
+//! doubles and comments do not count.
+
+use crate::error::{Code, Error, Result};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// What values of `--packages` name, each a FILE (it has a `/`) or names with commas between. `checked` gives a name as the
+/// package manager gets it.
+///
+/// Errors: those of `checked`, [`Code::MissingFile`] for a file that is not there.
+pub fn read(values: &[String], checked: fn(&str) -> Result<String>) -> Result<BTreeSet<String>> {
+    let mut all = BTreeSet::new();
+    for value in values {
+        if value.contains('/') {
+            all.extend(from_file(Path::new(value), checked)?);
+        } else {
+            all.extend(from_lines(&value.replace(',', "\n"), checked)?);
+        }
+    }
+    Ok(all)
+}
+
+/// The error for what is no name.
+pub fn no_name(text: &str) -> Error {
+    Error::new(Code::BadValue, format!("`{}` is not the name of a package", text.escape_debug()))
+        .hint("a list has one name a line; a file is given by a path with a `/`, such as ./packages")
+}
+
+fn from_file(path: &Path, checked: fn(&str) -> Result<String>) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => Error::io("read", path, &e).with_code(Code::MissingFile),
+        _ => Error::io("read", path, &e),
+    })?;
+    from_lines(&text, checked).map_err(|e| e.within(format!("{} is not a package list", path.display())))
+}
+
+/// One name a line; `#` begins a comment.
+fn from_lines(text: &str, checked: fn(&str) -> Result<String>) -> Result<Vec<String>> {
+    let names = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    names.filter(|name| !name.is_empty()).map(checked).collect()
+}

@@ -1,0 +1,98 @@
+//! One tree of several packages, and those that cannot be one.
+
+use super::*;
+use crate::xbps::fixture::{Spec, repository};
+use crate::xbps::location::Location;
+use crate::xbps::repodata::Index;
+use crate::xbps::resolve::{Repository, resolve};
+use std::collections::BTreeMap;
+
+fn unpacked(specs: &[Spec]) -> Vec<Unpacked> {
+    let dir = tempfile::tempdir().unwrap().keep();
+    repository(&dir, specs, &[]);
+    let index = Index::read(&dir.join("x86_64-repodata")).unwrap();
+    let wanted: Vec<String> = specs.iter().map(|spec| spec.pkgver.clone()).collect();
+    let repositories = [Repository { location: Location::Dir(dir.clone()), index }];
+    let open = |chosen: Chosen| {
+        let props = &chosen.entry.props;
+        let file = dir.join(format!("{}.{}.xbps", props.pkgver, props.architecture));
+        let package = Package::open(&file, &props.pkgver, &props.architecture).unwrap();
+        Unpacked { chosen, package }
+    };
+    resolve(&repositories, &wanted, "x86_64").unwrap().into_iter().map(open).collect()
+}
+
+fn tar_of(specs: &[Spec], added: &[Added]) -> Result<Vec<u8>, Stopped> {
+    let extra = Extra { added, last: ("last", "#!/bin/sh\n"), keys: &[], epoch: 7 };
+    let mut bytes = vec![];
+    write_tar(unpacked(specs), &extra, &mut bytes).map(|()| bytes)
+}
+
+/// By path: the file's content, or `-> TARGET`, or nothing for a directory.
+fn tree(bytes: &[u8]) -> BTreeMap<String, String> {
+    let mut archive = tar::Archive::new(bytes);
+    let entry = |entry: io::Result<tar::Entry<'_, &[u8]>>| {
+        let mut entry = entry.unwrap();
+        assert_eq!(entry.header().mtime().unwrap(), 7);
+        let path = entry.path().unwrap().display().to_string();
+        let text = match entry.link_name().unwrap() {
+            Some(target) => format!("-> {}", target.display()),
+            None => io::read_to_string(&mut entry).unwrap(),
+        };
+        (path, text)
+    };
+    archive.entries().unwrap().map(entry).collect()
+}
+
+#[track_caller]
+fn refused(specs: &[Spec], words: &[&str]) {
+    match tar_of(specs, &[]) {
+        Err(Stopped::Package(e)) => {
+            let said = e.with_causes();
+            assert!(words.iter().all(|word| said.contains(word)), "{said}");
+        }
+        other => panic!("{:?}", other.map(|bytes| bytes.len())),
+    }
+}
+
+#[test]
+fn a_root_has_the_files_the_database_and_the_scripts_in_order() {
+    let specs = [
+        Spec::new("a-1_1").file("usr/bin/a", "a").install("#!/bin/sh\n").alternative("x", "x:/usr/bin/a"),
+        Spec::new("b-2_1").needs(&["a>=0"]).link("usr/bin/b", "a").alternative("x", "x:/usr/bin/b"),
+        Spec::new("c-3_1").needs(&["b>=0"]).install("#!/bin/sh\n").file("etc/conf", "theirs"),
+    ];
+    let added = [Added::file("etc/conf", "ours"), Added::link("etc/on", "/etc/sv/on")];
+    let bytes = tar_of(&specs, &added).unwrap();
+    let tree = tree(&bytes);
+    let at = |path: &str| tree.get(path).unwrap_or_else(|| panic!("{path}: {:?}", tree.keys())).as_str();
+    for (path, content) in [
+        ("usr/bin/a", "a"),
+        ("usr/bin/b", "-> a"),
+        ("usr/bin/x", "-> a"),
+        ("etc/conf", "ours"),
+        ("etc/on", "-> /etc/sv/on"),
+        ("var/lib/banger/configure/list", "001 a 1_1 noarch\n002 c 3_1 noarch\n003 last 1 noarch\n"),
+        ("var/lib/banger/configure/epoch", "7\n"),
+    ] {
+        assert_eq!(at(path), content, "{path}");
+    }
+    let database = Value::from_reader_xml(at(PKGDB).as_bytes()).unwrap();
+    let get = |keys: &[&str]| keys.iter().fold(&database, |value, key| &value.as_dictionary().unwrap()[*key]).clone();
+    assert_eq!(get(&["a", "state"]).as_string(), Some("installed"));
+    assert_eq!(get(&["_XBPS_ALTERNATIVES_", "x"]).as_array().unwrap()[0].as_string(), Some("a"));
+    assert!(get(&["a", "install-script"]).as_data().is_some());
+    assert_eq!(tar_of(&specs, &added).unwrap(), bytes, "the same packages give the same bytes");
+}
+
+#[test]
+fn a_path_has_one_owner_and_leads_through_nobody_elses_link() {
+    let a = |spec: fn(Spec) -> Spec| spec(Spec::new("a-1_1"));
+    let b = |path: &str| Spec::new("b-1_1").file(path, "b");
+    refused(&[a(|a| a.file("etc/x", "a")), b("etc/x")], &["`a`", "`b`", "etc/x"]);
+    refused(&[a(|a| a.link("etc/x", "../..")), b("etc/x/y")], &["`a`", "`b`", "etc/x"]);
+    refused(&[a(|a| a.file("etc/x", "a")), b("etc/x/y")], &["`a`", "`b`", "etc/x"]);
+    refused(&[a(|a| a.file("etc/x/y", "a")), b("etc/x")], &["`b`", "etc/x"]);
+    refused(&[a(|a| a.alternative("g", "/usr/bin/x:/usr/bin/y")), b("usr/bin/x")], &["`b`", "usr/bin/x"]);
+    refused(&[a(|a| a.alternative("g", "../../x:/usr/bin/y"))], &["`a`", "../../x"]);
+}

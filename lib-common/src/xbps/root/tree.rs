@@ -1,0 +1,173 @@
+//! One tree of the files of many packages, as a tar: each path has one owner, and each directory comes before what is in it.
+
+use super::{Extra, Stopped};
+use crate::build::added::{Added, What};
+use crate::error::Result;
+use crate::sys::signal;
+use crate::xbps::bad;
+use crate::xbps::package::{Entry, EntryKind};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read, Write};
+use tar::{EntryType, Header};
+
+/// Something that no package has brought.
+pub(super) enum Own<'a> {
+    File(&'a [u8]),
+    Link(&'a str),
+}
+
+/// A tree in the making.
+pub(super) struct Tree<'a, W: Write> {
+    tar: tar::Builder<W>,
+    extra: &'a Extra<'a>,
+    dirs: BTreeSet<String>,
+    /// Everything else, and whose it is.
+    owners: BTreeMap<String, String>,
+}
+
+/// Directories that a system has before anything runs in it, and their permissions.
+const DIRS: [(&str, u32); 8] = [
+    ("root", 0o700),
+    ("tmp", 0o1777),
+    ("proc", 0o555),
+    ("sys", 0o555),
+    ("dev", 0o755),
+    ("run", 0o755),
+    ("etc/runit/runsvdir/default", 0o755),
+    ("var/db/xbps/keys", 0o755),
+];
+
+impl<'a, W: Write> Tree<'a, W> {
+    pub(super) fn new(to: W, extra: &'a Extra<'a>) -> Self {
+        Tree { tar: tar::Builder::new(to), extra, dirs: BTreeSet::new(), owners: BTreeMap::new() }
+    }
+
+    /// An entry of a package.
+    pub(super) fn package(&mut self, name: &str, entry: Entry<'_>) -> Result<(), Stopped> {
+        signal::check()?;
+        let path = entry.path.to_owned();
+        if self.extra.added.iter().any(|added| added.path == path) {
+            return Ok(());
+        }
+        self.claim(&path, name)?;
+        let mut header = self.header(entry.mode, (entry.uid, entry.gid));
+        match &entry.kind {
+            EntryKind::Symlink(target) => self.link(&mut header, EntryType::Symlink, (&path, target)),
+            EntryKind::Hardlink(target) => self.link(&mut header, EntryType::Link, (&path, target)),
+            EntryKind::File => self.file(&mut header, &path, (entry.size, entry.content)),
+        }
+    }
+
+    /// The path becomes the owner's, and nobody else's.
+    fn claim(&mut self, path: &str, owner: &str) -> Result<(), Stopped> {
+        if let Some((parent, _)) = path.rsplit_once('/') {
+            self.parents(parent, owner)?;
+        }
+        if self.dirs.contains(path) {
+            return Err(bad(format!("`{path}` of the package `{owner}` is a directory of another one")).into());
+        }
+        match self.owners.insert(path.to_owned(), owner.to_owned()) {
+            None => Ok(()),
+            Some(other) => Err(bad(format!("the packages `{other}` and `{owner}` both have `{path}`")).into()),
+        }
+    }
+
+    fn parents(&mut self, dir: &str, owner: &str) -> Result<(), Stopped> {
+        if self.dirs.contains(dir) {
+            return Ok(());
+        }
+        if let Some(other) = self.owners.get(dir) {
+            let message =
+                format!("the package `{owner}` has a file below `{dir}`, which is a file or link of `{other}`");
+            return Err(bad(message).into());
+        }
+        if let Some((parent, _)) = dir.rsplit_once('/') {
+            self.parents(parent, owner)?;
+        }
+        let mode = DIRS.iter().find(|(path, _)| *path == dir).map_or(0o755, |(_, mode)| *mode);
+        self.dir(dir, mode)
+    }
+
+    /// A directory, where there is none yet.
+    pub(super) fn dir(&mut self, path: &str, mode: u32) -> Result<(), Stopped> {
+        if !self.dirs.insert(path.to_owned()) {
+            return Ok(());
+        }
+        if let Some((parent, _)) = path.rsplit_once('/') {
+            self.parents(parent, "the root file system")?;
+        }
+        let mut header = self.header(mode, (0, 0));
+        header.set_entry_type(EntryType::Directory);
+        self.file(&mut header, &format!("{path}/"), (0, &mut io::empty()))
+    }
+
+    pub(super) fn own(&mut self, path: &str, mode: u32, what: &Own<'_>) -> Result<(), Stopped> {
+        self.claim(path, "the root file system")?;
+        let mut header = self.header(mode, (0, 0));
+        match what {
+            Own::File(bytes) => self.file(&mut header, path, (bytes.len() as u64, &mut &**bytes)),
+            Own::Link(target) => self.link(&mut header, EntryType::Symlink, (path, target)),
+        }
+    }
+
+    fn header(&self, mode: u32, (uid, gid): (u64, u64)) -> Header {
+        let mut header = Header::new_gnu();
+        header.set_mode(mode);
+        header.set_uid(uid);
+        header.set_gid(gid);
+        header.set_mtime(self.extra.epoch);
+        header
+    }
+
+    fn file(&mut self, header: &mut Header, path: &str, (size, content): (u64, &mut dyn Read)) -> Result<(), Stopped> {
+        header.set_size(size);
+        let mut exact = Exact { inner: content, left: size, failed: None };
+        let appended = self.tar.append_data(header, path, &mut exact);
+        match (exact.failed, appended) {
+            (Some(e), _) => Err(bad(format!("`{path}` is damaged in its package")).because(&e).into()),
+            (None, appended) => appended.map_err(Stopped::Output),
+        }
+    }
+
+    fn link(&mut self, header: &mut Header, kind: EntryType, (path, target): (&str, &str)) -> Result<(), Stopped> {
+        header.set_entry_type(kind);
+        header.set_size(0);
+        self.tar.append_link(header, path, target).map_err(Stopped::Output)
+    }
+
+    pub(super) fn finish(mut self) -> Result<(), Stopped> {
+        for (path, mode) in DIRS {
+            self.dir(path, mode)?;
+        }
+        for Added { path, mode, what } in self.extra.added {
+            match what {
+                What::File(text) => self.own(path, *mode, &Own::File(text.as_bytes()))?,
+                What::Link(target) => self.own(path, *mode, &Own::Link(target))?,
+            }
+        }
+        self.tar.into_inner().and_then(|mut to| to.flush()).map_err(Stopped::Output)
+    }
+}
+
+/// Exactly as many bytes as the header says, or an error, which it remembers: what goes wrong at the other end is another
+/// matter.
+struct Exact<'a> {
+    inner: &'a mut dyn Read,
+    left: u64,
+    failed: Option<io::Error>,
+}
+
+impl Read for Exact<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let want = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let read = match self.inner.read(&mut buffer[..want]) {
+            Ok(0) if want > 0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            read => read,
+        };
+        match read {
+            Ok(n) => self.left -= n as u64,
+            Err(ref e) => self.failed = Some(io::Error::new(e.kind(), e.to_string())),
+        }
+        read
+    }
+}

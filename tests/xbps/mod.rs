@@ -1,0 +1,5 @@
+//! Void's packages: the test distribution is whole, and what is wrong with a repository is refused.
+
+mod closed;
+mod refused;
+mod repeatable;
