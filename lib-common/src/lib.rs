@@ -28,5 +28,7 @@ pub mod store;
 pub mod timing;
 #[cfg(feature = "host")]
 pub mod vmm;
+#[cfg(feature = "host")]
+pub mod xbps;
 
 pub use error::{Code, Error, Result};
