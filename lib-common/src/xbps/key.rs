@@ -155,3 +155,89 @@ fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     };
     rest.split_at_checked(length)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::package::testing::xml;
+    use super::*;
+
+    #[test]
+    fn the_pinned_keys_are_those_that_their_names_say() {
+        for ((name, _), key) in PINNED.iter().zip(pinned().unwrap()) {
+            assert_eq!(key.fingerprint().replace(':', ""), *name);
+            assert_eq!(key.bits(), 4096);
+            let again = Key::of_plist(&xml(key.dictionary())).unwrap();
+            assert_eq!(again, key);
+            assert!(again.is_same(&Key::of_pem(&key.pem.replace('\n', "\r\n")).unwrap()));
+        }
+        let [a, b] = &pinned().unwrap()[..] else { panic!("two keys") };
+        assert!(!a.is_same(b));
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused() {
+        let pem = PINNED[0].1;
+        let body: Vec<&str> = pem.lines().collect();
+        let cut = [&body[..3], &body[body.len() - 1..]].concat().join("\n");
+        for bad in ["", "x", &pem[..200], &cut, &pem.replace("PUBLIC", "PRIVATE"), &pem.replace("MIIC", "MIID")] {
+            assert_eq!(Key::of_pem(bad).unwrap_err().code(), Code::BadInput, "{bad}");
+        }
+        let mut dictionary = Key::of_pem(pem).unwrap().dictionary();
+        dictionary.remove("public-key");
+        assert!(Key::of_plist(&xml(dictionary)).is_err());
+        assert!(Key::of_plist(b"DEADBEEF").is_err());
+        assert!(Key::of_plist(&vec![b' '; MAX_PLIST + 1]).is_err());
+        assert!(Key::of_pem(SMALL).unwrap_err().message().contains("1024 bits"));
+    }
+
+    #[test]
+    fn only_the_key_s_signature_of_the_file_will_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tool-1.0_1.x86_64.xbps");
+        std::fs::write(&file, "a package\n").unwrap();
+        let engine = &base64::engine::general_purpose::STANDARD;
+        let mut signature = engine.decode(SIGNATURE.replace('\n', "")).unwrap();
+        let key = Key::of_pem(TEST).unwrap();
+        key.verify(&file, &signature).unwrap();
+        for other in pinned().unwrap() {
+            assert_eq!(other.verify(&file, &signature).unwrap_err().code(), Code::DigestMismatch);
+        }
+        assert!(key.verify(&file, &signature[1..]).is_err());
+        assert!(key.verify(&file, b"").is_err());
+        std::fs::write(&file, "a package!").unwrap();
+        let e = key.verify(&file, &signature).unwrap_err();
+        assert!(e.message().contains("tool-1.0_1.x86_64.xbps"), "{e}");
+        std::fs::write(&file, "a package\n").unwrap();
+        signature[7] ^= 1;
+        assert!(key.verify(&file, &signature).is_err());
+        assert_eq!(key.verify(&dir.path().join("none"), &signature).unwrap_err().code(), Code::MissingFile);
+    }
+
+    /// A key of 2,048 bits whose other half nobody has any more.
+    const TEST: &str = "\
+-----BEGIN PUBLIC KEY-----
+MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAzE55dINlOTK+FnoRildF
+XdJcdWvjgH/03n2uKb1h/sR5HndrZtzdTgBbSJyUEqEdn/vufPkKL0x8jwHAJm2A
+3ZwVMd+iyNUcH27q4hCr6zTIbr9U1xbAwvP7OgzXjm9Ck9+IruO0ySJykF968GKe
+LgU5Pt2SwXvDbk7VnOU95Bbmj/wfh4ZCFWipC1FXaWJXLp50X5YX6VyZM/FlekWR
+D1CXs91sy9in2++0i8I0QXtOPCcT+Gww7CTDYGWP4mHQdXThiSkbR4BENSuL1azp
+1r7VHn1KDlBcJZREu22Gzm3jUKBdiJTJsFwDsx42PTF1hAixcLRVqNwB2olB9ASZ
+9wIDAQAB
+-----END PUBLIC KEY-----";
+
+    /// One that is too small.
+    const SMALL: &str = "\
+-----BEGIN PUBLIC KEY-----
+MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQC97NIdssp4XUOPffLPs6oa2PRV
+dKVta6T7mNEwesQ5Ym7i8Rn1shH+KnZp/jIdyKRlWuL1S48+SNrhiwQ01uG1O0fg
+eib778ExQfI9U+81dYChQRhNvAymQYtL6ir3pSRU5mde3PtXedLeMELYEBLl7BCd
+64lKals9ehuzo7JhaQIDAQAB
+-----END PUBLIC KEY-----";
+
+    /// Of `a package\n`, by `openssl dgst -sha256 -sign`.
+    const SIGNATURE: &str = "\
+utZIUZqfW4J3x5xLgAoZCjoE+j/0L5hmubEP/WgeMsKPsEb+U/E+mxP2Y7t0+cfJkLqX9nniH9KqMgBJ3cNMjGL3j5D/wvC1A3mt
+yG95M5Y6VHTG856NsVDUoctrA14eSIUt523zte2jXPibP3vbU3Dv75yCDchTg0qr49oi4xrW/jNN7aEXk8XZObwErZoY3SEF7R4k
+wNW9HfaSknaDMcAs9Hl1N6mI5N6E0v4qjBXgcdscRYqUKvFyR5q2nrio284gSD/hD1ztiQZQ/Rv990zV0IXsZFzSmidK/drJZ/D1
+th1UOnSQo0EeXCeTU/H1tkV23rfwBqL2Zwpg/gQhMA==";
+}

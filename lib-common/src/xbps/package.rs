@@ -15,6 +15,8 @@ mod metadata;
 mod payload;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 /// A package whose metadata was read and found to be that of the one that was expected.
 #[derive(Debug)]

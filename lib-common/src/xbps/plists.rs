@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     fn read_text(body: &str) -> Result<Dictionary> {
-        read(format!("<?xml version=\"1.0\"?>\n<plist version=\"1.0\">{body}</plist>\n").as_bytes(), "x's plist")
+        read(format!("<?xml version=\"1.0\"?>\n<plist version=\"1.0\">{body}</plist>\n").as_bytes(), "the plist")
     }
 
     #[test]
@@ -124,8 +124,8 @@ mod tests {
         Value::from(outer.clone()).to_writer_xml(&mut bytes).unwrap();
         assert_eq!(read(&bytes[..], "x").unwrap(), outer);
         for cut in [0, 10, bytes.len() / 2, bytes.len() - 12] {
-            let e = read(&bytes[..cut], "x's plist").unwrap_err();
-            assert!(e.message().contains("x's plist"), "{e}");
+            let e = read(&bytes[..cut], "the plist").unwrap_err();
+            assert!(e.message().contains("the plist"), "{e}");
         }
     }
 

@@ -114,6 +114,9 @@ fn key(mut input: impl Read, size: u64) -> Result<Option<Key>> {
     if size > MAX_META {
         return Err(bad("its index-meta.plist is too large"));
     }
-    input.read_to_end(&mut bytes)?;
+    input.read_to_end(&mut bytes).map_err(|e| bad("its index-meta.plist is damaged or cut off").because(&e))?;
     if bytes.starts_with(b"DEADBEEF") { Ok(None) } else { Ok(Some(Key::of_plist(&bytes)?)) }
 }
+
+#[cfg(test)]
+mod tests;

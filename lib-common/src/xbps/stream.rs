@@ -44,6 +44,7 @@ impl Stream {
                 Stream::Xz(liblzma::bufread::XzDecoder::new_stream(input, decoder))
             }
             [0x04, 0x22, 0x4d, 0x18, ..] => Stream::Lz4(Box::new(lz4_flex::frame::FrameDecoder::new(input))),
+            [b'B', b'Z', b'h', ..] => return Err(io::Error::other("bzip2 is not read")),
             _ => Stream::Plain(input),
         })
     }

@@ -55,6 +55,7 @@ impl Walk {
         if entry.header().entry_type().is_dir() {
             // xbps makes directories as they are needed, and passes by the archive's; their names are checked all the same.
             return match name.strip_suffix(b"/").unwrap_or(&name) {
+                _ if entry.size() > 0 => Err(bad_entry(&String::from_utf8_lossy(&name), "is a directory with content")),
                 b"." => Ok(()),
                 name => path_of(name).map(|_| ()),
             };

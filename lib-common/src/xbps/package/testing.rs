@@ -53,7 +53,7 @@ pub(crate) fn files(entries: &[Raw]) -> Dictionary {
     let (mut files, mut links) = (vec![], vec![]);
     for entry in entries {
         let mut item = Dictionary::new();
-        item.insert("file".into(), entry.name.strip_prefix('.').unwrap_or(&entry.name).into());
+        item.insert("file".into(), format!("/{}", entry.name.trim_start_matches("./").trim_start_matches('/')).into());
         if entry.kind == EntryType::Symlink {
             item.insert("target".into(), entry.link.as_str().into());
             links.push(Value::from(item));
