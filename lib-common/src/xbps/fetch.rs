@@ -98,7 +98,7 @@ impl Fetcher {
         let refused =
             |why: String| Error::new(Code::Permission, format!("the repository {location} is not trusted: {why}"));
         match key {
-            Some(key) if self.keys.contains(key) => Ok(()),
+            Some(key) if self.keys.iter().any(|own| own.is_same(key)) => Ok(()),
             Some(key) => Err(refused(format!("it is signed with the key {}", key.fingerprint())).hint(
                 "if that is the one it should be, get it from who signs there: --key FILE (PEM or property list)",
             )),

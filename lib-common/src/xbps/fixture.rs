@@ -79,6 +79,23 @@ impl Spec {
         props
     }
 
+    /// What `files.plist` says, in which each path is once.
+    fn listed(&self) -> Dictionary {
+        let listed = |path: &str, key: &str, value: &str| {
+            let mut item = Dictionary::new();
+            item.insert("file".into(), format!("/{path}").into());
+            item.insert(key.into(), value.into());
+            Value::Dictionary(item)
+        };
+        let mut all = Dictionary::new();
+        let files =
+            self.files.iter().map(|(path, text)| listed(path, "sha256", digest::of_bytes(text.as_bytes()).hex()));
+        all.insert("files".into(), Value::Array(files.collect()));
+        let links = self.links.iter().map(|(path, target)| listed(path, "target", target));
+        all.insert("links".into(), Value::Array(links.collect()));
+        all
+    }
+
     /// The package's bytes.
     pub fn archive(&self) -> Vec<u8> {
         let blank = || {
@@ -102,7 +119,7 @@ impl Spec {
             add("INSTALL", script.as_bytes(), 0o755);
         }
         add("props.plist", &xml(self.props()), 0o644);
-        add("files.plist", &xml(Dictionary::new()), 0o644);
+        add("files.plist", &xml(self.listed()), 0o644);
         self.files.iter().for_each(|(path, content)| add(path, content.as_bytes(), 0o755));
         for (path, target) in &self.links {
             let mut header = blank();

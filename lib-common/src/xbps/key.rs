@@ -1,140 +1,243 @@
-//! Whose packages are believed: RSA keys, those of Void pinned by all their bytes, and the signatures beside packages
-//! (`FILE.sig2`: PKCS #1 v1.5 over SHA-256).
+//! The keys that packages are signed with, and their signatures: RSA PKCS #1 v1.5 over SHA-256, as a `.sig2` file.
 
-use super::bad;
-use super::repodata::dictionary;
-use crate::digest;
+use super::{bad, plists, stream};
 use crate::error::{Code, Error, Result};
+use base64::Engine as _;
 use md5::{Digest as _, Md5};
-use plist::Value;
-use rsa::pkcs8::DecodePublicKey;
-use rsa::traits::PublicKeyParts;
-use rsa::{BigUint, Pkcs1v15Sign, RsaPublicKey};
+use plist::{Dictionary, Value};
+use ring::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
+use std::io::Read;
 use std::path::Path;
 
-/// Void's keys, as void-mklive and void-containers have them.
-const PINNED: [&str; 2] = [
-    include_str!("keys/60ae0cd6f0951780bc93467a89afa32d.pem"),
-    include_str!("keys/3db9c05041a7684c2e2ca9a25a04b73f.pem"),
+/// The most that a signed file may have, in bytes: the check has it in memory.
+const MAX_SIGNED: u64 = 1 << 30;
+/// The most that a key's plist may have, in bytes.
+const MAX_PLIST: usize = 64 << 10;
+/// The DER of the algorithm rsaEncryption (RFC 8017) without parameters.
+const RSA: &[u8] = &[0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 13, 1, 1, 1, 5, 0];
+
+/// The two that Void has: file name and content.
+const PINNED: [(&str, &str); 2] = [
+    ("60ae0cd6f0951780bc93467a89afa32d", include_str!("keys/60ae0cd6f0951780bc93467a89afa32d.pem")),
+    ("3db9c05041a7684c2e2ca9a25a04b73f", include_str!("keys/3db9c05041a7684c2e2ca9a25a04b73f.pem")),
 ];
 
-/// What stands before the digest in a signature: the DER of "SHA-256" (RFC 8017, 9.2).
-const SHA256_PREFIX: [u8; 19] = *b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20";
-
-/// A public key.
+/// An RSA public key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
-    key: RsaPublicKey,
     pem: String,
+    /// The DER of a PKCS #1 RSAPublicKey.
+    pkcs1: Vec<u8>,
+    /// Who signs with it, where it is said.
+    signed_by: String,
+}
+
+/// The keys that Void's packages are signed with.
+pub fn pinned() -> Result<Vec<Key>> {
+    PINNED.iter().map(|(_, pem)| Ok(Key { signed_by: "Void Linux".into(), ..Key::of_pem(pem)? })).collect()
 }
 
 impl Key {
-    /// Of the property list that an index and a root file system have.
-    ///
-    /// # Errors
-    /// [`Code::BadInput`] for what has no key.
+    /// From a plist with `public-key`: `index-meta.plist` of a repository, or a file of `/var/db/xbps/keys`.
     pub fn of_plist(bytes: &[u8]) -> Result<Self> {
-        let dictionary = dictionary(bytes)?;
-        let pem = dictionary.get("public-key").and_then(Value::as_data).and_then(|data| std::str::from_utf8(data).ok());
-        Key::of_pem(pem.ok_or_else(|| bad("it has no public key"))?)
+        if bytes.len() > MAX_PLIST {
+            return Err(bad("the key's plist is too large"));
+        }
+        let dictionary = plists::read(bytes, "the key's plist")?;
+        let pem = dictionary.get("public-key").and_then(Value::as_data).and_then(|d| std::str::from_utf8(d).ok());
+        let key = Key::of_pem(pem.ok_or_else(|| bad("the key's plist has no `public-key`"))?)?;
+        let signed_by = dictionary.get("signature-by").and_then(Value::as_string).unwrap_or_default();
+        Ok(Key { signed_by: signed_by.to_owned(), ..key })
     }
 
-    /// Of a PEM file (SubjectPublicKeyInfo).
-    ///
-    /// # Errors
-    /// [`Code::BadInput`] for what is no RSA key.
-    pub fn of_pem(pem: &str) -> Result<Self> {
-        let key =
-            RsaPublicKey::from_public_key_pem(pem.trim()).map_err(|e| bad("it is not a public RSA key").because(&e))?;
-        Ok(Key { key, pem: pem.to_owned() })
+    /// From a `PUBLIC KEY` in PEM (RFC 7468).
+    pub fn of_pem(text: &str) -> Result<Self> {
+        let wrong = || bad("the key is not an RSA public key in PEM").hint("openssl rsa -in KEY -pubout");
+        let body = text.trim().strip_prefix("-----BEGIN PUBLIC KEY-----");
+        let body = body.and_then(|b| b.strip_suffix("-----END PUBLIC KEY-----")).ok_or_else(wrong)?;
+        let base64: String = body.split_ascii_whitespace().collect();
+        let der = base64::engine::general_purpose::STANDARD.decode(base64).map_err(|e| wrong().because(&e))?;
+        let pkcs1 = pkcs1_of(&der).ok_or_else(wrong)?.to_vec();
+        let key = Key { pem: text.to_owned(), pkcs1, signed_by: String::new() };
+        if !(2048..=8192).contains(&key.bits()) {
+            return Err(bad(format!("the key has {} bits; 2048 to 8192 are allowed", key.bits())));
+        }
+        Ok(key)
     }
 
-    /// The one in a file, a property list or PEM.
+    /// From a file, in either form.
     ///
-    /// # Errors
-    /// [`Code::MissingFile`], [`Code::BadInput`].
+    /// Errors: [`Code::MissingFile`], [`Code::BadInput`].
     pub fn read(file: &Path) -> Result<Self> {
-        let text =
-            std::fs::read_to_string(file).map_err(|e| Error::io("read", file, &e).with_code(Code::MissingFile))?;
-        let key =
-            if text.trim_start().starts_with("-----") { Key::of_pem(&text) } else { Key::of_plist(text.as_bytes()) };
+        let mut bytes = vec![];
+        stream::open(file)?.take(MAX_PLIST as u64 + 1).read_to_end(&mut bytes)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let is_pem = text.trim_start().starts_with("-----");
+        let key = if is_pem { Key::of_pem(&text) } else { Key::of_plist(&bytes) };
         key.map_err(|e| e.within(format!("{} is no key", file.display())))
     }
 
-    /// As xbps names its file: `60:ae:…`, the MD5 of what OpenSSH has for the key.
+    /// The MD5 of its ssh-rsa form: `60:ae:…`, as `ssh-keygen -l -E md5` says it. It finds a key, and proves nothing.
     pub fn fingerprint(&self) -> String {
-        let mut hash = Md5::new();
-        let mut field = |bytes: &[u8]| {
-            hash.update(u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
-            hash.update(bytes);
-        };
-        field(b"ssh-rsa");
-        for number in [self.key.e(), self.key.n()] {
-            field(&mpint(number));
+        let (modulus, exponent) = numbers(&self.pkcs1).unwrap_or_default();
+        let mut md5 = Md5::new();
+        for piece in [b"ssh-rsa", exponent, modulus] {
+            md5.update((piece.len() as u32).to_be_bytes());
+            md5.update(piece);
         }
-        let pairs: Vec<String> = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        pairs.join(":")
+        md5.finalize().iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":")
     }
 
-    /// Checks a file's signature. The file is read once, whatever its size.
+    /// The size of its modulus.
+    pub fn bits(&self) -> usize {
+        let (modulus, _) = numbers(&self.pkcs1).unwrap_or_default();
+        let zeros = modulus.iter().take_while(|b| **b == 0).count();
+        let first = modulus.get(zeros).map_or(0, |b| b.leading_zeros() as usize);
+        (modulus.len() - zeros) * 8 - first
+    }
+
+    /// As xbps stores it in `/var/db/xbps/keys/FINGERPRINT.plist`.
+    pub fn dictionary(&self) -> Dictionary {
+        let mut all = Dictionary::new();
+        all.insert("public-key".into(), Value::Data(self.pem.clone().into_bytes()));
+        all.insert("public-key-size".into(), (self.bits() as u64).into());
+        all.insert("signature-by".into(), self.signed_by.clone().into());
+        all
+    }
+
+    /// Whether both are the same key, however they are written.
+    pub fn is_same(&self, other: &Key) -> bool {
+        self.pkcs1 == other.pkcs1
+    }
+
+    /// Checks that `signature` is this key's of the file.
     ///
-    /// # Errors
-    /// [`Code::DigestMismatch`] for a signature that is not by this key, or not of that file.
+    /// Errors: [`Code::DigestMismatch`] that names the file, for any other signature or file.
     pub fn verify(&self, file: &Path, signature: &[u8]) -> Result<()> {
-        let digest = digest::of_file(file)?;
-        let scheme = Pkcs1v15Sign { hash_len: Some(32), prefix: Box::new(SHA256_PREFIX) };
-        let verified = self.key.verify(scheme, &hashed(digest.hex()), signature);
-        verified
-            .map_err(|_| Error::new(Code::DigestMismatch, format!("the signature is not by {}", self.fingerprint())))
-    }
-
-    /// The property list that a root file system keeps it in; the name is its fingerprint.
-    pub fn to_plist(&self, signed_by: &str) -> plist::Dictionary {
-        let mut dictionary = plist::Dictionary::new();
-        dictionary.insert("public-key".into(), Value::Data(self.pem.clone().into_bytes()));
-        dictionary.insert("public-key-size".into(), (self.key.size() as u64 * 8).into());
-        dictionary.insert("signature-by".into(), signed_by.into());
-        dictionary
+        let mut bytes = vec![];
+        let read = stream::open(file)?.take(MAX_SIGNED + 1).read_to_end(&mut bytes);
+        read.map_err(|e| Error::io("read", file, &e))?;
+        if bytes.len() as u64 > MAX_SIGNED {
+            return Err(bad(format!("{} is too large for a signed file", file.display())));
+        }
+        let key = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &self.pkcs1);
+        key.verify(&bytes, signature).map_err(|_| {
+            let message = format!("{} is not what the key {} signed", file.display(), self.fingerprint());
+            Error::new(Code::DigestMismatch, message).hint("download it again; take another mirror if it stays so")
+        })
     }
 }
 
-/// Void's.
-///
-/// # Errors
-/// None that its tests would not have found.
-pub fn pinned() -> Result<Vec<Key>> {
-    PINNED.iter().map(|pem| Key::of_pem(pem)).collect()
+/// The RSAPublicKey in a SubjectPublicKeyInfo (RFC 5280), checked to be one.
+fn pkcs1_of(der: &[u8]) -> Option<&[u8]> {
+    let (info, rest) = element(der, 0x30)?;
+    let (bits, last) = element(info.strip_prefix(RSA)?, 0x03)?;
+    let key = bits.strip_prefix(&[0])?;
+    numbers(key)?;
+    (rest.is_empty() && last.is_empty()).then_some(key)
 }
 
-/// With a zero in front where it would be taken for a negative number (RFC 4251, 5).
-fn mpint(number: &BigUint) -> Vec<u8> {
-    let mut bytes = number.to_bytes_be();
-    if bytes.first().is_some_and(|byte| byte & 0x80 != 0) {
-        bytes.insert(0, 0);
-    }
-    bytes
+/// Modulus and exponent of an RSAPublicKey, each as DER and ssh write it: big-endian, signed.
+fn numbers(pkcs1: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (both, rest) = element(pkcs1, 0x30)?;
+    let (modulus, both) = element(both, 0x02)?;
+    let (exponent, last) = element(both, 0x02)?;
+    (rest.is_empty() && last.is_empty()).then_some((modulus, exponent))
 }
 
-fn hashed(hex: &str) -> Vec<u8> {
-    let pairs = hex.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap_or_default());
-    pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap_or_default()).collect()
+/// The content of the DER element of that type which `der` begins with, and what is behind it.
+fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = match der.strip_prefix(&[tag])? {
+        [short @ 0..=0x7f, rest @ ..] => (usize::from(*short), rest),
+        [0x81, length, rest @ ..] => (usize::from(*length), rest),
+        [0x82, high, low, rest @ ..] => (usize::from(u16::from_be_bytes([*high, *low])), rest),
+        _ => return None,
+    };
+    rest.split_at_checked(length)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::package::testing::xml;
     use super::*;
 
     #[test]
-    fn voids_keys_have_the_names_that_void_gives_them() {
-        let names: Vec<String> = pinned().unwrap().iter().map(Key::fingerprint).collect();
-        assert_eq!(
-            names,
-            ["60:ae:0c:d6:f0:95:17:80:bc:93:46:7a:89:af:a3:2d", "3d:b9:c0:50:41:a7:68:4c:2e:2c:a9:a2:5a:04:b7:3f"]
-        );
-        for key in pinned().unwrap() {
-            let mut text = vec![];
-            Value::Dictionary(key.to_plist("Void Linux")).to_writer_xml(&mut text).unwrap();
-            assert_eq!(Key::of_plist(&text).unwrap(), key);
+    fn the_pinned_keys_are_those_that_their_names_say() {
+        for ((name, _), key) in PINNED.iter().zip(pinned().unwrap()) {
+            assert_eq!(key.fingerprint().replace(':', ""), *name);
+            assert_eq!(key.bits(), 4096);
+            let again = Key::of_plist(&xml(key.dictionary())).unwrap();
+            assert_eq!(again, key);
+            assert!(again.is_same(&Key::of_pem(&key.pem.replace('\n', "\r\n")).unwrap()));
         }
+        let [a, b] = &pinned().unwrap()[..] else { panic!("two keys") };
+        assert!(!a.is_same(b));
     }
+
+    #[test]
+    fn what_is_no_key_is_refused() {
+        let pem = PINNED[0].1;
+        let body: Vec<&str> = pem.lines().collect();
+        let cut = [&body[..3], &body[body.len() - 1..]].concat().join("\n");
+        for bad in ["", "x", &pem[..200], &cut, &pem.replace("PUBLIC", "PRIVATE"), &pem.replace("MIIC", "MIID")] {
+            assert_eq!(Key::of_pem(bad).unwrap_err().code(), Code::BadInput, "{bad}");
+        }
+        let mut dictionary = Key::of_pem(pem).unwrap().dictionary();
+        dictionary.remove("public-key");
+        assert!(Key::of_plist(&xml(dictionary)).is_err());
+        assert!(Key::of_plist(b"DEADBEEF").is_err());
+        assert!(Key::of_plist(&vec![b' '; MAX_PLIST + 1]).is_err());
+        assert!(Key::of_pem(SMALL).unwrap_err().message().contains("1024 bits"));
+    }
+
+    #[test]
+    fn only_the_key_s_signature_of_the_file_will_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tool-1.0_1.x86_64.xbps");
+        std::fs::write(&file, "a package\n").unwrap();
+        let engine = &base64::engine::general_purpose::STANDARD;
+        let mut signature = engine.decode(SIGNATURE.replace('\n', "")).unwrap();
+        let key = Key::of_pem(TEST).unwrap();
+        key.verify(&file, &signature).unwrap();
+        for other in pinned().unwrap() {
+            assert_eq!(other.verify(&file, &signature).unwrap_err().code(), Code::DigestMismatch);
+        }
+        assert!(key.verify(&file, &signature[1..]).is_err());
+        assert!(key.verify(&file, b"").is_err());
+        std::fs::write(&file, "a package!").unwrap();
+        let e = key.verify(&file, &signature).unwrap_err();
+        assert!(e.message().contains("tool-1.0_1.x86_64.xbps"), "{e}");
+        std::fs::write(&file, "a package\n").unwrap();
+        signature[7] ^= 1;
+        assert!(key.verify(&file, &signature).is_err());
+        assert_eq!(key.verify(&dir.path().join("none"), &signature).unwrap_err().code(), Code::MissingFile);
+    }
+
+    /// A key of 2,048 bits whose other half nobody has any more.
+    const TEST: &str = "\
+-----BEGIN PUBLIC KEY-----
+MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAzE55dINlOTK+FnoRildF
+XdJcdWvjgH/03n2uKb1h/sR5HndrZtzdTgBbSJyUEqEdn/vufPkKL0x8jwHAJm2A
+3ZwVMd+iyNUcH27q4hCr6zTIbr9U1xbAwvP7OgzXjm9Ck9+IruO0ySJykF968GKe
+LgU5Pt2SwXvDbk7VnOU95Bbmj/wfh4ZCFWipC1FXaWJXLp50X5YX6VyZM/FlekWR
+D1CXs91sy9in2++0i8I0QXtOPCcT+Gww7CTDYGWP4mHQdXThiSkbR4BENSuL1azp
+1r7VHn1KDlBcJZREu22Gzm3jUKBdiJTJsFwDsx42PTF1hAixcLRVqNwB2olB9ASZ
+9wIDAQAB
+-----END PUBLIC KEY-----";
+
+    /// One that is too small.
+    const SMALL: &str = "\
+-----BEGIN PUBLIC KEY-----
+MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQC97NIdssp4XUOPffLPs6oa2PRV
+dKVta6T7mNEwesQ5Ym7i8Rn1shH+KnZp/jIdyKRlWuL1S48+SNrhiwQ01uG1O0fg
+eib778ExQfI9U+81dYChQRhNvAymQYtL6ir3pSRU5mde3PtXedLeMELYEBLl7BCd
+64lKals9ehuzo7JhaQIDAQAB
+-----END PUBLIC KEY-----";
+
+    /// Of `a package\n`, by `openssl dgst -sha256 -sign`.
+    const SIGNATURE: &str = "\
+utZIUZqfW4J3x5xLgAoZCjoE+j/0L5hmubEP/WgeMsKPsEb+U/E+mxP2Y7t0+cfJkLqX9nniH9KqMgBJ3cNMjGL3j5D/wvC1A3mt
+yG95M5Y6VHTG856NsVDUoctrA14eSIUt523zte2jXPibP3vbU3Dv75yCDchTg0qr49oi4xrW/jNN7aEXk8XZObwErZoY3SEF7R4k
+wNW9HfaSknaDMcAs9Hl1N6mI5N6E0v4qjBXgcdscRYqUKvFyR5q2nrio284gSD/hD1ztiQZQ/Rv990zV0IXsZFzSmidK/drJZ/D1
+th1UOnSQo0EeXCeTU/H1tkV23rfwBqL2Zwpg/gQhMA==";
 }

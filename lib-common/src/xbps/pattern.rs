@@ -1,23 +1,27 @@
-//! What a package depends on, as a pattern: `foo>=1.2_1`, `foo<2`, `foo>=1<2`, exactly `foo-1.0_1`, or with wildcards.
+//! What a dependency asks for: `foo>=1.2_1`, `foo<2`, `foo>=1<2`, `foo-1.0_1`, `foo-[0-9]*`.
 
-use super::pkgver::{PkgVer, is_name, short};
-use super::{bad, version};
+use super::pkgver::{PkgVer, is_name};
+use super::{bad, glob, shown, version};
 use crate::error::Result;
 use std::cmp::Ordering;
+use std::fmt;
 
-/// A pattern.
+/// The longest pattern, in bytes.
+const MAX_PATTERN: usize = 512;
+
+/// Which packages of a name will do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     text: String,
     name: String,
-    matches: Matches,
+    kind: Kind,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Matches {
-    /// Every one of these.
-    Versions(Vec<(Operator, String)>),
-    /// This text, `*`, `?` and `[…]` being wildcards.
+enum Kind {
+    Exact,
+    /// All of these hold: one, or a lower and an upper limit.
+    Limits(Vec<(Operator, String)>),
     Glob,
 }
 
@@ -30,27 +34,28 @@ enum Operator {
 }
 
 impl Pattern {
-    /// Reads one.
-    ///
-    /// # Errors
-    /// [`crate::error::Code::BadInput`] for what is none.
+    /// Checks a pattern. A bare name is none, and neither is a glob with a special character in the name.
     pub fn parse(text: &str) -> Result<Self> {
-        let wrong = || bad(format!("`{}` is not what a package can depend on", short(text)));
-        let (name, matches) = match text.find(['<', '>']) {
-            Some(at) => (&text[..at], Matches::Versions(relations(&text[at..]).ok_or_else(wrong)?)),
-            None => {
-                // In a bracket a dash is a range's.
-                let plain = &text[..text.find(['*', '?', '[']).unwrap_or(text.len())];
-                (plain.rsplit_once('-').ok_or_else(wrong)?.0, Matches::Glob)
-            }
+        let wrong = || bad(format!("`{}` is not a pattern of packages (foo>=1.2_1)", shown(text)));
+        if text.len() > MAX_PATTERN {
+            return Err(wrong());
+        }
+        let (name, kind) = if let Some(at) = text.find(['<', '>']) {
+            (&text[..at], Kind::Limits(limits(&text[at..]).ok_or_else(wrong)?))
+        } else if let Some(at) = text.find(['*', '?', '[', ']']) {
+            (glob_name(&text[..at]).ok_or_else(wrong)?, Kind::Glob)
+        } else {
+            let dash = text.rfind('-').unwrap_or(0);
+            PkgVer::parse(text).map_err(|_| wrong())?;
+            (&text[..dash], Kind::Exact)
         };
         if !is_name(name) {
             return Err(wrong());
         }
-        Ok(Pattern { text: text.to_owned(), name: name.to_owned(), matches })
+        Ok(Pattern { text: text.to_owned(), name: name.to_owned(), kind })
     }
 
-    /// The package's, or that of something virtual.
+    /// The name of the packages that can match.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -60,20 +65,58 @@ impl Pattern {
         &self.text
     }
 
-    /// Whether a package fulfils it.
+    /// Whether this package will do.
     pub fn matches(&self, pkgver: &PkgVer) -> bool {
-        match &self.matches {
-            Matches::Versions(all) => {
-                self.name == pkgver.name() && all.iter().all(|(operator, than)| operator.holds(pkgver.version(), than))
+        match &self.kind {
+            Kind::Exact => self.text == pkgver.as_str(),
+            Kind::Limits(limits) => {
+                let holds = |(operator, limit): &(Operator, String)| operator.holds(pkgver.version(), limit);
+                pkgver.name() == self.name && limits.iter().all(holds)
             }
-            Matches::Glob => glob(self.text.as_bytes(), pkgver.to_string().as_bytes()),
+            Kind::Glob => glob::matches(self.text.as_bytes(), pkgver.as_str().as_bytes()),
         }
     }
 }
 
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// `>=1`, `<2`, `>=1<2`: a second one only behind a lower limit, and only an upper one.
+fn limits(text: &str) -> Option<Vec<(Operator, String)>> {
+    let (operator, rest) = Operator::take(text)?;
+    let is_lower = matches!(operator, Operator::Greater | Operator::GreaterOrEqual);
+    let mut all = vec![];
+    match rest.find('<').filter(|_| is_lower) {
+        Some(at) => {
+            let (upper, limit) = Operator::take(&rest[at..])?;
+            all.extend([(operator, rest[..at].to_owned()), (upper, limit.to_owned())]);
+        }
+        None => all.push((operator, rest.to_owned())),
+    }
+    let fine = |limit: &str| !limit.is_empty() && limit.bytes().all(|b| b.is_ascii_graphic() && !b"<>=".contains(&b));
+    all.iter().all(|(_, limit)| fine(limit)).then_some(all)
+}
+
+/// The name in what comes before a glob's first special character: `foo-`, `foo-1.`.
+fn glob_name(start: &str) -> Option<&str> {
+    let (name, version) = start.rsplit_once('-')?;
+    (version.is_empty() || version.starts_with(|c: char| c.is_ascii_digit())).then_some(name)
+}
+
 impl Operator {
-    fn holds(self, version: &str, than: &str) -> bool {
-        let order = version::compare(version, than);
+    /// The operator that `text` begins with, and what is behind it.
+    fn take(text: &str) -> Option<(Operator, &str)> {
+        use Operator::{Greater, GreaterOrEqual, Less, LessOrEqual};
+        // The longer ones first.
+        let all = [("<=", LessOrEqual), (">=", GreaterOrEqual), ("<", Less), (">", Greater)];
+        all.into_iter().find_map(|(sign, operator)| Some((operator, text.strip_prefix(sign)?)))
+    }
+
+    fn holds(self, version: &str, limit: &str) -> bool {
+        let order = version::compare(version, limit);
         match self {
             Operator::Less => order == Ordering::Less,
             Operator::LessOrEqual => order != Ordering::Greater,
@@ -83,92 +126,62 @@ impl Operator {
     }
 }
 
-/// `>=1<2`.
-fn relations(mut text: &str) -> Option<Vec<(Operator, String)>> {
-    let operators = [
-        ("<=", Operator::LessOrEqual),
-        (">=", Operator::GreaterOrEqual),
-        ("<", Operator::Less),
-        (">", Operator::Greater),
-    ];
-    let mut all = vec![];
-    while !text.is_empty() {
-        let (sign, operator) = operators.iter().find(|(sign, _)| text.starts_with(sign))?;
-        let rest = &text[sign.len()..];
-        let end = rest.find(['<', '>']).unwrap_or(rest.len());
-        if end == 0 {
-            return None;
-        }
-        all.push((*operator, rest[..end].to_owned()));
-        text = &rest[end..];
-    }
-    Some(all)
-}
-
-/// fnmatch(3) without its classes; a bracket is one of its characters, or a range of them. Goes back to the last star only,
-/// so its time is bounded by the product of the lengths.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t, mut star) = (0, 0, None);
-    while t < text.len() {
-        if pattern.get(p) == Some(&b'*') {
-            star = Some((p + 1, t));
-            p += 1;
-        } else if let Some(next) = one(&pattern[p..], text[t]) {
-            p += next;
-            t += 1;
-        } else if let Some((after, from)) = star {
-            star = Some((after, from + 1));
-            (p, t) = (after, from + 1);
-        } else {
-            return false;
-        }
-    }
-    pattern[p..].iter().all(|b| *b == b'*')
-}
-
-/// How much of the pattern stands for that byte.
-fn one(pattern: &[u8], byte: u8) -> Option<usize> {
-    match *pattern.first()? {
-        b'?' => Some(1),
-        b'[' => {
-            let end = pattern.iter().position(|b| *b == b']')?;
-            let set = &pattern[1..end];
-            let in_range = set.windows(3).any(|w| w[1] == b'-' && (w[0]..=w[2]).contains(&byte));
-            (in_range || set.contains(&byte)).then_some(end + 1)
-        }
-        b => (b == byte).then_some(1),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn patterns_match_what_xbps_matches() {
-        for (pattern, package, expected) in [
-            ("foo>=0", "foo-1.0_1", true),
-            ("foo>=1.0_1", "foo-1.0_1", true),
-            ("foo>1.0_1", "foo-1.0_1", false),
-            ("foo<2", "foo-1.9_9", true),
-            ("foo<2", "foo-2.0_1", false),
-            ("foo>=1<2", "foo-1.5_1", true),
-            ("foo>=1<2", "foo-2_1", false),
-            ("foo-1.0_1", "foo-1.0_1", true),
-            ("foo-1.0_1", "foo-1.0_2", false),
-            ("foo>=1", "foobar-1_1", false),
-            ("foo-[0-9]*", "foo-1.0_1", true),
-            ("foo-?.0_1", "foo-1.0_1", true),
-            ("foo-*", "bar-1.0_1", false),
+    fn as_pkgmatch_does() {
+        for (pattern, yes, no) in [
+            ("foo>=1.2_1", &["foo-1.2_1", "foo-1.10_1", "foo-2_1"][..], &["foo-1.1_9", "foo-bar-2_1", "fo-2_1"][..]),
+            ("foo>1.2_1", &["foo-1.2_2"], &["foo-1.2_1"]),
+            ("foo<2", &["foo-1.9_5", "foo-2.0rc1_1"], &["foo-2_1", "foo-3_1"]),
+            ("foo<=2_1", &["foo-2_1", "foo-1_1"], &["foo-2_2"]),
+            ("foo>=1<2", &["foo-1_1", "foo-1.9_1"], &["foo-0.9_1", "foo-2_1", "foo-10_1"]),
+            ("foo>1_1<=2_1", &["foo-1_2", "foo-2_1"], &["foo-1_1", "foo-2_2"]),
+            ("foo>=0", &["foo-0_1", "foo-20240101_1"], &["bar-1_1"]),
+            ("foo-1.0_1", &["foo-1.0_1"], &["foo-1.0_2", "foo-1_1", "foo-1.0_10"]),
+            ("foo-[0-9]*", &["foo-1.0_1"], &["foo-bar-1.0_1", "foo-a1_1"]),
+            ("foo-1.*_1", &["foo-1.2_1"], &["foo-2.2_1", "foo-1.2_2"]),
+            ("a-b-c>=1", &["a-b-c-1_1"], &["a-b-1_1"]),
+            ("libstdc++>=4", &["libstdc++-13_1"], &[]),
         ] {
-            assert_eq!(
-                Pattern::parse(pattern).unwrap().matches(&PkgVer::parse(package).unwrap()),
-                expected,
-                "{pattern}"
-            );
+            let parsed = Pattern::parse(pattern).unwrap();
+            assert_eq!(parsed.to_string(), pattern);
+            for (list, result) in [(yes, true), (no, false)] {
+                for text in list {
+                    assert_eq!(parsed.matches(&PkgVer::parse(text).unwrap()), result, "{pattern} {text}");
+                }
+            }
         }
-        for bad in ["", "foo", ">=1", "foo>=", "foo><1", "../x>=1", "virtual?foo>=1"] {
+    }
+
+    #[test]
+    fn the_name_is_before_the_condition() {
+        for (pattern, name) in
+            [("a-b>=1", "a-b"), ("a-b-1_1", "a-b"), ("a-b-[0-9]*", "a-b"), ("a-1.?_1", "a"), ("a<2", "a")]
+        {
+            assert_eq!(Pattern::parse(pattern).unwrap().name(), name);
+        }
+        for bad in [
+            "",
+            "foo",
+            "foo>=",
+            ">=1",
+            "foo-bar",
+            "foo>=1>2",
+            "foo<1<2",
+            "foo>=1<",
+            "*",
+            "f*-1_1",
+            "foo*",
+            "../x>=1",
+            "foo>= 1",
+            "virtual?awk",
+            "foo==1",
+        ] {
             assert!(Pattern::parse(bad).is_err(), "{bad}");
         }
+        assert!(Pattern::parse(&format!("foo>={}", "1".repeat(600))).is_err());
     }
 }

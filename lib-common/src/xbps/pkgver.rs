@@ -1,75 +1,71 @@
-//! `name-1.2_1`: a package of one version.
+//! A package's name with its version and revision: `name-1.2_1`.
 
-use super::{bad, version};
+use super::{bad, shown, version};
 use crate::error::Result;
 use std::cmp::Ordering;
 use std::fmt;
 
-/// The longest name, in bytes (xbps-create's limit).
+/// The longest name, in bytes.
 const MAX_NAME: usize = 64;
-/// No version is longer, in bytes.
+/// The longest version, in bytes; the file name has to fit.
 const MAX_VERSION: usize = 128;
 
-/// A package's name and its version with the revision.
-#[derive(Clone, Debug)]
+/// A name and a version with its revision. Ordered by name, then by version; versions that are equal but written
+/// differently (`1.0_1`, `1_1`) by how they are written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PkgVer {
     text: String,
-    /// Where the dash between them is.
+    /// Where the last `-` is.
     dash: usize,
 }
 
 impl PkgVer {
-    /// Splits at the last dash.
-    ///
-    /// # Errors
-    /// [`crate::error::Code::BadInput`] for what has no version with a revision, or characters that a file's name cannot have.
+    /// Checks `NAME-VERSION_REVISION`. A name is made of letters, digits and `+-._`, and does not begin with a dot or
+    /// a dash: it becomes a part of paths.
     pub fn parse(text: &str) -> Result<Self> {
-        let found = text.rfind('-').filter(|dash| is_name(&text[..*dash]) && is_version(&text[dash + 1..]));
-        match found {
-            Some(dash) => Ok(PkgVer { text: text.to_owned(), dash }),
-            None => Err(bad(format!("`{}` is not a package with its version", short(text)))),
-        }
+        let wrong = || bad(format!("`{}` is not a package's name and version (NAME-VERSION_REVISION)", shown(text)));
+        let dash = text.rfind('-').ok_or_else(wrong)?;
+        let (name, version) = (&text[..dash], &text[dash + 1..]);
+        if !is_name(name) || !is_version(version) { Err(wrong()) } else { Ok(PkgVer { text: text.to_owned(), dash }) }
     }
 
-    /// Without the version.
+    /// What is before the last `-`.
     pub fn name(&self) -> &str {
         &self.text[..self.dash]
     }
 
-    /// With the revision: `1.2_1`.
+    /// What is behind it, with the revision.
     pub fn version(&self) -> &str {
         &self.text[self.dash + 1..]
     }
-}
 
-/// What can be a package's name: it becomes a part of paths.
-pub fn is_name(text: &str) -> bool {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"+-._@".contains(&b);
-    text.len() <= MAX_NAME && text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.bytes().all(allowed)
-}
-
-fn is_version(text: &str) -> bool {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"+._~".contains(&b);
-    let Some((version, revision)) = text.rsplit_once('_') else { return false };
-    let has_digit = version.bytes().any(|b| b.is_ascii_digit());
-    let is_revision = !revision.is_empty() && revision.bytes().all(|b| b.is_ascii_digit());
-    text.len() <= MAX_VERSION && has_digit && is_revision && text.bytes().all(allowed)
-}
-
-/// The start of a text from elsewhere, for a message.
-pub(super) fn short(text: &str) -> String {
-    text.chars().take(100).collect::<String>().escape_debug().to_string()
-}
-
-impl fmt::Display for PkgVer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+    /// Both, as they were written.
+    pub fn as_str(&self) -> &str {
+        &self.text
     }
+}
+
+/// Whether this can be a package's name.
+pub fn is_name(name: &str) -> bool {
+    let fine = |b: u8| b.is_ascii_alphanumeric() || b"+-._".contains(&b);
+    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(fine) && !name.starts_with(['.', '-'])
+}
+
+/// A digit, later `_` and digits up to the end.
+fn is_version(version: &str) -> bool {
+    let fine = |b: u8| b.is_ascii_graphic() && !b":/-<>*?[]".contains(&b);
+    let Some((number, revision)) = version.rsplit_once('_') else { return false };
+    version.len() <= MAX_VERSION
+        && version.bytes().all(fine)
+        && number.bytes().any(|b| b.is_ascii_digit())
+        && !revision.is_empty()
+        && revision.bytes().all(|b| b.is_ascii_digit())
 }
 
 impl Ord for PkgVer {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.name().cmp(other.name()).then_with(|| version::compare(self.version(), other.version()))
+        let versions = || version::compare(self.version(), other.version());
+        self.name().cmp(other.name()).then_with(versions).then_with(|| self.text.cmp(&other.text))
     }
 }
 
@@ -79,33 +75,43 @@ impl PartialOrd for PkgVer {
     }
 }
 
-impl PartialEq for PkgVer {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
+impl fmt::Display for PkgVer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
-
-impl Eq for PkgVer {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn name_and_version_are_split_at_the_last_dash() {
+    fn the_last_dash_parts_name_and_version() {
         for (text, name, version) in [
-            ("bash-5.2.15_1", "bash", "5.2.15_1"),
-            ("xorg-server-21.1_3", "xorg-server", "21.1_3"),
-            ("gtk+3-3.24.1_1", "gtk+3", "3.24.1_1"),
+            ("bash-5.2.21_1", "bash", "5.2.21_1"),
+            ("font-7x13-1_2", "font-7x13", "1_2"),
+            ("libstdc++-13.2.0_2", "libstdc++", "13.2.0_2"),
+            ("linux6.6-6.6.1_1", "linux6.6", "6.6.1_1"),
+            ("NetworkManager-1_1", "NetworkManager", "1_1"),
+            ("x-1.0_1_2", "x", "1.0_1_2"),
         ] {
             let pkgver = PkgVer::parse(text).unwrap();
-            assert_eq!((pkgver.name(), pkgver.version(), pkgver.to_string()), (name, version, text.into()));
+            assert_eq!((pkgver.name(), pkgver.version(), pkgver.to_string().as_str()), (name, version, text));
         }
-        let long = format!("{}-1_1", "n".repeat(65));
-        for bad in
-            ["", "bash", "bash-5", "bash-_1", "bash-5_", "-5_1", "../x-1_1", "a/b-1_1", "a-1:2_1", "a-1_1x", &long]
-        {
+        let (long, longer) = ("n".repeat(64) + "-1_1", "n".repeat(65) + "-1_1");
+        assert!(PkgVer::parse(&long).is_ok());
+        for bad in [
+            "", "bash", "bash-", "bash-1", "bash-1_", "-1_1", "bash-a_1", "bash-1_a", "a/b-1_1", "../x-1_1", "b-1/_1",
+            ".x-1_1", "a-1:2_1", "a b-1_1", "a-1 _1", "ä-1_1", "a-1\n_1", &longer,
+        ] {
             assert!(PkgVer::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn names_go_before_versions() {
+        let mut list = ["b-1_1", "a-10_1", "a-9_2", "a-9_10", "a-9.0_2"].map(|t| PkgVer::parse(t).unwrap());
+        list.sort();
+        assert_eq!(list.map(|p| p.to_string()), ["a-9.0_2", "a-9_2", "a-9_10", "a-10_1", "b-1_1"]);
     }
 }

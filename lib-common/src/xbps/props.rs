@@ -1,130 +1,156 @@
-//! What a package says of itself: the dictionary `props.plist` in its archive, and its entry in an index.
+//! What a package says of itself, in its `props.plist` and in a repository's index.
 
-use super::bad;
-use super::pkgver::{PkgVer, short};
-use crate::error::{Error, Result};
+use super::pkgver::PkgVer;
+use super::{bad, shown};
+use crate::error::{Context, Result};
 use plist::{Dictionary, Value};
 use std::collections::BTreeMap;
 
-/// The most items of one list: no package of Void's has 200 dependencies.
-const MAX_ITEMS: usize = 16_384;
-/// The longest item, in bytes.
-const MAX_ITEM: usize = 4096;
-
-/// The part that counts for installing it.
+/// What a package says of itself, as far as an installation needs it. Lists are in the package's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Props {
-    /// Name and version.
+    /// Name, version and revision.
     pub pkgver: PkgVer,
-    /// `x86_64`, `noarch`.
+    /// `x86_64`, `noarch`, …
     pub architecture: String,
-    /// In bytes.
+    /// In bytes; 0 where it is not said.
     pub installed_size: u64,
     /// Patterns.
     pub run_depends: Vec<String>,
-    /// What it stands for beside itself.
+    /// What it can stand for.
     pub provides: Vec<PkgVer>,
-    /// Patterns of what cannot be beside it.
+    /// Patterns of packages that cannot be installed beside it.
     pub conflicts: Vec<String>,
-    /// Patterns of what it takes the place of.
+    /// Patterns of packages that it takes the place of.
     pub replaces: Vec<String>,
-    /// The shared libraries that it has: `libc.so.6`.
+    /// Sonames that it has: `libc.so.6`.
     pub shlib_provides: Vec<String>,
-    /// The shared libraries that it needs.
+    /// Sonames that it needs.
     pub shlib_requires: Vec<String>,
-    /// Absolute paths.
+    /// Absolute paths of configuration files.
     pub conf_files: Vec<String>,
-    /// Of each group, `LINK:TARGET`.
+    /// Group to `LINK:TARGET`s.
     pub alternatives: BTreeMap<String, Vec<String>>,
 }
 
 impl Props {
-    /// Of a dictionary; `package` names it in errors.
+    /// Takes them out of a dictionary; keys that are not known are passed by. `package`: for errors.
     ///
-    /// # Errors
-    /// [`crate::error::Code::BadInput`] for a value of another type, or one that is missing and must be there.
+    /// Errors: `bad_input` that names package and key, for what is missing or of another type.
     pub fn of(dictionary: &Dictionary, package: &str) -> Result<Self> {
-        let from = From { dictionary, package };
-        let pkgver = |text: &String| PkgVer::parse(text).map_err(|e| e.within(format!("of the package `{package}`")));
-        let alternatives = match dictionary.get("alternatives") {
-            None => BTreeMap::new(),
-            Some(Value::Dictionary(groups)) => {
-                let within = From { dictionary: groups, package };
-                let group = |name: &String| Ok((name.clone(), within.list(name)?));
-                groups.keys().map(group).collect::<Result<_>>()?
-            }
-            Some(_) => return Err(from.wrong("alternatives")),
-        };
+        let from = Source { dictionary, package };
+        let pkgver = PkgVer::parse(from.text("pkgver")?).context(format!("{} has a wrong pkgver", shown(package)))?;
+        let provides = from.list("provides")?;
+        let provides: Result<_> = provides.iter().map(|p| PkgVer::parse(p)).collect();
         Ok(Props {
-            pkgver: pkgver(&from.text("pkgver")?)?,
-            architecture: from.text("architecture")?,
-            installed_size: from.number("installed_size")?.unwrap_or(0),
+            architecture: from.text("architecture")?.to_owned(),
+            installed_size: from.size("installed_size")?.unwrap_or(0),
             run_depends: from.list("run_depends")?,
-            provides: from.list("provides")?.iter().map(pkgver).collect::<Result<_>>()?,
+            provides: provides.context(format!("{} has a wrong item in provides", shown(package)))?,
             conflicts: from.list("conflicts")?,
             replaces: from.list("replaces")?,
             shlib_provides: from.list("shlib-provides")?,
             shlib_requires: from.list("shlib-requires")?,
             conf_files: from.list("conf_files")?,
-            alternatives,
+            alternatives: from.alternatives()?,
+            pkgver,
         })
     }
 }
 
-/// A dictionary whose values have their types.
-pub(super) struct From<'a> {
-    pub(super) dictionary: &'a Dictionary,
-    pub(super) package: &'a str,
+/// A dictionary and whose it is.
+pub(super) struct Source<'a> {
+    pub dictionary: &'a Dictionary,
+    pub package: &'a str,
 }
 
-impl From<'_> {
-    pub(super) fn text(&self, key: &str) -> Result<String> {
-        match self.dictionary.get(key).and_then(Value::as_string) {
-            Some(text) if text.len() <= MAX_ITEM => Ok(text.to_owned()),
-            _ => Err(self.wrong(key)),
-        }
-    }
-
-    pub(super) fn number(&self, key: &str) -> Result<Option<u64>> {
+impl<'a> Source<'a> {
+    /// A string that has to be there.
+    pub fn text(&self, key: &str) -> Result<&'a str> {
         let value = self.dictionary.get(key);
-        value.map(|value| value.as_unsigned_integer().ok_or_else(|| self.wrong(key))).transpose()
+        let value = value.ok_or_else(|| bad(format!("{} has no `{key}`", shown(self.package))))?;
+        value.as_string().ok_or_else(|| self.wrong(key, "a string"))
     }
 
+    /// A count of bytes.
+    pub fn size(&self, key: &str) -> Result<Option<u64>> {
+        let value = self.dictionary.get(key);
+        value.map(|v| v.as_unsigned_integer().ok_or_else(|| self.wrong(key, "a number"))).transpose()
+    }
+
+    /// Strings; none where the key is not there.
     fn list(&self, key: &str) -> Result<Vec<String>> {
-        let Some(value) = self.dictionary.get(key) else { return Ok(vec![]) };
-        let items = value.as_array().filter(|items| items.len() <= MAX_ITEMS).ok_or_else(|| self.wrong(key))?;
-        let texts = items.iter().map(|item| item.as_string().filter(|text| text.len() <= MAX_ITEM).map(str::to_owned));
-        texts.collect::<Option<_>>().ok_or_else(|| self.wrong(key))
+        self.dictionary.get(key).map_or(Ok(vec![]), |value| self.strings(key, value))
     }
 
-    pub(super) fn wrong(&self, key: &str) -> Error {
-        bad(format!("`{key}` of the package `{}` is missing, or not what it should be", short(self.package)))
+    fn strings(&self, key: &str, value: &Value) -> Result<Vec<String>> {
+        let list = value.as_array().map(|a| a.iter().map(|v| v.as_string().map(str::to_owned)).collect());
+        list.flatten().ok_or_else(|| self.wrong(key, "a list of strings"))
+    }
+
+    fn alternatives(&self) -> Result<BTreeMap<String, Vec<String>>> {
+        let key = "alternatives";
+        let Some(value) = self.dictionary.get(key) else { return Ok(BTreeMap::new()) };
+        let groups = value.as_dictionary().ok_or_else(|| self.wrong(key, "a dictionary"))?;
+        groups.iter().map(|(group, links)| Ok((group.clone(), self.strings(key, links)?))).collect()
+    }
+
+    fn wrong(&self, key: &str, expected: &str) -> crate::error::Error {
+        bad(format!("{} has a `{key}` that is not {expected}", shown(self.package)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Code;
+
+    fn dictionary() -> Dictionary {
+        let strings = |list: &[&str]| Value::Array(list.iter().map(|s| Value::from(*s)).collect());
+        let mut groups = Dictionary::new();
+        groups.insert("vi".into(), strings(&["vi:/usr/bin/nvi", "/usr/bin/ex:nex"]));
+        let mut it = Dictionary::new();
+        it.insert("pkgver".into(), "nvi-1.8_1".into());
+        it.insert("architecture".into(), "x86_64".into());
+        it.insert("installed_size".into(), 1234_u64.into());
+        it.insert("run_depends".into(), strings(&["glibc>=2_1", "ncurses-libs>=6"]));
+        it.insert("provides".into(), strings(&["vi-0_1"]));
+        it.insert("shlib-requires".into(), strings(&["libc.so.6"]));
+        it.insert("conf_files".into(), strings(&["/etc/virc"]));
+        it.insert("alternatives".into(), groups.into());
+        it.insert("tags".into(), 7_u64.into());
+        it
+    }
 
     #[test]
-    fn unknown_keys_are_passed_by_and_wrong_types_are_named() {
-        let text = "<plist><dict><key>pkgver</key><string>a-1_1</string><key>architecture</key><string>noarch</string>\
-            <key>tags</key><true/><key>run_depends</key><array><string>b&gt;=1</string></array>\
-            <key>alternatives</key><dict><key>awk</key><array><string>awk:/usr/bin/gawk</string></array></dict></dict></plist>";
-        let of = |text: &str| {
-            let value = Value::from_reader_xml(text.as_bytes()).unwrap();
-            Props::of(value.as_dictionary().unwrap(), "a")
-        };
-        let props = of(text).unwrap();
-        assert_eq!((props.run_depends.as_slice(), props.installed_size), (&["b>=1".to_owned()][..], 0));
-        assert_eq!(props.alternatives["awk"], ["awk:/usr/bin/gawk"]);
-        for (from, to, key) in [
-            ("<string>noarch</string>", "<true/>", "architecture"),
-            ("<string>a-1_1</string>", "<string>a</string>", "`a`"),
-            ("<string>b&gt;=1</string>", "<integer>1</integer>", "run_depends"),
-        ] {
-            let e = of(&text.replace(from, to)).unwrap_err();
-            assert!(format!("{} {:?}", e.message(), e.causes()).contains(key), "{e}");
+    fn what_is_there_is_taken() {
+        let props = Props::of(&dictionary(), "nvi").unwrap();
+        assert_eq!((props.pkgver.as_str(), props.architecture.as_str()), ("nvi-1.8_1", "x86_64"));
+        assert_eq!(props.installed_size, 1234);
+        assert_eq!(props.run_depends, ["glibc>=2_1", "ncurses-libs>=6"]);
+        assert_eq!(props.provides, [PkgVer::parse("vi-0_1").unwrap()]);
+        assert_eq!(props.shlib_requires, ["libc.so.6"]);
+        assert_eq!(props.alternatives["vi"], ["vi:/usr/bin/nvi", "/usr/bin/ex:nex"]);
+        assert!(props.conflicts.is_empty() && props.replaces.is_empty() && props.shlib_provides.is_empty());
+    }
+
+    #[test]
+    fn a_wrong_type_is_said_with_package_and_key() {
+        let keys = ["pkgver", "architecture", "installed_size", "run_depends", "provides", "conflicts", "alternatives"];
+        for key in keys {
+            let mut broken = dictionary();
+            broken.insert(key.into(), Value::Boolean(true));
+            let e = Props::of(&broken, "nvi").unwrap_err();
+            assert_eq!(e.code(), Code::BadInput);
+            assert!(e.message().contains("nvi") && e.message().contains(key), "{e}");
+        }
+        let mut broken = dictionary();
+        broken.insert("provides".into(), Value::Array(vec!["vi".into()]));
+        assert!(Props::of(&broken, "nvi").unwrap_err().message().contains("provides"));
+        for key in ["pkgver", "architecture"] {
+            let mut broken = dictionary();
+            broken.remove(key);
+            assert!(Props::of(&broken, "nvi").unwrap_err().message().contains(key));
         }
     }
 }

@@ -1,128 +1,122 @@
-//! The index of a repository: a tar, compressed in one of several ways, of property lists. It is not signed; only packages are.
+//! A repository's index: `ARCH-repodata`.
 
 use super::key::Key;
-use super::props::{From, Props};
-use super::{bad, pkgver};
+use super::pkgver::is_name;
+use super::props::{Props, Source};
+use super::stream::{self, Stream};
+use super::{bad, plists, shown};
 use crate::doc::Digest;
-use crate::error::{Error, Result};
-use crate::sys::signal::Interruptible;
-use fs_err as fs;
-use plist::{Dictionary, Value};
+use crate::error::{Context, Result};
+use plist::Value;
 use std::collections::BTreeMap;
-use std::io::{BufReader, Cursor, Read, Seek};
+use std::io::{BufReader, Read};
 use std::path::Path;
 
-/// The largest list, in bytes: that of all of Void's packages has 25 MB.
-const MAX_LIST: u64 = 256 << 20;
-/// The most memory that the decompressor of an xz file may take, in bytes.
-const MAX_XZ_MEMORY: u64 = 128 << 20;
-/// What a repository that is not signed has in place of a list.
-const NO_META: &[u8] = b"DEADBEEF";
+/// The most that an index may unpack to, in bytes; Void's has about 30 MB.
+const MAX_INDEX: u64 = 256 << 20;
+/// The most that what is said of the repository may have, in bytes.
+const MAX_META: u64 = 64 << 10;
+/// The most packages.
+const MAX_PACKAGES: usize = 200_000;
 
 /// A package of an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexEntry {
-    /// What it says of itself.
+    /// What the index says of it.
     pub props: Props,
-    /// Of its archive.
+    /// Of its file.
     pub sha256: Digest,
-    /// Of its archive, in bytes.
+    /// Of its file, in bytes.
     pub size: u64,
 }
 
-/// An index.
+/// What a repository has.
 #[derive(Clone, Debug)]
 pub struct Index {
-    /// By their names.
+    /// By name.
     pub packages: BTreeMap<String, IndexEntry>,
-    /// What the repository says that it is signed with.
+    /// The key that its packages are signed with. Nothing vouches for it here.
     pub key: Option<Key>,
 }
 
 impl Index {
-    /// Reads `ARCH-repodata`.
+    /// Reads an index, package by package; what is staged is left out.
     ///
-    /// # Errors
-    /// [`crate::error::Code::BadInput`] for what is none, or damaged; what keeps the file from being read.
+    /// Errors: `missing_file`; `bad_input` that names the file for what is damaged, too large or no index.
     pub fn read(file: &Path) -> Result<Self> {
-        let of = |e: Error| e.within(format!("{} is not the index of a repository, or a damaged one", file.display()));
-        Index::of_tar(decompressed(file)?).map_err(of)
-    }
-
-    fn of_tar(input: impl Read) -> Result<Self> {
-        let (mut packages, mut key) = (None, None);
-        let mut archive = tar::Archive::new(input);
-        for entry in archive.entries()? {
-            let entry = entry?;
-            let name = entry.path_bytes().into_owned();
-            let size = entry.size();
-            if size > MAX_LIST {
-                return Err(bad(format!("a list of {size} bytes is too large")));
-            }
-            let mut bytes = vec![];
-            entry.take(size).read_to_end(&mut bytes)?;
-            match name.strip_prefix(b"./").unwrap_or(&name) {
-                b"index.plist" => packages = Some(index(dictionary(&bytes)?)?),
-                b"index-meta.plist" if !bytes.is_empty() && bytes != NO_META => key = Some(Key::of_plist(&bytes)?),
-                // What is staged is not ready to be installed.
-                _ => {}
-            }
-        }
-        match packages {
-            Some(packages) => Ok(Index { packages, key }),
-            None => Err(bad("it has no index.plist")),
-        }
+        let name = file.display().to_string();
+        let opened = stream::open(file)?;
+        read(opened, &name).context(format!("cannot read the index {name}"))
     }
 }
 
-/// A property list; an empty file is an empty one.
-pub(super) fn dictionary(bytes: &[u8]) -> Result<Dictionary> {
-    if bytes.is_empty() {
-        return Ok(Dictionary::new());
+fn read(file: std::fs::File, name: &str) -> Result<Index> {
+    let damaged = |e: std::io::Error| bad(format!("{name} is not a whole tar, compressed or not")).because(&e);
+    let mut input = Stream::new(file).map_err(damaged)?.take(MAX_INDEX);
+    let mut archive = tar::Archive::new(&mut input);
+    let mut index = Index { packages: BTreeMap::new(), key: None };
+    let mut expected = ["index.plist", "index-meta.plist", "stage.plist"].iter();
+    let mut found = 0;
+    for entry in archive.entries().map_err(damaged)?.raw(true) {
+        let entry = entry.map_err(damaged)?;
+        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        if expected.next().is_none_or(|e| *e != path) || !entry.header().entry_type().is_file() {
+            return Err(bad(format!("it has `{}`, which is no part of an index there", shown(&path))));
+        }
+        found += 1;
+        match entry.size() {
+            0 => {}
+            _ if path == "index.plist" => packages(entry, &mut index.packages)?,
+            size if path == "index-meta.plist" => index.key = key(entry, size)?,
+            _ => {}
+        }
     }
-    let value =
-        Value::from_reader_xml(Cursor::new(bytes)).map_err(|e| bad("a property list is damaged").because(&e))?;
-    value.into_dictionary().ok_or_else(|| bad("a property list is not a dictionary"))
+    if found == 0 {
+        return Err(bad("it has no index.plist"));
+    }
+    if input.limit() == 0 {
+        return Err(bad(format!("it unpacks to more than {MAX_INDEX} bytes")));
+    }
+    input.into_inner().finish(1 << 20).map_err(damaged)?;
+    Ok(index)
 }
 
-fn index(dictionary: Dictionary) -> Result<BTreeMap<String, IndexEntry>> {
-    let mut all = BTreeMap::new();
-    for (name, value) in dictionary {
-        if !pkgver::is_name(&name) {
-            return Err(bad(format!("`{}` is not a package's name", pkgver::short(&name))));
+fn packages(input: impl Read, all: &mut BTreeMap<String, IndexEntry>) -> Result<()> {
+    plists::each(BufReader::new(input), "index.plist", |name, value| {
+        let entry = entry(&name, &value)?;
+        if all.len() >= MAX_PACKAGES {
+            return Err(bad(format!("it has more than {MAX_PACKAGES} packages")));
         }
-        let Some(entry) = value.as_dictionary() else {
-            return Err(bad(format!("the index does not describe the package `{name}`")));
-        };
-        let from = From { dictionary: entry, package: &name };
-        let props = Props::of(entry, &name)?;
-        if props.pkgver.name() != name {
-            return Err(from.wrong("pkgver"));
+        match all.insert(name, entry) {
+            None => Ok(()),
+            Some(e) => Err(bad(format!("it has {} twice", e.props.pkgver))),
         }
-        let sha256 = Digest::parse(&format!("sha256:{}", from.text("filename-sha256")?));
-        let sha256 = sha256.map_err(|_| from.wrong("filename-sha256"))?;
-        let size = from.number("filename-size")?.ok_or_else(|| from.wrong("filename-size"))?;
-        all.insert(name, IndexEntry { props, sha256, size });
-    }
-    Ok(all)
-}
-
-/// A file's content, by the magic number in front.
-pub(super) fn decompressed(file: &Path) -> Result<Box<dyn Read>> {
-    let mut input = fs::File::open(file)?;
-    let mut magic = [0; 6];
-    let _ = input.read(&mut magic)?;
-    input.rewind()?;
-    let whole = BufReader::with_capacity(128 << 10, Interruptible(input));
-    Ok(match magic {
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::Decoder::with_buffer(whole)?),
-        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => {
-            let stream = liblzma::stream::Stream::new_stream_decoder(MAX_XZ_MEMORY, 0)
-                .map_err(|e| bad("the xz file cannot be read").because(&e))?;
-            Box::new(liblzma::bufread::XzDecoder::new_stream(whole, stream))
-        }
-        [0x04, 0x22, 0x4d, 0x18, ..] => Box::new(lz4_flex::frame::FrameDecoder::new(whole)),
-        _ => Box::new(whole),
     })
 }
+
+fn entry(name: &str, value: &Value) -> Result<IndexEntry> {
+    let wrong = |what: &str| bad(format!("its package {} {what}", shown(name)));
+    let dictionary = value.as_dictionary().ok_or_else(|| wrong("is no dictionary"))?;
+    let from = Source { dictionary, package: name };
+    let props = Props::of(dictionary, name)?;
+    if !is_name(name) || props.pkgver.name() != name {
+        return Err(wrong("has another name in its pkgver"));
+    }
+    let sha256 = Digest::parse(&format!("sha256:{}", from.text("filename-sha256")?));
+    let sha256 = sha256.map_err(|e| wrong("has a wrong `filename-sha256`").because(&e))?;
+    let size = from.size("filename-size")?.ok_or_else(|| wrong("has no `filename-size`"))?;
+    Ok(IndexEntry { props, sha256, size })
+}
+
+/// The key in `index-meta.plist`; unsigned repositories have none, and old ones a word instead of the plist.
+fn key(mut input: impl Read, size: u64) -> Result<Option<Key>> {
+    let mut bytes = vec![];
+    if size > MAX_META {
+        return Err(bad("its index-meta.plist is too large"));
+    }
+    input.read_to_end(&mut bytes).map_err(|e| bad("its index-meta.plist is damaged or cut off").because(&e))?;
+    if bytes.starts_with(b"DEADBEEF") { Ok(None) } else { Ok(Some(Key::of_plist(&bytes)?)) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -65,11 +65,11 @@ pub fn write_tar(all: Vec<Unpacked>, extra: &Extra<'_>, to: impl Write) -> Resul
     let mut alternatives = Alternatives::default();
     for Unpacked { chosen, package } in all {
         let name = package.props.pkgver.name().to_owned();
-        database.insert(name.clone(), Value::Dictionary(installed(&chosen, &package)));
+        database.insert(name.clone(), Value::Dictionary(installed(&chosen, &package)?));
         alternatives.add(&name, &package)?;
         scripts.add(&package);
         if !package.files.is_empty() {
-            metadata.push((format!("var/db/xbps/.{name}-files.plist"), package.files.clone()));
+            metadata.push((format!("var/db/xbps/.{name}-files.plist"), xml(package.files.clone())?));
         }
         let mut stopped = None;
         let read = package.entries(&mut |entry| match tree.package(&name, entry) {
@@ -91,7 +91,9 @@ pub fn write_tar(all: Vec<Unpacked>, extra: &Extra<'_>, to: impl Write) -> Resul
     database.insert("_XBPS_ALTERNATIVES_".into(), alternatives.value());
     metadata.push((PKGDB.into(), xml(database.into_iter().collect())?));
     for (key, signed_by) in extra.keys {
-        metadata.push((format!("var/db/xbps/keys/{}.plist", key.fingerprint()), xml(key.to_plist(signed_by))?));
+        let mut dictionary = key.dictionary();
+        dictionary.insert("signature-by".into(), signed_by.as_str().into());
+        metadata.push((format!("var/db/xbps/keys/{}.plist", key.fingerprint()), xml(dictionary)?));
     }
     for (path, bytes) in &metadata {
         tree.own(path, 0o644, &Own::File(bytes))?;
@@ -103,7 +105,7 @@ pub fn write_tar(all: Vec<Unpacked>, extra: &Extra<'_>, to: impl Write) -> Resul
 }
 
 /// A package's entry in the database, as xbps writes it with `--reproducible`.
-fn installed(chosen: &Chosen, package: &Package) -> Dictionary {
+fn installed(chosen: &Chosen, package: &Package) -> Result<Dictionary> {
     let mut entry: BTreeMap<String, Value> = package.dictionary.clone().into_iter().collect();
     entry.insert("state".into(), "installed".into());
     entry.insert("filename-sha256".into(), chosen.entry.sha256.hex().into());
@@ -117,9 +119,9 @@ fn installed(chosen: &Chosen, package: &Package) -> Dictionary {
         }
     }
     if !package.files.is_empty() {
-        entry.insert("metafile-sha256".into(), crate::digest::of_bytes(&package.files).hex().into());
+        entry.insert("metafile-sha256".into(), crate::digest::of_bytes(&xml(package.files.clone())?).hex().into());
     }
-    entry.into_iter().collect()
+    Ok(entry.into_iter().collect())
 }
 
 fn xml(dictionary: Dictionary) -> Result<Vec<u8>> {

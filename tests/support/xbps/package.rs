@@ -150,7 +150,13 @@ impl PackageSpec {
                     about.insert("target".into(), absolute(&path, target).into());
                     "links"
                 }
-                Content::Hardlink(_) | Content::Device => "files",
+                Content::Hardlink(target) => {
+                    let of = self.entries.iter().find(|entry| entry.path == *target).map(|entry| &entry.content);
+                    let bytes = if let Some(Content::File(bytes)) = of { bytes.as_slice() } else { &[] };
+                    about.insert("sha256".into(), of_bytes(bytes).hex().into());
+                    "files"
+                }
+                Content::Device => "files",
             };
             lists.entry(list).or_default().push(Value::Dictionary(about));
         }

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::xbps::bad;
 use crate::xbps::package::Package;
-use crate::xbps::pkgver::short;
+use crate::xbps::shown;
 use plist::Value;
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ impl Alternatives {
                 continue;
             }
             for text in links {
-                let wrong = || bad(format!("the package `{name}` has the alternative `{}`", short(text)));
+                let wrong = || bad(format!("the package `{name}` has the alternative `{}`", shown(text)));
                 let (link, target) = text.split_once(':').ok_or_else(wrong)?;
                 let (path, target) = link_of(link, target).ok_or_else(wrong)?;
                 self.links.insert(path, target);
