@@ -3,7 +3,7 @@
 pub mod configure;
 
 use crate::build::debian::{self, Places};
-use crate::build::void;
+use crate::build::{manifest, void};
 use crate::cli::{Answer, Context, Source};
 use crate::doc::{Document, Kernel, Kind, Name, Rootfs};
 use crate::error::{Code, Error, Result};
@@ -42,7 +42,7 @@ pub fn build(args: &BuildArgs, cx: &mut Context<'_>) -> Result<Answer> {
         Recipe::Void(recipe) if args.dry_run => {
             let planned = void::plan(recipe, &cx.config.cache_dir, &mut cx.stages)?;
             tell_changes(planned.plan(), cx);
-            cx.emit_text(&planned.plan().lock().render());
+            cx.emit_text(&manifest::render(planned.packages()));
             return Ok(Answer::Done);
         }
         _ => {}

@@ -17,6 +17,7 @@ use crate::timing::Stages;
 use crate::xbps::fetch::Fetcher;
 use crate::xbps::key::{Key, pinned};
 use crate::xbps::location::Location;
+use crate::xbps::lock::Locked;
 use crate::xbps::root::{Extra, Stopped, Unpacked, write_tar};
 use obtain::{Plan, Request};
 use std::fmt::Write as _;
@@ -130,6 +131,16 @@ impl Planned {
         &self.arch
     }
 
+    /// Them as the root's manifest lists them.
+    pub fn packages(&self) -> Vec<ManifestEntry> {
+        let entry = |one: &Locked| ManifestEntry {
+            name: one.pkgver.name().into(),
+            version: one.pkgver.version().into(),
+            architecture: one.arch.clone(),
+        };
+        self.plan.lock().packages().map(entry).collect()
+    }
+
     /// The root that is in the cache.
     pub fn cached(&self) -> Option<Rootfs> {
         load(self.slot.dir())
@@ -149,12 +160,7 @@ impl Planned {
         let unpacked = self.plan.obtain(&self.fetcher, &mut |text| stages.note(text))?;
         stages.begin("unpack");
         let building = self.slot.begin()?;
-        let of = |one: &Unpacked| ManifestEntry {
-            name: one.package.props.pkgver.name().into(),
-            version: one.package.props.pkgver.version().into(),
-            architecture: one.package.props.architecture.clone(),
-        };
-        let packages = unpacked.iter().map(of).collect();
+        let packages = self.packages();
         self.write(unpacked, &building.path().join(IMAGE)).context("cannot build a Void root")?;
         let made = Made { distro: "void", release: RELEASE.into(), size: self.size, packages };
         Ok(Unconfigured { building, slot: self.slot, made })

@@ -12,8 +12,10 @@ fn opened(bytes: &[u8]) -> Result<Package> {
     Package::open(&path, &PkgVer::parse(PKGVER).unwrap(), "x86_64")
 }
 
-/// Path, kind, mode and content of each entry.
-fn unpacked(bytes: &[u8]) -> Result<Vec<(String, EntryKind, u32, Vec<u8>)>> {
+/// Path, kind, mode and content.
+type Unpacked = (String, EntryKind, u32, Vec<u8>);
+
+fn unpacked(bytes: &[u8]) -> Result<Vec<Unpacked>> {
     let mut all = vec![];
     opened(bytes)?.entries(&mut |entry| {
         let mut content = vec![];
