@@ -3,6 +3,7 @@
 
 #![allow(clippy::disallowed_types)]
 
+use super::files::files;
 use super::image::{command as verify, message};
 use super::world::{World, show};
 use crate::support::served::Served;
@@ -190,4 +191,21 @@ fn a_script_that_fails_is_told_of_and_leaves_no_image() {
     let built: Vec<_> = built.filter(|path| path.is_dir()).collect();
     assert_eq!(built, Vec::<std::path::PathBuf>::new(), "no image");
     world.assert_nothing_is_left();
+}
+
+#[test]
+fn two_roots_of_one_lock_file_are_the_same_when_they_are_configured() {
+    let world = world();
+    let lock = world.path().join("lock");
+    let args = [&arguments()[..], &["--no-cache", "--lock", lock.to_str().unwrap()]].concat();
+    let build = || {
+        let doc: Value = serde_json::from_str(&world.build(&args)).unwrap();
+        assert!(doc["timings"].as_array().unwrap().iter().any(|t| t["stage"] == "configure"), "{doc}");
+        files(Path::new(doc["rootfs"]["path"].as_str().unwrap()))
+    };
+    let (one, two) = (build(), build());
+    let differ: Vec<_> = one.iter().filter(|(name, file)| two.get(*name) != Some(file)).collect();
+    let more: Vec<_> = two.keys().filter(|name| !one.contains_key(*name)).collect();
+    assert!(one.len() > 1000, "{}", one.len());
+    assert!(differ.is_empty() && more.is_empty(), "differ: {differ:#?}\nonly the second's: {more:#?}");
 }

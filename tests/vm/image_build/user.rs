@@ -1,38 +1,11 @@
 //! An ordinary user builds the same image that root builds.
 
 use super::{PACKAGE, Repository, World, build, script};
-use lib_common::digest::of_bytes;
-use lib_common::disk::tree::write_tar;
-use std::collections::BTreeMap;
-use std::io::Read;
+use crate::vm::files::files;
 use std::path::Path;
 
 /// Debian's `nobody`.
 const NOBODY: u32 = 65534;
-
-/// What differs between any two builds, whoever makes them: the times and inode numbers in caches and logs.
-const PER_BUILD: &[&str] = &["etc/ld.so.cache", "var/cache/ldconfig/aux-cache"];
-
-/// Every file by its name: kind, mode, owner, and its content or where it leads.
-fn files(rootfs: &Path) -> BTreeMap<String, String> {
-    let mut bytes = vec![];
-    write_tar(rootfs, Path::new("/"), &mut bytes).unwrap();
-    let mut archive = tar::Archive::new(&*bytes);
-    let mut all = BTreeMap::new();
-    for entry in archive.entries().unwrap() {
-        let mut entry = entry.unwrap();
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let mut content = entry.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default();
-        entry.read_to_end(&mut content).unwrap();
-        let header = entry.header();
-        let (mode, uid, gid) = (header.mode().unwrap(), header.uid().unwrap(), header.gid().unwrap());
-        let line = format!("{:?} {mode:o} {uid}:{gid} {}", header.entry_type(), of_bytes(&content));
-        if !PER_BUILD.contains(&name.as_str()) {
-            all.insert(name, line);
-        }
-    }
-    all
-}
 
 #[test]
 fn an_image_that_an_ordinary_user_builds_equals_roots() {
