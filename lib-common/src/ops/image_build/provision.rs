@@ -166,9 +166,10 @@ fn install(cx: &mut Context<'_>, vm: &BuildVm, (job, packages): (Job<'_>, &Packa
     Ok(Ended { outcome, because, hint })
 }
 
-/// Runs a program in the guest; what it prints is shown and logged.
+/// Runs a program in the guest; what it prints is shown and logged. Both its outputs are one in the guest already: two
+/// streams of a session come in any order, so that the line that says why would not be the last.
 fn script_in(cx: &mut Context<'_>, vm: &BuildVm, program: &[u8], log: &mut Log) -> Result<Outcome> {
-    vm.session().run(RUN, program, &mut |_, bytes| log.take(cx, bytes))
+    vm.session().run(&format!("exec 2>&1; {RUN}"), program, &mut |_, bytes| log.take(cx, bytes))
 }
 
 /// What a program printed in the guest, as text. It must succeed.
