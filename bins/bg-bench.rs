@@ -64,7 +64,7 @@ struct Create {
     /// By turns, create VMs from the image without its work seeds
     #[arg(long)]
     no_seed: bool,
-    /// By turns, run this instead: debvm or qemu; may be repeated
+    /// By turns, run this instead: debvm, qemu or image:NAME; may be repeated
     #[arg(long, value_name = "SIDE")]
     against: Vec<Against>,
     /// Make the disks in this directory, which may be on another file system

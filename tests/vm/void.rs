@@ -114,8 +114,8 @@ fn a_void_guest_mends_a_stale_work_disk() {
 }
 
 #[test]
-fn packages_are_installed_by_the_guests_own_xbps() {
-    let world = world();
+fn one_pipe_makes_an_image_with_packages_that_the_guests_own_xbps_installed() {
+    let world = World::new();
     let served = Served::directory(&full::repository().dir);
     let source = world.path().join("source");
     let conf = "/etc/xbps.d/00-repository-main.conf";
@@ -123,12 +123,16 @@ fn packages_are_installed_by_the_guests_own_xbps() {
         format!("#!/bin/sh\nset -e\nmkdir -p /etc/xbps.d\necho repository=http://127.0.0.1:{} >{conf}\n", served.port);
     std::fs::write(&source, script).unwrap();
     let host = format!("127.0.0.1:{}", served.port);
-    let args = ["--base", "void", "--memory", "512M", "--allow-host", &host];
-    let steps = ["--run", source.to_str().unwrap(), "--packages", TOOL];
-    let mut command = world.command("bg-image-build", &[&args[..], &steps].concat());
+    let mut command = world.program(Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/void").to_str().unwrap());
+    command.args(["built", "--memory", "512M", "--allow-host", &host, "--run", source.to_str().unwrap()]);
+    command.args(["--packages", TOOL, "--", "--repository", full::repository().dir.to_str().unwrap()]);
     let output = command.env("BG_CACHE_DIR", world.path().join("cache")).output().unwrap();
     assert!(output.status.success(), "{}", show(&output));
-    let doc: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["kind"], &report["ok"]), (&"Report".into(), &true.into()), "{report}");
+    let default = world.json("bg-image", &["default"]);
+    assert_eq!(default["name"], "debian", "the default image stays: {default}");
+    let doc = world.json("bg-image", &["show", "built"]);
     let manifest = std::fs::read_to_string(doc["rootfs"]["manifest"].as_str().unwrap()).unwrap();
     for line in [
         r#"{"name":"bgtest","version":"1.2_3","architecture":"noarch"}"#,
@@ -137,8 +141,6 @@ fn packages_are_installed_by_the_guests_own_xbps() {
         assert!(manifest.contains(line), "{manifest}");
     }
     assert_eq!((served.asked("/bgtest-1.2_3.noarch.xbps"), served.asked("/bash-5.2.15.2.b13_1.x86_64.xbps")), (1, 0));
-    let registered = world.pipe("bg-register", &["--name", "built"], doc.to_string().as_bytes());
-    assert!(registered.status.success(), "{}", show(&registered));
     world.ok("bg-vm", &["create", "dev", "--image", "built", "--memory", "512M", "--work-size", "2G"]);
     world.healthy("dev");
     for (line, expected) in [

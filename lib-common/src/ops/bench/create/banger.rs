@@ -34,13 +34,9 @@ impl Variant {
     }
 }
 
-/// One VM, from nothing to its SSH and away again.
-pub(super) fn once(place: &mut Place, image: &Name, variant: Variant, samples: &mut Samples) -> Result<()> {
-    if variant == Variant::NoPool {
-        place.run("bg-tap", &["pool", "drain"])?;
-    }
+/// One VM, from nothing to its SSH and away again. `prefix`: what its measures' names begin with.
+pub(super) fn once(place: &mut Place, image: &Name, prefix: &str, samples: &mut Samples) -> Result<()> {
     let name = place.new_name()?;
-    let prefix = variant.prefix();
     let begun = Instant::now();
     let created = place.run("bg-vm", &["create", name.as_str(), "--image", image.as_str()])?;
     let doc = created.machine()?;

@@ -27,11 +27,16 @@ use std::str::FromStr;
 /// So many VMs can be in the store at most.
 pub const MOST_EXISTING: u32 = 10_000;
 
+/// What an image's name is written behind.
+const IMAGE: &str = "image:";
+
 /// What a VM's creation is compared with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Against {
     /// Debian's debvm.
     Debvm,
+    /// Another image, VMs of which are created the same way.
+    Image(Name),
     /// QEMU with the same arguments, started by nobody but the benchmark.
     Qemu,
 }
@@ -42,7 +47,10 @@ impl FromStr for Against {
         match text {
             "debvm" => Ok(Against::Debvm),
             "qemu" => Ok(Against::Qemu),
-            _ => Err(format!("`{text}` is nothing to compare with; known: debvm, qemu")),
+            _ => match text.strip_prefix(IMAGE).map(Name::parse) {
+                Some(name) => name.map(Against::Image).map_err(|e| e.with_causes()),
+                None => Err(format!("`{text}` is nothing to compare with; known: debvm, qemu, image:NAME")),
+            },
         }
     }
 }
@@ -112,10 +120,11 @@ fn compared(args: &CreateArgs) -> Vec<(String, &'static str)> {
 }
 
 impl Against {
-    const fn name(self) -> &'static str {
+    fn name(&self) -> String {
         match self {
-            Against::Debvm => "debvm",
-            Against::Qemu => "qemu",
+            Against::Debvm => "debvm".into(),
+            Against::Qemu => "qemu".into(),
+            Against::Image(name) => format!("{IMAGE}{name}"),
         }
     }
 }
@@ -131,6 +140,8 @@ fn variants(args: &CreateArgs) -> Vec<Variant> {
 /// One side of a comparison.
 enum Side {
     Banger(Variant, Name),
+    /// With what its measures' names begin with.
+    Image(Name, String),
     Qemu(Box<qemu::Bare>),
     Debvm(debvm::Debvm),
 }
@@ -155,6 +166,10 @@ fn rounds(
     }
     for other in &args.against {
         sides.push(match other {
+            Against::Image(name) => {
+                place.register_another(&cx.store(), name)?;
+                Side::Image(name.clone(), format!("{}.", other.name()))
+            }
             Against::Qemu => Side::Qemu(Box::new(qemu::Bare::of(place)?)),
             Against::Debvm => Side::Debvm(debvm::Debvm::prepare(place, cx, setup)?),
         });
@@ -167,7 +182,13 @@ fn rounds(
             signal::check()?;
             cx.stages.note(&format!("round {} of {}", run + 1, args.runs));
             match &mut sides[(run + turn) % count] {
-                Side::Banger(variant, image) => banger::once(place, image, *variant, &mut samples)?,
+                Side::Banger(variant, image) => {
+                    if *variant == Variant::NoPool {
+                        place.run("bg-tap", &["pool", "drain"])?;
+                    }
+                    banger::once(place, image, variant.prefix(), &mut samples)?;
+                }
+                Side::Image(image, prefix) => banger::once(place, image, prefix, &mut samples)?,
                 Side::Qemu(bare) => bare.once(place, &mut samples)?,
                 Side::Debvm(debvm) => debvm.once(place, &mut samples)?,
             }

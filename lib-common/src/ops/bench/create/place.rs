@@ -84,6 +84,11 @@ impl Place {
         Ok(name)
     }
 
+    /// Registers another image of the user's store.
+    pub(super) fn register_another(&self, store: &Store, name: &Name) -> Result<()> {
+        self.register(&store.image(name)?, name)
+    }
+
     fn register(&self, doc: &Document, name: &Name) -> Result<()> {
         let mut child = self.tool("bg-register", &["--name", name.as_str()])?.spawn(piped())?;
         if let Some(mut stdin) = child.stdin() {
