@@ -64,6 +64,7 @@ test-image-build: setup build
 # What building costs, as ratios; docs/performance.md has what was measured.
 bench: setup build
 	cargo bench --locked --bench image_build
+	cargo bench --locked --bench void
 
 # How long a VM waits for its TAP; docs/performance.md has what was measured.
 bench-tap: tools
