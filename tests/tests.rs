@@ -21,6 +21,7 @@ mod schemas;
 mod sets;
 mod shim;
 mod size;
+mod store;
 mod support;
 mod vm;
 mod xbps;

@@ -1,0 +1,69 @@
+//! A user and mount namespace for tests, in which one directory is a small file system that can be filled, made read-only,
+//! and taken away. Nothing of it is seen outside.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// The namespaces, held by a process that does nothing.
+pub struct Mounts {
+    holder: Child,
+    dir: PathBuf,
+}
+
+impl Mounts {
+    /// With a tmpfs of `mib` MiB on the new directory `dir`; `None`, and a line that says so, where this host gives none.
+    pub fn new(test: &str, dir: &Path, mib: u32) -> Option<Self> {
+        std::fs::create_dir(dir).unwrap();
+        let script = format!("mount -t tmpfs -o size={mib}m,mode=700 none '{}' && echo up && exec cat", dir.display());
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "--", "sh", "-c", &script]);
+        let mut holder = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        if line != "up\n" {
+            holder.wait().unwrap();
+            println!("NOT RUN: {test} (unshare --user --mount is refused)");
+            return None;
+        }
+        Some(Mounts { holder, dir: dir.to_owned() })
+    }
+
+    /// A command that runs in them.
+    pub fn command(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        let holder = self.holder.id().to_string();
+        command.args(["--preserve-credentials", "--user", "--mount", "--target", &holder, "--", program]).args(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// The directory as a path that is good outside.
+    pub fn seen(&self, below: &str) -> PathBuf {
+        let dir = self.dir.strip_prefix("/").unwrap();
+        Path::new(&format!("/proc/{}/root", self.holder.id())).join(dir).join(below)
+    }
+
+    /// Mounts it anew with these options.
+    pub fn remount(&self, options: &str) {
+        let options = format!("remount,{options}");
+        let done = self.command("mount", &["-o", &options, self.dir.to_str().unwrap()]).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+    }
+
+    /// Takes up all that is free but for so many bytes, by the file `filler`.
+    pub fn leave(&self, bytes: u64) {
+        let filler = self.seen("filler");
+        let _ = std::fs::remove_file(&filler);
+        let free = lib_common::sys::fs::free_bytes(&self.seen("")).unwrap();
+        std::fs::write(&filler, vec![1; usize::try_from(free.saturating_sub(bytes)).unwrap()]).unwrap();
+        assert!(lib_common::sys::fs::free_bytes(&self.seen("")).unwrap() <= bytes);
+    }
+}
+
+impl Drop for Mounts {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
