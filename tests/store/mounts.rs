@@ -44,11 +44,21 @@ impl Mounts {
         Path::new(&format!("/proc/{}/root", self.holder.id())).join(dir).join(below)
     }
 
-    /// Mounts it anew with these options.
-    pub fn remount(&self, options: &str) {
-        let options = format!("remount,{options}");
-        let done = self.command("mount", &["-o", &options, self.dir.to_str().unwrap()]).output().unwrap();
-        assert!(done.status.success(), "{done:?}");
+    /// Whoever opens something in it from now on cannot write; what is open for writing stays so.
+    pub fn make_read_only(&self) {
+        let dir = self.dir.to_str().unwrap();
+        self.ok("mount", &["--bind", dir, dir]);
+        self.ok("mount", &["-o", "remount,bind,ro", dir]);
+    }
+
+    /// Ends that.
+    pub fn make_writable(&self) {
+        self.ok("umount", &["--lazy", self.dir.to_str().unwrap()]);
+    }
+
+    fn ok(&self, program: &str, args: &[&str]) {
+        let done = self.command(program, args).output().unwrap();
+        assert!(done.status.success(), "{program} {args:?}: {done:?}");
     }
 
     /// Takes up all that is free but for so many bytes, by the file `filler`.

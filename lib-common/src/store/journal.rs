@@ -50,7 +50,7 @@ impl Journal {
         let file = options.open(&self.path).map_err(|e| Error::io("open", &self.path, &e))?;
         // Of the operations before it none is open, so what they did need not be known any more.
         file.set_len(0).map_err(|e| Error::io("empty", &self.path, &e))?;
-        preallocate(&file, PREALLOCATED)?;
+        preallocate(&file, &self.path, PREALLOCATED)?;
         let me = ProcessId::of(i32::try_from(std::process::id()).unwrap_or(0))?;
         let ProcessId { pid, start_time, boot_id, .. } = me;
         let begin = JournalLine::Begin { operation: operation.into(), pid, start_time, boot_id };
@@ -94,6 +94,18 @@ impl Journal {
             }
         }
         Ok(open)
+    }
+
+    /// Does what may need a little space on a full disk, with that which was taken in advance and is not written to.
+    pub(super) fn lend_room<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let file = std::fs::OpenOptions::new().append(true).custom_flags(nix::libc::O_NOFOLLOW).open(&self.path);
+        let Ok(file) = file else { return work() };
+        // A size that does not change frees what lies behind it (ftruncate(2) of ext4, XFS and tmpfs).
+        let _ = file.metadata().and_then(|meta| file.set_len(meta.len()));
+        let done = work();
+        // What was replaced has left as much.
+        let _ = preallocate(&file, &self.path, PREALLOCATED);
+        done
     }
 
     /// Takes an open operation back.

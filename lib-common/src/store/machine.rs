@@ -132,14 +132,15 @@ impl MachineDir {
         sync_dir(self.path.parent().unwrap_or(Path::new("/")))
     }
 
-    /// Saves its record. What is computed is not stored.
+    /// Saves its record; the caller holds the lock. What is computed is not stored. A full disk has room for it.
     pub fn save(&self, doc: &Document) -> Result<()> {
         let mut doc = doc.clone();
         for computed in ["status", "stats", "health"] {
             doc.remove(computed);
         }
         doc.replace_timings(boot::GUEST, &[])?;
-        save_record(&self.record_file(), &doc)
+        let save = || save_record(&self.record_file(), &doc);
+        save().or_else(|e| if e.code() == Code::Io { self.journal().lend_room(save) } else { Err(e) })
     }
 
     /// The processes of the running VM with this id, or `None` when it does not run.

@@ -127,12 +127,12 @@ pub fn allocated_bytes(path: &Path) -> u64 {
     std::fs::symlink_metadata(path).map_or(0, |m| m.blocks() * 512)
 }
 
-/// Takes space for `bytes` now, so that later appends cannot fail for want of it. A file system that cannot do so is
-/// no error.
-pub fn preallocate(file: &File, bytes: i64) -> Result<()> {
+/// Takes space for `bytes` of the file at `path` now, so that later appends cannot fail for want of it. A file system that
+/// cannot do so is no error.
+pub fn preallocate(file: &File, path: &Path, bytes: i64) -> Result<()> {
     match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, bytes) {
         Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(()),
-        Err(e) => Err(e.into()),
+        Err(e) => Err(Error::io("take space for", path, &e.into())),
     }
 }
 
@@ -215,6 +215,11 @@ pub fn private_dir(path: &Path) -> Result<()> {
 pub fn free_bytes(path: &Path) -> Result<u64> {
     let stat = nix::sys::statvfs::statvfs(path)?;
     Ok(stat.blocks_available() * stat.fragment_size())
+}
+
+/// Whether nobody can write to the file system of `path`.
+pub fn is_read_only(path: &Path) -> bool {
+    nix::sys::statvfs::statvfs(path).is_ok_and(|stat| stat.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY))
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 //!
 //! The kernel frees a lock when its holder dies, so there are no stale ones to break.
 
+use super::fs::is_read_only;
 use crate::error::{Code, Error, Result};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -48,7 +49,12 @@ impl Lock {
         let mut options = std::fs::OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         options.custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC);
-        let file = options.open(path).map_err(|e| Error::io("open the lock", path, &e))?;
+        let file = options.open(path).or_else(|e| match e.kind() {
+            // What may be done there, such as to end a VM, needs its lock all the same.
+            ErrorKind::ReadOnlyFilesystem => options.write(false).create(false).open(path),
+            _ => Err(e),
+        });
+        let file = file.map_err(|e| Error::io("open the lock", path, &e))?;
         let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => file,
             Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => return Ok(None),
@@ -70,10 +76,10 @@ impl Lock {
             file.seek(SeekFrom::Start(0))?;
             file.write_all(text.as_bytes())
         };
-        // A full disk must not stop anybody from locking; the message of others is poorer then.
+        // A disk that is full or read-only must not stop anybody from locking; the message of others is poorer then.
         match write(&mut self.file) {
-            Err(e) if e.kind() != std::io::ErrorKind::StorageFull => Err(Error::io("write the lock", &self.path, &e)),
-            _ => Ok(()),
+            Err(e) if e.kind() == ErrorKind::StorageFull || is_read_only(&self.path) => Ok(()),
+            other => other.map_err(|e| Error::io("write the lock", &self.path, &e)),
         }
     }
 

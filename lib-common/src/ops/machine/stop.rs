@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::guest::http;
 use crate::ops::tap;
 use crate::store::{MachineDir, id_of};
+use crate::sys::fs::is_read_only;
 use crate::vmm;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -96,8 +97,14 @@ fn settled(cx: &mut Context<'_>, machine: &MachineDir) -> Result<Document> {
     cx.stages.begin("network");
     tap::detach(cx, &mut record, false)?;
     record.remove("vmm");
-    if record.to_line() != before {
-        machine.save(&record)?;
+    if record.to_line() != before
+        && let Err(e) = machine.save(&record)
+    {
+        if !is_read_only(machine.path()) {
+            return Err(e);
+        }
+        // It has ended all the same, and whether a VM runs is never read from its record.
+        cx.remark(&format!("{}: the state directory is read-only, so its record stays as it was", machine.name()));
     }
     machine.current()
 }
