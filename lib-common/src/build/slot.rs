@@ -14,6 +14,8 @@ use tempfile::TempDir;
 pub const TEMP_PREFIX: &str = ".tmp-";
 /// Held while one is made beside the others, and while dead ones are removed: milliseconds.
 const SWEEP_WAIT: Duration = Duration::from_secs(10);
+/// How long somebody may take to make what others wait for.
+const TURN_WAIT: Duration = Duration::from_secs(3600);
 
 /// The place for what has one key.
 #[derive(Clone, Debug)]
@@ -28,6 +30,11 @@ pub struct Building {
     // Goes after the directory (fields drop in order), so that nobody sweeps it meanwhile.
     _lock: LockFile,
 }
+
+/// The right to make what has one key; as long as this lives, others wait.
+#[derive(Debug)]
+#[must_use = "dropped, it is the next one's turn"]
+pub struct Turn(#[allow(dead_code, reason = "held, not read")] LockFile);
 
 /// A held lock whose file goes with it.
 #[derive(Debug)]
@@ -48,6 +55,19 @@ impl Slot {
     /// Where it is, or will be.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Waits until nobody makes it any more, so that of many who want it at once one works. Look for it once more then.
+    ///
+    /// # Errors
+    /// [`Code::LockBusy`], with the builder's name, after an hour.
+    pub fn turn(&self) -> Result<Turn> {
+        let parent = self.parent();
+        fs::create_dir_all(parent)?;
+        // Named as what a killed builder leaves is, so that it is swept with that.
+        let name = self.dir.file_name().unwrap_or_default().to_string_lossy();
+        let lock = Lock::take(&parent.join(format!("{TEMP_PREFIX}{name}.lock")), TURN_WAIT)?;
+        Ok(Turn(LockFile(lock)))
     }
 
     /// Begins to make it. What killed builders left is removed first.

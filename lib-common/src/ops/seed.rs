@@ -44,15 +44,24 @@ fn into_cache(cx: &mut Context<'_>, mut doc: Document, sizes: &[u64]) -> Result<
         sizes.iter().fold(format!("banger seed {FORMAT}\n{}\n", rootfs.digest), |key, size| format!("{key}{size}\n"));
     let slot = Slot::new(&cx.config.cache_dir, "seed", &digest::of_bytes(key.as_bytes()));
     if !is_whole(slot.dir(), sizes) {
-        let building = slot.begin()?;
-        seed::build(&rootfs.path, sizes, building.path(), &mut cx.stages)?;
-        cx.stages.begin("publish");
-        slot.publish(building, (), |there| is_whole(there, sizes).then_some(()))?;
+        make_in_cache(cx, (&rootfs, sizes), &slot)?;
     }
     cx.stages.begin("digest");
     let sizes = sizes.iter().map(|size| described(slot.dir(), *size)).collect::<Result<Vec<_>>>()?;
     doc.set(&Seed { source_digest: rootfs.digest, sizes });
     Ok(doc)
+}
+
+/// Of many at once, one makes them.
+fn make_in_cache(cx: &mut Context<'_>, (rootfs, sizes): (&Rootfs, &[u64]), slot: &Slot) -> Result<()> {
+    let _turn = slot.turn()?;
+    if is_whole(slot.dir(), sizes) {
+        return Ok(());
+    }
+    let building = slot.begin()?;
+    seed::build(&rootfs.path, sizes, building.path(), &mut cx.stages)?;
+    cx.stages.begin("publish");
+    slot.publish(building, (), |there| is_whole(there, sizes).then_some(()))
 }
 
 /// Whether a directory of the cache has seeds of these sizes.

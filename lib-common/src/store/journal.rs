@@ -9,12 +9,10 @@ use crate::error::{Code, Error, Failures, Result};
 use crate::sys::fs::{preallocate, remove_dir, remove_file};
 use crate::sys::process::ProcessId;
 use crate::sys::signal;
-use nix::sys::signal::Signal;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Space taken in advance, so that a full disk does not stop an operation between its steps.
 const PREALLOCATED: i64 = 16 << 10;
@@ -72,28 +70,38 @@ impl Journal {
 
     /// The operation that is neither done nor undone.
     pub fn open_operation(&self) -> Result<Option<OpenOperation>> {
+        Ok(self.last_operation()?.filter(|(_, open)| *open).map(|(last, _)| last))
+    }
+
+    /// What the last operation had in mind, whatever became of it: where a VM was started, and what it was lent.
+    pub fn last_intents(&self) -> Vec<Undo> {
+        self.last_operation().ok().flatten().map(|(last, _)| last.undo).unwrap_or_default()
+    }
+
+    /// The last operation, and whether it is open.
+    fn last_operation(&self) -> Result<Option<(OpenOperation, bool)>> {
         let journal = match std::fs::read(&self.path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(Error::io("read", &self.path, &e)),
         };
-        let mut open = None;
+        let mut last: Option<(OpenOperation, bool)> = None;
         // What follows the last line feed is torn.
         let whole = journal.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         for line in journal[..whole].split_inclusive(|b| *b == b'\n') {
             match serde_json::from_slice(line) {
                 Ok(JournalLine::Begin { operation, .. }) => {
-                    open = Some(OpenOperation { operation, undo: vec![], bytes: whole as u64 });
+                    last = Some((OpenOperation { operation, undo: vec![], bytes: whole as u64 }, true));
                 }
-                Ok(JournalLine::Intent { undo }) => open.iter_mut().for_each(|o| o.undo.push(undo.clone())),
-                Ok(JournalLine::Done | JournalLine::Undone) => open = None,
+                Ok(JournalLine::Intent { undo }) => last.iter_mut().for_each(|(o, _)| o.undo.push(undo.clone())),
+                Ok(JournalLine::Done | JournalLine::Undone) => last.iter_mut().for_each(|(_, open)| *open = false),
                 Err(e) => {
                     let error = Error::new(Code::BadDocument, format!("{} is damaged", self.path.display()));
                     return Err(error.because(&e).hint("where nothing is under way, that file can be removed"));
                 }
             }
         }
-        Ok(open)
+        Ok(last)
     }
 
     /// Does what may need a little space on a full disk, with that which was taken in advance and is not written to.
@@ -232,10 +240,7 @@ pub fn end_shim(runtime_dir: &Path) -> Result<()> {
     let Ok(text) = std::fs::read_to_string(runtime_dir.join("shim.json")) else { return Ok(()) };
     let state: ShimState = crate::doc::strict(&text)?;
     for process in [Some(state.shim), state.vmm, state.vsock_device].into_iter().flatten() {
-        if let Some(handle) = ProcessId::from(process).open()? {
-            handle.signal(Signal::SIGKILL)?;
-            handle.wait(Duration::from_secs(5))?;
-        }
+        ProcessId::from(process).end()?;
     }
     Ok(())
 }

@@ -12,6 +12,9 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// How long a killed process may take to be gone.
+const END_WITHIN: Duration = Duration::from_secs(5);
+
 /// A process, known by more than its pid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessId {
@@ -120,6 +123,15 @@ impl ProcessId {
     pub fn open(&self) -> Result<Option<PidFd>> {
         let Some(fd) = pidfd_open(self.pid)? else { return Ok(None) };
         Ok(self.is_alive().then_some(PidFd(fd)))
+    }
+
+    /// Kills that very process, and waits until it is gone. One that is gone already is fine.
+    pub fn end(&self) -> Result<()> {
+        if let Some(handle) = self.open()? {
+            handle.signal(Signal::SIGKILL)?;
+            handle.wait(END_WITHIN)?;
+        }
+        Ok(())
     }
 }
 

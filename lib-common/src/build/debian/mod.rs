@@ -72,8 +72,8 @@ impl Places {
 }
 
 /// The root of `recipe`, from the cache or made now. An interrupted or failed build leaves nothing but, when killed, a
-/// directory `rootfs/.tmp-…` that the next one removes; of two at once the later one uses the earlier one's. `use_cache`:
-/// whether one that is there will do.
+/// directory `rootfs/.tmp-…` that the next one removes; of many at once one works, and the others wait for what it makes.
+/// `use_cache`: whether one that is there will do.
 ///
 /// Stages: `cache`; where one is made, `check_host`, `bootstrap`, `digest`, `publish`.
 ///
@@ -83,16 +83,21 @@ pub fn build(recipe: &Recipe, use_cache: bool, places: &Places, stages: &mut Sta
     stages.begin("cache");
     let plan = Plan::of(recipe, places)?;
     let slot = Slot::new(&places.cache_dir, "rootfs", &plan.key);
-    if let Some(rootfs) = load(slot.dir()).filter(|_| use_cache) {
+    let cached = || load(slot.dir()).filter(|_| use_cache);
+    if let Some(rootfs) = cached() {
         return Ok(rootfs);
     }
     stages.begin("check_host");
     bootstrap::check_user()?;
     ext4::probe()?;
+    let _turn = use_cache.then(|| slot.turn()).transpose()?;
+    if let Some(rootfs) = cached() {
+        return Ok(rootfs);
+    }
     let building = slot.begin()?;
     let rootfs = plan.make(building.path(), slot.dir(), stages)?;
     stages.begin("publish");
-    slot.publish(building, rootfs, |dir| load(dir).filter(|_| use_cache))
+    slot.publish(building, rootfs, |_| cached())
 }
 
 /// Everything that decides what the root is, and the key that says so.

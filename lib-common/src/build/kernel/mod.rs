@@ -80,7 +80,7 @@ pub fn build(source: &Source, use_cache: bool, config: &Config, stages: &mut Sta
 }
 
 /// The bundle of `source`, from the cache or made now. An interrupted or failed build leaves nothing but, when killed, a
-/// directory `kernel/.tmp-…` that the next one removes; of two at once the later one uses the earlier one's.
+/// directory `kernel/.tmp-…` that the next one removes; of many at once one works, and the others wait for what it makes.
 ///
 /// Stages: `cache`; where one is made, `resolve` and `download` (a package by name), `extract` (a package), `unpack`,
 /// `modules`, `initrd`, `digest`, `publish`.
@@ -89,7 +89,12 @@ pub fn build(source: &Source, use_cache: bool, config: &Config, stages: &mut Sta
 pub fn build_in(source: &Source, use_cache: bool, places: &Places, stages: &mut Stages) -> Result<Kernel> {
     stages.begin("cache");
     let slot = Slot::new(&places.cache_dir, "kernel", &cache::key(source, places)?);
-    if let Some(kernel) = cache::load(slot.dir()).filter(|_| use_cache) {
+    let cached = || cache::load(slot.dir()).filter(|_| use_cache);
+    if let Some(kernel) = cached() {
+        return Ok(kernel);
+    }
+    let _turn = use_cache.then(|| slot.turn()).transpose()?;
+    if let Some(kernel) = cached() {
         return Ok(kernel);
     }
     let building = slot.begin()?;
@@ -99,7 +104,7 @@ pub fn build_in(source: &Source, use_cache: bool, places: &Places, stages: &mut 
     let kernel = made?;
     stages.begin("publish");
     cache::save(building.path(), &kernel)?;
-    slot.publish(building, kernel, |dir| cache::load(dir).filter(|_| use_cache))
+    slot.publish(building, kernel, |_| cached())
 }
 
 /// The error for an input that is not there.

@@ -10,12 +10,7 @@ use crate::error::Result;
 use crate::store::{Journal, Store, end_shim, remove_by_rename};
 use crate::sys::fs::{remove_dir, remove_file};
 use crate::sys::lock::{Lock, is_held};
-use nix::sys::signal::Signal;
 use std::path::Path;
-use std::time::Duration;
-
-/// How long a killed process may take to be gone.
-const END_WITHIN: Duration = Duration::from_secs(5);
 
 /// Takes it away; false where somebody works on it by now. What is gone already is fine.
 pub fn mend(store: &Store, config: &Config, found: &Found) -> Result<bool> {
@@ -36,13 +31,7 @@ pub fn mend(store: &Store, config: &Config, found: &Found) -> Result<bool> {
         Remedy::Temporary(path) => temporary(path),
         Remedy::Runtime(dir, owner) => runtime(store, dir, owner.as_ref()),
         Remedy::Network(remedy) => super::net::mend(store, config, remedy),
-        Remedy::Process(process) => {
-            if let Some(handle) = process.open()? {
-                handle.signal(Signal::SIGKILL)?;
-                handle.wait(END_WITHIN)?;
-            }
-            Ok(true)
-        }
+        Remedy::Process(process) => process.end().map(|()| true),
     }
 }
 

@@ -9,6 +9,7 @@ mod net;
 mod processes;
 
 pub use mend::mend;
+pub use processes::of_runtime_dir;
 
 use crate::cli::{Answer, Context};
 use crate::config::Config;

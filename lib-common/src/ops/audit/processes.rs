@@ -50,6 +50,11 @@ pub fn processes(store: &Store) -> Result<Vec<Found>> {
     Ok(found)
 }
 
+/// Those that run for one runtime directory, whether it is there or not.
+pub fn of_runtime_dir(store: &Store, dir: &Path) -> Result<Vec<ProcessId>> {
+    Ok(seen(store)?.into_iter().filter(|seen| seen.dir == dir).map(|seen| seen.process).collect())
+}
+
 fn seen(store: &Store) -> Result<Vec<Seen>> {
     let boot_id = boot_id()?;
     let mut seen = vec![];

@@ -2,14 +2,16 @@
 
 use super::{Target, for_each, targets};
 use crate::cli::{Answer, Context};
-use crate::doc::Name;
+use crate::doc::{Name, Undo};
 use crate::error::{Code, Error, Failures, Result};
-use crate::ops::tap;
-use crate::store::{MachineDir, free_name, id_of};
+use crate::net::give_back_all;
+use crate::ops::{audit, tap};
+use crate::store::{MachineDir, Store, free_name, id_of};
 use crate::sys::fs::remove_dir;
 use crate::sys::lock::Lock;
+use crate::sys::process::ProcessId;
 use crate::vmm;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 /// So many VMs' directories wait to be removed; each holds a descriptor.
@@ -80,17 +82,20 @@ fn rm_one(cx: &mut Context<'_>, target: &Target, force: bool) -> Result<Option<S
     }
     cx.stages.begin("kill");
     for dir in runtime_dirs(&machine)? {
-        if !force && vmm::lives(&dir)? {
+        let lost = lost_processes(&store, &machine, &dir)?;
+        if !force && (vmm::lives(&dir)? || !lost.is_empty()) {
             let name = &target.name;
             return Err(Error::new(Code::InUse, format!("the VM `{name}` runs"))
                 .hint(format!("bg-vm stop {name} && bg-vm rm {name}, or bg-vm rm --force {name}")));
         }
         vmm::end(&dir)?;
+        lost.iter().try_for_each(ProcessId::end)?;
         remove_dir(&dir)?;
     }
-    if let Ok(mut doc) = machine.document() {
-        cx.stages.begin("network");
-        tap::detach(cx, &mut doc, true)?;
+    cx.stages.begin("network");
+    match machine.document() {
+        Ok(mut doc) => tap::detach(cx, &mut doc, true)?,
+        Err(_) => give_back_by_journal(cx, &machine),
     }
     cx.stages.begin("remove");
     // A journal that cannot be read must not keep the VM: whatever of it runs was found above.
@@ -100,10 +105,35 @@ fn rm_one(cx: &mut Context<'_>, target: &Target, force: bool) -> Result<Option<S
     Ok(free_name(&store, machine.path())?.map(|path| (path, lock)))
 }
 
-/// The VM's runtime directory by its record; by what its starters left, where that is damaged or missing.
+/// The VM's runtime directory by its record; by what its starters left there and in the journal, where that is damaged or
+/// missing.
 fn runtime_dirs(machine: &MachineDir) -> Result<Vec<PathBuf>> {
-    match machine.document().and_then(|doc| machine.runtime_dir(&id_of(&doc)?)) {
-        Ok(dir) => Ok(vec![dir.to_path_buf()]),
-        Err(_) => machine.launched_dirs(),
+    if let Ok(dir) = machine.document().and_then(|doc| machine.runtime_dir(&id_of(&doc)?)) {
+        return Ok(vec![dir.to_path_buf()]);
+    }
+    let started_in = machine.journal().last_intents().into_iter().filter_map(|undo| match undo {
+        Undo::StopVm { runtime_dir } => Some(runtime_dir.to_path_buf()),
+        _ => None,
+    });
+    let mut dirs: Vec<PathBuf> = machine.launched_dirs()?.into_iter().chain(started_in).collect();
+    dirs.sort_unstable();
+    dirs.dedup();
+    Ok(dirs)
+}
+
+/// The processes of a VM that may run, where nothing in its runtime directory says which these are.
+fn lost_processes(store: &Store, machine: &MachineDir, dir: &Path) -> Result<Vec<ProcessId>> {
+    let rests = machine.document().is_ok_and(|doc| !doc.has("vmm"));
+    if rests || dir.join(vmm::files::STATE).exists() { Ok(vec![]) } else { audit::of_runtime_dir(store, dir) }
+}
+
+/// Gives back what the VM's last start was lent, where its record does not say so any more.
+fn give_back_by_journal(cx: &mut Context<'_>, machine: &MachineDir) {
+    for undo in machine.journal().last_intents() {
+        let Undo::GiveBackTap { network_dir, machine_id, .. } = undo else { continue };
+        if let Err(e) = give_back_all(&network_dir, &machine_id, true) {
+            let e = e.with_causes();
+            cx.remark(&format!("its TAP and its address were not given back: {e}; `bg-verify` as root tells of it"));
+        }
     }
 }
