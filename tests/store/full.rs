@@ -21,7 +21,9 @@ fn content(world: &World) -> Vec<PathBuf> {
 
 #[test]
 fn vms_of_a_full_disk_are_looked_at_stopped_started_and_removed() {
-    let Some(world) = World::with_room("vms_of_a_full_disk_are_looked_at_stopped_started_and_removed", 64) else { return };
+    let Some(world) = World::with_room("vms_of_a_full_disk_are_looked_at_stopped_started_and_removed", 64) else {
+        return;
+    };
     world.vm(&["create", "runs"]).ok();
     world.vm(&["create", "rests", "--no-start"]).ok();
     world.vm(&["create", "goes", "--no-start"]).ok();
@@ -43,7 +45,9 @@ fn vms_of_a_full_disk_are_looked_at_stopped_started_and_removed() {
 
 #[test]
 fn a_creation_that_finds_no_room_says_where_and_leaves_nothing() {
-    let Some(world) = World::with_room("a_creation_that_finds_no_room_says_where_and_leaves_nothing", 64) else { return };
+    let Some(world) = World::with_room("a_creation_that_finds_no_room_says_where_and_leaves_nothing", 64) else {
+        return;
+    };
     let state = world.sandbox.state("").display().to_string();
     let mut failures = 0;
     for kib in (0..).map(|n| n * if is_full() { 64 } else { 1024 }) {
@@ -69,7 +73,9 @@ fn a_creation_that_finds_no_room_says_where_and_leaves_nothing() {
 
 #[test]
 fn vms_of_a_read_only_state_directory_are_looked_at_and_stopped() {
-    let Some(world) = World::with_room("vms_of_a_read_only_state_directory_are_looked_at_and_stopped", 64) else { return };
+    let Some(world) = World::with_room("vms_of_a_read_only_state_directory_are_looked_at_and_stopped", 64) else {
+        return;
+    };
     world.vm(&["create", "runs"]).ok();
     world.vm(&["create", "rests", "--no-start"]).ok();
     roomy(&world).make_read_only();
@@ -101,8 +107,7 @@ fn processes_of_a_state_directory_that_is_gone_are_found_and_ended_by_identity()
         [&doc["vmm"]["shim_pid"], &doc["vmm"]["pid"]].map(|pid| i32::try_from(pid.as_i64().unwrap()).unwrap())
     };
     let processes: Vec<_> = [pids("one"), pids("two")].concat();
-    let identities: Vec<_> =
-        processes.iter().map(|pid| ProcessId::of(*pid).unwrap()).collect();
+    let identities: Vec<_> = processes.iter().map(|pid| ProcessId::of(*pid).unwrap()).collect();
     std::fs::remove_dir_all(world.sandbox.state("")).unwrap();
     std::fs::remove_dir_all(world.sandbox.path("run")).unwrap();
     let found = world.leaks();

@@ -6,12 +6,16 @@
 #![allow(clippy::disallowed_types)]
 
 mod full;
+mod lost;
+mod model;
 mod mounts;
+mod races;
+mod soak;
 
 use crate::support::fixture::{Files, WORK};
 use crate::support::launched::fake_firecracker;
 use crate::support::netns::Namespace;
-use crate::support::{Done, Sandbox, finish, program};
+use crate::support::{Done, Sandbox, children, finish, program};
 use mounts::Mounts;
 use serde_json::Value;
 use std::process::Command;
@@ -115,7 +119,8 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        let names: Vec<String> = self.vm(&["ls"]).documents().iter().map(|d| d["name"].as_str().unwrap().into()).collect();
+        let names: Vec<String> =
+            self.vm(&["ls"]).documents().iter().map(|d| d["name"].as_str().unwrap().into()).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         if !names.is_empty() {
             self.vm(&[&["rm", "--force"], &names[..]].concat());
