@@ -8,7 +8,8 @@ mod records;
 mod terminals;
 mod vmms;
 
-use crate::support::launched::SHIM;
+use crate::running::World;
+use crate::support::launched::{SHIM, until};
 use crate::support::{Done, Sandbox, finish};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -55,4 +56,12 @@ fn flipped(bytes: &[u8], step: usize) -> impl Iterator<Item = Vec<u8>> {
         bytes[bit / 8] ^= 1 << (bit % 8);
         bytes
     })
+}
+
+/// Starts the VM `dev`. Gives its runtime directory, once its guest can be connected to.
+fn started(world: &World) -> PathBuf {
+    let doc = world.vm(&["start", "dev"], "").json();
+    let vsock = PathBuf::from(doc["vmm"]["vsock"].as_str().unwrap());
+    until("the guest is up", || vsock.exists());
+    vsock.parent().unwrap().to_owned()
 }

@@ -82,6 +82,23 @@ impl Session {
     /// [`Code::GuestUnreachable`] for another host key, a login that is refused, and a connection that breaks;
     /// [`Code::TimedOut`] at the deadline; a signal's.
     pub fn open(stream: UnixStream, login: Login<'_>, deadline: Instant) -> Result<Self> {
+        let session = Session::greeted(stream, deadline)?;
+        if !session.has_host_key(login.host_key)? {
+            return Err(Error::new(
+                Code::GuestUnreachable,
+                "the guest's sshd has another host key than the guest was given",
+            ));
+        }
+        let login_with_key = || session.ssh.userauth_pubkey_file(login.user, None, login.private_key, None);
+        session.again(login_with_key).map_err(|e| e.within("the guest's sshd refuses the key"))?;
+        Ok(session)
+    }
+
+    /// A session in which nobody has logged in, and nobody may before the host key was compared.
+    ///
+    /// # Errors
+    /// As those of [`Session::open`].
+    pub fn greeted(stream: UnixStream, deadline: Instant) -> Result<Self> {
         stream.set_nonblocking(true)?;
         let mut ssh = ssh2::Session::new().map_err(|e| failed(&e))?;
         ssh.set_tcp_stream(stream.try_clone()?);
@@ -95,22 +112,16 @@ impl Session {
                 Err(e) => return Err(failed(&e).within("the guest's sshd does not speak as it should")),
             }
         }
-        session.check_host_key(login.host_key)?;
-        let login_with_key = || session.ssh.userauth_pubkey_file(login.user, None, login.private_key, None);
-        session.again(login_with_key).map_err(|e| e.within("the guest's sshd refuses the key"))?;
         Ok(session)
     }
 
-    /// Before anything else: whoever has another key is not the guest that was started.
-    fn check_host_key(&self, expected: &str) -> Result<()> {
+    /// Whether that is the key of whom it speaks with: whoever has another is not the guest that was started.
+    ///
+    /// # Errors
+    /// [`Code::BadDocument`] for a key that is none.
+    pub fn has_host_key(&self, expected: &str) -> Result<bool> {
         let expected = super::keys::blob(expected)?;
-        match self.ssh.host_key() {
-            Some((key, _)) if key == expected => Ok(()),
-            _ => Err(Error::new(
-                Code::GuestUnreachable,
-                "the guest's sshd has another host key than the guest was given",
-            )),
-        }
+        Ok(self.ssh.host_key().is_some_and(|(key, _)| key == expected))
     }
 
     /// Starts a command line in the user's shell. What it prints goes to `sink` while its input is written and while
