@@ -63,14 +63,20 @@ fn refused(good: &str, section: &str) -> Vec<(&'static str, Vec<u8>)> {
         ("nested arrays", nested(DEEP).into_bytes()),
         ("arrays that are never closed", "[".repeat(MAX_BYTES).into_bytes()),
         ("objects that are never closed", r#"{"a":"#.repeat(DEEP).into_bytes()),
-        ("a deep section", good.replacen(&format!(r#""{section}":{{"#), &format!(r#""{section}":{{"x":{},"#, nested(DEEP)), 1).into()),
+        (
+            "a deep section",
+            good.replacen(&format!(r#""{section}":{{"#), &format!(r#""{section}":{{"x":{},"#, nested(DEEP)), 1).into(),
+        ),
         ("a version as deep", good.replacen(r#""banger/v1""#, &nested(DEEP), 1).into()),
         ("more than the limit", with(good, &format!(r#""x":"{}""#, "x".repeat(MAX_BYTES)))),
         ("sixteen times the limit", vec![b' '; MAX_BYTES * 16].into_iter().chain(*b"{}").collect()),
         ("a member twice", with(good, r#""x":1,"x":2"#)),
         ("a member twice, once escaped", with(good, r#""x":1,"\u0078":2"#)),
         ("a member twice, far apart", with(good, &format!(r#"{}"k0":1"#, many(room, |n| format!(r#""k{n}":1,"#))))),
-        ("a section with a member twice", good.replacen(&format!(r#""{section}":{{"#), &format!(r#""{section}":{{"x":1,"x":1,"#), 1).into()),
+        (
+            "a section with a member twice",
+            good.replacen(&format!(r#""{section}":{{"#), &format!(r#""{section}":{{"x":1,"x":1,"#), 1).into(),
+        ),
         ("no UTF-8", [good.as_bytes(), b"\xc3\x28"].concat()),
         ("half a surrogate", with(good, r#""\ud800":1"#)),
         ("a zero byte", [good.as_bytes(), b"\0"].concat()),
@@ -92,7 +98,14 @@ fn large(good: &str) -> Vec<(&'static str, Vec<u8>)> {
         ("one long number", with(good, &format!(r#""x":{}"#, "9".repeat(room - 16)))),
         ("one long list", with(good, &format!(r#""x":[{list}]"#))),
         ("a deep list of somebody else", with(good, &format!(r#""x":{}"#, nested(DEEP)))),
-        ("many timings", good.replace(r#""timings""#, r#""y""#).strip_suffix('}').map(|d| format!(r#"{d},"timings":[{timings}]}}"#)).unwrap().into()),
+        (
+            "many timings",
+            good.replace(r#""timings""#, r#""y""#)
+                .strip_suffix('}')
+                .map(|d| format!(r#"{d},"timings":[{timings}]}}"#))
+                .unwrap()
+                .into(),
+        ),
     ]
 }
 
@@ -112,6 +125,14 @@ fn what_is_no_document_is_refused_with_little_effort() {
         for (what, bytes) in refused(real.of(filter.kind), section(filter.kind)) {
             let label = format!("{}: {what}", filter.label());
             let done = bounded(&store, &store.command(filter.tool, filter.args), &bytes);
+            // What is not there was removed already, and the rest of its document is not looked at.
+            if done.exit == 0
+                && what.contains("section")
+                && filter.args.first().is_some_and(|verb| ["rm", "release"].contains(verb))
+            {
+                continue;
+            }
+            assert!(done.exit > 1 && !done.stderr.is_empty(), "{label}: {done:?}");
             let doc = done.failed();
             // A section is looked at by those that need it, and the VM of the document is looked for before.
             let may_be = match what {

@@ -1,16 +1,41 @@
 //! Names that are none: refused wherever one can be given, before anything is read, made or started.
 
 use crate::contract::FILTERS;
+use crate::running::World;
 use crate::support::fixture::{self, Files};
 use crate::support::{Done, Sandbox, finish};
 use lib_common::doc::{Kind, Name};
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
 fn bad_names() -> Vec<String> {
     let mut names: Vec<String> = [
-        "-rf", "--help", "-", ".", "..", "../a", "a/b", "/etc", "a\nb", "a\n", " a", "a b", "a\u{1b}[2J", "a\u{7f}",
-        "\u{e9}", "\u{202e}a", "\u{430}", "A", "a_b", "a.b", "a%h", "${HOME}", "$(id)", "a;id", "a,b", "*", "-oProxyCommand=id",
+        "-rf",
+        "--help",
+        "-",
+        ".",
+        "..",
+        "../a",
+        "a/b",
+        "/etc",
+        "a\nb",
+        "a\n",
+        " a",
+        "a b",
+        "a\u{1b}[2J",
+        "a\u{7f}",
+        "\u{e9}",
+        "\u{202e}a",
+        "\u{430}",
+        "A",
+        "a_b",
+        "a.b",
+        "a%h",
+        "${HOME}",
+        "$(id)",
+        "a;id",
+        "a,b",
+        "*",
+        "-oProxyCommand=id",
         "a-",
     ]
     .map(str::to_owned)
@@ -67,7 +92,9 @@ impl Alone {
         let sandbox = Sandbox::new();
         let bin = sandbox.path("bin");
         std::fs::create_dir(&bin).unwrap();
-        for program in ["ssh", "mke2fs", "e2fsck", "mmdebstrap", "qemu-system-x86_64", "vhost-device-vsock", "cp", "tar"] {
+        for program in
+            ["ssh", "mke2fs", "e2fsck", "mmdebstrap", "qemu-system-x86_64", "vhost-device-vsock", "cp", "tar"]
+        {
             let path = bin.join(program);
             let called = sandbox.path("called").display().to_string();
             std::fs::write(&path, format!("#!/bin/sh\necho \"$0 $*\" >> '{called}'\nexit 1\n")).unwrap();
@@ -83,7 +110,11 @@ impl Alone {
 
     #[track_caller]
     fn assert_untouched(&self, what: &str) {
-        assert!(!self.sandbox.path("called").exists(), "{what}: {:?}", std::fs::read_to_string(self.sandbox.path("called")));
+        assert!(
+            !self.sandbox.path("called").exists(),
+            "{what}: {:?}",
+            std::fs::read_to_string(self.sandbox.path("called"))
+        );
         self.sandbox.assert_untouched(what);
     }
 }
@@ -98,7 +129,10 @@ fn what_is_no_name_is_refused_on_every_command_line() {
             let args: Vec<String> = args.iter().map(|arg| arg.replace("{}", &name)).collect();
             // What has a slash is a file to `diff`.
             let is_file = args[0] == "diff" && name.contains('/');
-            if is_file || name == "--help" && args.contains(&name) || name == "-" && args.iter().any(|a| a == "--base=-") {
+            if is_file
+                || name == "--help" && args.contains(&name)
+                || name == "-" && args.iter().any(|a| a == "--base=-")
+            {
                 continue;
             }
             let args: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -158,16 +192,15 @@ fn what_is_no_name_is_refused_in_every_document() {
 
 #[test]
 fn what_is_no_name_is_refused_in_a_record_and_in_the_store() {
-    let sandbox = Sandbox::new();
-    fixture::register(&sandbox, "debian");
-    fixture::create(&sandbox, "dev");
+    let world = World::new(&["dev"]);
+    let sandbox = &world.sandbox;
     let record = sandbox.state("machines/dev/machine.json");
     let good = std::fs::read_to_string(&record).unwrap();
     for name in bad_names() {
         let doc: serde_json::Value = serde_json::from_str(&good).unwrap();
         for (text, place) in spoilt(&doc, Kind::Machine, &name) {
             std::fs::write(&record, &text).unwrap();
-            let failed = sandbox.run("bg-vm", &["start", "dev"], "").failed();
+            let failed = world.vm(&["start", "dev"], "").failed();
             assert_eq!(failed.code, "bad_document", "{place}: {name:?}: {failed:?}");
         }
         std::fs::write(&record, &good).unwrap();
@@ -184,8 +217,6 @@ fn what_is_no_name_is_refused_in_a_record_and_in_the_store() {
         std::fs::create_dir(sandbox.state("machines").join(name)).unwrap();
     }
     assert_eq!(sandbox.run("bg-vm", &["ls"], "").json()["name"], "dev");
-    let mut told = std::io::Cursor::new(vec![]);
-    told.write_all(&sandbox.run("bg-verify", &["--now"], "").stdout).unwrap();
-    let told = String::from_utf8(told.into_inner()).unwrap();
-    assert!(!told.contains(|c: char| c.is_ascii_control() && c != '\n'), "{told:?}");
+    let told = sandbox.run("bg-verify", &["--now"], "").text();
+    assert!(!told.contains(|c: char| c < ' ' && c != '\n'), "{told:?}");
 }

@@ -1,11 +1,11 @@
 //! What guests, VMMs and file names say, on a terminal: nothing of it steers one. In a pipe each byte is what it was.
 
-use super::guests::{Behaviour, Guest};
+use super::guests::{Behaviour, Guest, answers};
 use super::started;
 use crate::running::World;
 use serde_json::Value;
 use std::fs::{File, write};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::process::Command;
 
 /// Sets a title, clears, rings, goes back, deletes; by the eight-bit form of CSI too, which JSON allows as it is.
@@ -35,27 +35,18 @@ fn assert_harmless(what: &str, said: &str) {
     assert!(!said.contains(steers), "{what}: {said:?}");
 }
 
-/// Answers as an agent that has what is evil in every text.
-fn answers(mut stream: std::os::unix::net::UnixStream, body: Value) {
-    let body = body.to_string();
-    let head = format!("OK 7\nHTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
-}
-
 const EVIL_HEALTH: Behaviour = |stream| {
-    answers(
-        stream,
-        serde_json::json!({"status": "degraded", "agent_version": EVIL, "boot_id": EVIL, "uptime_ms": 1, "hostname": EVIL,
+    let health = serde_json::json!({"status": "degraded", "agent_version": EVIL, "boot_id": EVIL, "uptime_ms": 1, "hostname": EVIL,
             "distro": EVIL, "init": EVIL, "root_mounted": true, "work_mounted": true, "sshd_answers": true, "clock_unix_ms": 1,
-            "root_used_bytes": 1, "work_used_bytes": 1, "memory_available_bytes": 1, "problems": [EVIL], "notes": [EVIL]}),
-    );
+            "root_used_bytes": 1, "work_used_bytes": 1, "memory_available_bytes": 1, "problems": [EVIL], "notes": [EVIL]});
+    answers(stream, "200 OK", &health.to_string());
 };
 
-const EVIL_FIELD: Behaviour = |stream| answers(stream, serde_json::json!({ EVIL: EVIL }));
+const EVIL_FIELD: Behaviour = |stream| answers(stream, "200 OK", &serde_json::json!({ EVIL: EVIL }).to_string());
 
 const EVIL_LISTENERS: Behaviour = |stream| {
     let listener = serde_json::json!({"protocol": "tcp", "address": "::", "port": 80, "process": EVIL, "pid": 7});
-    answers(stream, serde_json::json!({"listeners": [listener], "omitted": 0}));
+    answers(stream, "200 OK", &serde_json::json!({"listeners": [listener], "omitted": 0}).to_string());
 };
 
 #[test]

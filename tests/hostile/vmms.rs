@@ -6,7 +6,7 @@ use crate::running::World;
 use crate::support::launched::{kill, until};
 use lib_common::doc::{ProcessDoc, ShimState, strict, to_json};
 use lib_common::error::Code;
-use lib_common::sys::process::ProcessId;
+use lib_common::sys::process::{ProcessId, executable};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -30,9 +30,9 @@ impl Stranger {
     fn process(&self) -> ProcessDoc {
         let pid = self.0.id().try_into().unwrap();
         until("it is what it was started as", || {
-            lib_common::sys::process::executable(pid).is_some_and(|exe| !exe.ends_with(std::env::current_exe().unwrap()))
+            executable(pid).is_some_and(|exe| exe != std::env::current_exe().unwrap())
         });
-        ProcessId::of(pid).unwrap().unwrap().try_into().unwrap()
+        ProcessId::of(pid).unwrap().try_into().unwrap()
     }
 
     #[track_caller]
@@ -51,14 +51,14 @@ impl Drop for Stranger {
 #[test]
 fn a_start_that_fails_at_any_step_leaves_a_stopped_vm() {
     let world = World::new(&["dev"]);
-    let mut modes = vec!["refuses", "evil", "nonsense", "endless", "device-fails"];
-    // What never gets ready has the time of a boot.
-    modes.extend(["mute", "device-sleeps"]);
-    for mode in modes {
+    let failing = ["refuses", "evil", "nonsense", "endless", "device-fails"].map(|mode| (mode, Code::VmmFailed));
+    // What never gets ready has a part of the time of a boot.
+    let hanging = ["mute", "device-sleeps"].map(|mode| (mode, Code::TimedOut));
+    for (mode, code) in failing.into_iter().chain(hanging) {
         world.set_mode(mode);
         let mut command = world.command("bg-vm", &["start", "dev"]);
         let done = crate::support::finish(command.env("BG_BOOT_TIMEOUT", "2").spawn().unwrap(), b"");
-        done.failed_with(Code::VmmFailed);
+        done.failed_with(code);
         assert_eq!(world.state_of("dev"), "stopped", "{mode}");
         assert_eq!(world.sandbox.findings(&["--now"]), Vec::<Value>::new(), "{mode}");
     }
@@ -118,8 +118,7 @@ fn a_process_that_has_the_number_of_another_is_left_alone() {
             std::fs::write(world.record("dev"), &record).unwrap();
             std::fs::create_dir_all(&run).unwrap();
             let some = Some(process.clone());
-            let state =
-                ShimState { shim: process.clone(), vmm: some.clone(), vsock_device: some, ..real.clone() };
+            let state = ShimState { shim: process.clone(), vmm: some.clone(), vsock_device: some, ..real.clone() };
             std::fs::write(run.join("shim.json"), to_json(&state)).unwrap();
         };
         for verb in [&["stop", "dev"][..], &["kill", "dev"], &["restart", "dev"], &["kill", "dev"], &["start", "dev"]] {
