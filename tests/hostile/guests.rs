@@ -123,13 +123,17 @@ fn run(world: &World, tool: &str, args: &[&str]) -> Done {
 fn whatever_a_guest_does_each_tool_ends_in_its_time_and_is_small() {
     let world = World::new(&["dev"]);
     let guest = Guest::at(&started(&world), drop);
-    for (what, behaviour) in HOSTILE {
+    for (n, (what, behaviour)) in HOSTILE.iter().enumerate() {
         guest.behaves(*behaviour);
         let asked = run(&world, "bg-health", &["--timeout", "0.2", "dev"]).failed();
         assert_eq!(asked.code, Code::GuestUnreachable.as_str(), "{what}: {asked:?}");
         assert!(asked.hint.is_some(), "{what}: {asked:?}");
         let waited = run(&world, "bg-health", &["--timeout", "0.2", "--wait", "0.3", "dev"]).failed();
         assert_eq!(waited.code, Code::TimedOut.as_str(), "{what}: {waited:?}");
+        // They wait for seconds, as they do for any guest.
+        if !super::full() && n % 4 != 0 {
+            continue;
+        }
         run(&world, "bg-vm", &["ports", "dev"]);
         let stats = run(&world, "bg-vm", &["stats", "dev"]).json();
         assert_eq!(stats["stats"].get("guest_uptime_ms"), None, "{what}: {stats}");
