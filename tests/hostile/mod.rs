@@ -1,6 +1,8 @@
 //! What comes from somebody who means harm, or from a disk that does: documents, records, guests, VMMs, names. Each has
 //! one answer, of bounded size, in bounded time, and hurts nobody else.
 
+#![allow(clippy::disallowed_types, reason = "a test may start programs itself")]
+
 mod documents;
 mod guests;
 mod names;

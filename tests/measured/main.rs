@@ -16,8 +16,7 @@ fn main() -> ExitCode {
     let report = std::env::var_os("MEASURED").expect("MEASURED");
     let status = Command::new(program).args(args).env_remove("MEASURED").status().expect("it can be started");
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("getrusage");
-    let [user, system] =
-        [usage.user_time(), usage.system_time()].map(|t| i64::from(t.tv_sec()) * 1000 + i64::from(t.tv_usec()) / 1000);
+    let [user, system] = [usage.user_time(), usage.system_time()].map(|t| t.tv_sec() * 1000 + t.tv_usec() / 1000);
     std::fs::write(report, format!("{} {}", user + system, usage.max_rss())).expect("the report can be written");
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
