@@ -7,6 +7,7 @@ mod contract;
 mod doctor;
 mod firecracker;
 mod golden;
+mod hostile;
 mod image;
 mod invariants;
 mod killed;

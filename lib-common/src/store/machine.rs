@@ -1,6 +1,6 @@
 //! One VM's directory: its files, its lock, and whether it runs.
 
-use super::{Journal, Store, boot, read_record, save_record};
+use super::{Journal, Store, boot, read_record_of, save_record};
 use crate::doc::{AbsPath, Document, ExitInfo, Kind, Launch, Name, ProcessDoc, ShimState, State, Status, Vmm};
 use crate::error::{Code, Error, Result};
 use crate::sys::fs::sync_dir;
@@ -115,7 +115,7 @@ impl MachineDir {
 
     /// Its record as it was saved, or `None` where its creation was not finished.
     fn saved(&self) -> Result<Option<Document>> {
-        read_record(&self.record_file(), Kind::Machine)
+        read_record_of(&self.record_file(), Kind::Machine, &self.name)
     }
 
     /// The same; without one, [`Code::NotFound`].
