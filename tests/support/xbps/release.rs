@@ -92,7 +92,9 @@ pub fn tar_of(entries: &[Entry]) -> Vec<u8> {
         let mut header = Header::new_ustar();
         header.set_entry_type(entry.kind);
         header.set_mode(entry.mode);
-        (header.set_uid(entry.owner.0), header.set_gid(entry.owner.1), header.set_mtime(0));
+        header.set_uid(entry.owner.0);
+        header.set_gid(entry.owner.1);
+        header.set_mtime(0);
         let name = &entry.path.as_bytes()[..entry.path.len().min(NAME)];
         header.as_mut_bytes()[..name.len()].copy_from_slice(name);
         if is_link {
