@@ -101,8 +101,9 @@ impl MachineDir {
         Ok(entries.filter_map(|e| Some(e.ok()?.path())).filter(ours).collect())
     }
 
-    /// Takes the VM's lock; [`Code::NotFound`] where the VM is gone by then.
+    /// Takes the VM's lock; [`Code::NotFound`] where the VM is gone by then, [`Code::Permission`] where its directory is none.
     pub fn lock(&self) -> Result<Lock> {
+        super::check_directory(&self.path)?;
         let lock = Lock::take(&self.file("lock"), self.lock_wait);
         match lock {
             Err(_) if !self.path.is_dir() => {
