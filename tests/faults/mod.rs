@@ -1,0 +1,268 @@
+//! The tools with one system call gone wrong: killed before each one that changes anything, and refused it. Whatever it
+//! is, nothing is left that `bg-verify | bg-gc` does not take, the same command succeeds next, and a VM that was there
+//! before is as it was.
+//!
+//! A sample of the points, evenly over each run, from `BG_TEST_SEED` on; all of them where `BG_TEST_FULL` is set.
+
+#![allow(clippy::disallowed_types)]
+
+mod trace;
+
+use crate::running::World;
+use crate::support::fixture::{self, Files, WORK};
+use crate::support::{Done, children};
+use lib_common::digest;
+use serde_json::Value;
+use std::path::PathBuf;
+use trace::Point;
+
+/// How many points of a verb are tried, unless all are.
+const SAMPLE: usize = 12;
+
+/// A verb, and the world around it.
+struct Verb {
+    tool: &'static str,
+    args: &'static [&'static str],
+    /// Makes what the verb begins with, whatever is there. Gives its stdin.
+    before: fn(&World) -> String,
+    /// What holds after it was cut short and collected, and does the same again.
+    after: fn(&World, &str),
+    /// Whether the programs that it starts end with it.
+    children: bool,
+}
+
+fn show(world: &World, vm: &str) -> Option<String> {
+    let there = world.sandbox.state(&format!("machines/{vm}")).exists();
+    there.then(|| world.state_of(vm))
+}
+
+fn is_whole(world: &World, vm: &str, what: &str) {
+    assert_eq!(show(world, vm).as_deref(), Some("stopped"), "{what}");
+    assert_eq!(world.sandbox.run("bg-seed", &["check", "--vm", vm], "").json()["ok"], true, "{what}");
+}
+
+fn without_dev(world: &World) -> String {
+    world.vm(&["rm", "--force", "dev"], "").ok();
+    String::new()
+}
+
+fn with_dev(world: &World) -> String {
+    if show(world, "dev").is_none() {
+        fixture::create(&world.sandbox, "dev");
+    }
+    world.vm(&["kill", "dev"], "").ok();
+    String::new()
+}
+
+fn with_dev_running(world: &World) -> String {
+    with_dev(world);
+    world.vm(&["start", "dev"], "").ok();
+    String::new()
+}
+
+fn document(world: &World) -> String {
+    let files = world.sandbox.path("files-other");
+    if files.exists() {
+        std::fs::remove_dir_all(files).unwrap();
+    }
+    Files::new(&world.sandbox, "other").document().to_string()
+}
+
+const CREATE: Verb = Verb {
+    tool: "bg-vm",
+    args: &["create", "dev", "--work-size", WORK, "--no-start"],
+    before: without_dev,
+    after: |world, what| {
+        if show(world, "dev").is_none() {
+            fixture::create(&world.sandbox, "dev");
+        }
+        is_whole(world, "dev", what);
+    },
+    children: true,
+};
+
+const START: Verb = Verb {
+    tool: "bg-vm",
+    args: &["start", "dev"],
+    before: with_dev,
+    after: |world, what| {
+        assert!(matches!(show(world, "dev").as_deref(), Some("stopped" | "running")), "{what}");
+        world.vm(&["start", "dev"], "").ok();
+        assert_eq!(show(world, "dev").as_deref(), Some("running"), "{what}");
+    },
+    children: false,
+};
+
+const STOP: Verb = Verb {
+    tool: "bg-vm",
+    args: &["stop", "--timeout", "1", "dev"],
+    before: with_dev_running,
+    after: |world, what| {
+        assert!(matches!(show(world, "dev").as_deref(), Some("stopped" | "running")), "{what}");
+        world.vm(&["stop", "--timeout", "1", "dev"], "").ok();
+        assert_eq!(show(world, "dev").as_deref(), Some("stopped"), "{what}");
+    },
+    children: false,
+};
+
+const RM: Verb = Verb {
+    tool: "bg-vm",
+    args: &["rm", "dev"],
+    before: with_dev,
+    after: |world, what| {
+        if show(world, "dev").is_some() {
+            is_whole(world, "dev", what);
+        }
+        world.vm(&["rm", "dev"], "").ok();
+        assert_eq!(show(world, "dev"), None, "{what}");
+    },
+    children: true,
+};
+
+const RM_RUNNING: Verb = Verb {
+    args: &["rm", "--force", "dev"],
+    before: with_dev_running,
+    after: |world, what| {
+        assert!(matches!(show(world, "dev").as_deref(), None | Some("stopped" | "running")), "{what}");
+        world.vm(&["rm", "--force", "dev"], "").ok();
+        assert_eq!(show(world, "dev"), None, "{what}");
+    },
+    ..RM
+};
+
+const SEED_BUILD: Verb = Verb {
+    tool: "bg-seed",
+    args: &["build", "debian", "--size", WORK],
+    before: |_| String::new(),
+    after: |world, what| {
+        world.sandbox.run("bg-seed", &["build", "debian", "--size", WORK], "").ok();
+        assert_eq!(world.sandbox.run("bg-seed", &["check", "debian"], "").json()["ok"], true, "{what}");
+    },
+    children: true,
+};
+
+const SEED_CLONE: Verb = Verb {
+    tool: "bg-seed",
+    args: &["clone"],
+    before: |world| {
+        without_dev(world);
+        fixture::plan(&world.sandbox, "dev")
+    },
+    after: |world, what| {
+        assert_eq!(show(world, "dev"), None, "{what}");
+        world.sandbox.run("bg-seed", &["clone"], fixture::plan(&world.sandbox, "dev")).ok();
+    },
+    children: true,
+};
+
+const REGISTER: Verb = Verb {
+    tool: "bg-register",
+    args: &["--name", "other", "--replace"],
+    before: document,
+    after: |world, _| {
+        world.sandbox.run("bg-register", &["--name", "other", "--replace"], document(world)).ok();
+        let mut again = world.sandbox.run("bg-image", &["show", "other"], "").json();
+        again["name"] = "again".into();
+        world.sandbox.run("bg-register", &["--replace"], again.to_string()).ok();
+    },
+    children: true,
+};
+
+/// All of them, or some that are spread evenly.
+fn sampled(points: &[Point]) -> Vec<&Point> {
+    let n = points.len();
+    if std::env::var_os("BG_TEST_FULL").is_some() || n <= SAMPLE {
+        return points.iter().collect();
+    }
+    let seed: usize = std::env::var("BG_TEST_SEED").map_or(0, |seed| seed.parse().unwrap());
+    (0..SAMPLE).map(|i| &points[(i * n / SAMPLE + seed) % n]).collect()
+}
+
+/// A VM that no verb is about: the digest of all its files.
+fn bystander(world: &World) -> String {
+    digest::of_tree(&world.sandbox.state("machines/kept")).unwrap().to_string()
+}
+
+fn has_strace(test: &str) -> bool {
+    let there = std::process::Command::new("strace").arg("-V").output().is_ok_and(|o| o.status.success());
+    if !there {
+        println!("NOT RUN: {test} (strace is not installed)");
+    }
+    there
+}
+
+/// Runs a verb with each of those faults at each of its points; `ended` looks at how it ended.
+fn attack(test: &str, verb: &Verb, faults: &[&str], ended: impl Fn(&Done, &Point, &str)) {
+    if !has_strace(test) {
+        return;
+    }
+    let world = World::new(&["kept"]);
+    let command = world.command(verb.tool, verb.args);
+    let before = bystander(&world);
+    let stdin = (verb.before)(&world);
+    let (done, calls) = trace::calls(&world, &command, &stdin, verb.children);
+    done.ok();
+    let points = trace::points(&calls);
+    let tried = sampled(&points);
+    for point in &tried {
+        for fault in faults {
+            world.sandbox.collect();
+            let stdin = (verb.before)(&world);
+            let what = format!("{} {:?}: {fault} at {point:?}", verb.tool, verb.args);
+            let done = trace::with_fault(&world, &command, &stdin, point, fault);
+            ended(&done, point, &what);
+            world.sandbox.collect();
+            assert_eq!(children_but_locks(&world), Vec::<PathBuf>::new(), "{what}");
+            (verb.after)(&world, &what);
+            assert_eq!(bystander(&world), before, "{what}");
+        }
+    }
+    println!("{test}: {} {:?}: {} of {} points, {faults:?}", verb.tool, verb.args, tried.len(), points.len());
+    without_dev(&world);
+    assert_eq!(world.sandbox.findings(&["--now"]), Vec::<Value>::new());
+}
+
+fn children_but_locks(world: &World) -> Vec<PathBuf> {
+    children(&world.sandbox.state("staging"))
+}
+
+fn killed(test: &str, verb: &Verb) {
+    attack(test, verb, &["signal=KILL"], |done, point, what| {
+        // Where it is killed before what the last run did, or a program that it started is.
+        assert!(!point.own || matches!(done.exit, 0 | 137), "{what}: {done:?}");
+    });
+}
+
+#[test]
+fn a_creation_killed_at_any_call_is_whole_or_gone() {
+    killed("a_creation_killed_at_any_call_is_whole_or_gone", &CREATE);
+}
+
+#[test]
+fn a_start_killed_at_any_call_can_be_repeated() {
+    killed("a_start_killed_at_any_call_can_be_repeated", &START);
+}
+
+#[test]
+fn a_stop_killed_at_any_call_can_be_repeated() {
+    killed("a_stop_killed_at_any_call_can_be_repeated", &STOP);
+}
+
+#[test]
+fn a_removal_killed_at_any_call_can_be_repeated() {
+    for verb in [&RM, &RM_RUNNING] {
+        killed("a_removal_killed_at_any_call_can_be_repeated", verb);
+    }
+}
+
+#[test]
+fn seeds_killed_at_any_call_can_be_made_again() {
+    for verb in [&SEED_BUILD, &SEED_CLONE] {
+        killed("seeds_killed_at_any_call_can_be_made_again", verb);
+    }
+}
+
+#[test]
+fn a_registration_killed_at_any_call_can_be_repeated() {
+    killed("a_registration_killed_at_any_call_can_be_repeated", &REGISTER);
+}
