@@ -17,7 +17,7 @@ const CALLS: &str = "trace=?open,?creat,openat,?openat2,write,writev,pwrite64,?p
 #[derive(Clone, Debug)]
 pub struct Call {
     pub name: String,
-    /// Its arguments and its result; descriptors with their paths.
+    /// Its arguments and its result.
     pub text: String,
     /// Which call of that name of its thread it is, from 1.
     pub nth: usize,
@@ -35,17 +35,6 @@ impl Call {
             "flock" => !says(&["LOCK_UN"]),
             _ => true,
         }
-    }
-
-    /// The n-th string among its arguments, without what strace escapes.
-    pub fn string(&self, n: usize) -> &str {
-        self.text.split('"').nth(2 * n + 1).unwrap_or_default()
-    }
-
-    /// The path behind its first argument, a descriptor.
-    pub fn path(&self) -> &str {
-        let path = self.text.split_once('<').and_then(|(_, path)| path.split_once('>'));
-        path.map_or("", |(path, _)| path)
     }
 }
 
@@ -72,7 +61,7 @@ fn under_strace(command: &Command, log: &Path, options: &[&str]) -> Command {
 pub fn calls(world: &World, command: &Command, stdin: &str, with_children: bool) -> (Done, Vec<Call>) {
     let log = world.sandbox.path("calls");
     let follow: &[&str] = if with_children { &["-f"] } else { &[] };
-    let options = [follow, &["-y", "-s", "200", "-e", CALLS]].concat();
+    let options = [follow, &["-e", CALLS]].concat();
     let done = finish(under_strace(command, &log, &options).spawn().unwrap(), stdin.as_bytes());
     (done, parse(&String::from_utf8_lossy(&std::fs::read(log).unwrap()), with_children))
 }
