@@ -6,6 +6,7 @@ mod boot_stages;
 mod bundle;
 mod contract;
 mod doctor;
+mod faults;
 mod firecracker;
 mod golden;
 mod hostile;
