@@ -55,7 +55,7 @@ impl Point {
 
     /// Whether a signal may end it before it has done anything: signal(7).
     pub fn may_be_interrupted(&self) -> bool {
-        ["open", "openat", "write", "pwrite64", "flock", "fsync", "ftruncate", "fallocate"].contains(&&*self.call)
+        ["open", "openat", "write", "pwrite64", "fsync", "ftruncate", "fallocate"].contains(&&*self.call)
     }
 }
 

@@ -65,7 +65,8 @@ fn clone_into(source: &File, target: &File) -> Result<Copied, Errno> {
         Err(e) => return Err(e),
     }
     let size = i64::try_from(source.metadata().map_err(errno)?.size()).map_err(|_| Errno::EFBIG)?;
-    nix::unistd::ftruncate(target, size)?;
+    // std goes on after a signal.
+    target.set_len(size.cast_unsigned()).map_err(errno)?;
     for_each_extent(source, size, |start, end| copy_range(source, target, start, end))?;
     Ok(Copied::Extents)
 }

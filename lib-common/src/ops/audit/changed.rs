@@ -1,7 +1,7 @@
 //! Files of images that are not what was registered. A record is saved after the files that it names, and nothing of banger
 //! writes to them later; so a file that was written after its record is somebody else's doing.
 
-use super::files::{children, image_files, is_dir, owned};
+use super::files::{children, image_files, is_dir, is_seed, owned};
 use super::{Found, Remedy};
 use crate::digest;
 use crate::doc::{Digest, Document, Kernel, Kind, Rootfs, Seed};
@@ -31,7 +31,8 @@ pub fn changed(store: &Store, deep: bool) -> Result<Vec<Found>> {
             f.fix = "register it again, with --replace".into();
             found.push(Found { finding: f, remedy: Remedy::Report });
         };
-        for path in image_files(&doc).iter().filter(|path| path.is_file()) {
+        // A seed is replaced by an equal one while the record stays.
+        for path in image_files(&doc).iter().filter(|path| path.is_file() && !is_seed(path)) {
             if let Some(how) = by_looks(path, since) {
                 report(format!("{} {how}", path.display()));
             }

@@ -79,8 +79,7 @@ pub fn seeds(store: &Store) -> Result<Vec<Found>> {
     let Some(_look) = glance(&store.images_dir().join(".lock")) else { return Ok(vec![]) };
     let mut found = vec![];
     for image in children(&store.images_dir())?.into_iter().filter(|p| is_dir(p) && p.join("image.json").exists()) {
-        let is_seed = |p: &PathBuf| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("seed-"));
-        for path in children(&image)?.into_iter().filter(is_seed).filter(|p| !is_named(p)) {
+        for path in children(&image)?.into_iter().filter(|p| is_seed(p)).filter(|p| !is_named(p)) {
             let mut f = finding("file", path.display().to_string(), "a seed that its image does not name");
             f.owner = image.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
             f.age_ms = age_ms(&path);
@@ -88,6 +87,11 @@ pub fn seeds(store: &Store) -> Result<Vec<Found>> {
         }
     }
     Ok(found)
+}
+
+/// Whether it is a work seed, by its name.
+pub(super) fn is_seed(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("seed-"))
 }
 
 /// Whether the record of the image in whose directory a file lies names it; a record that cannot be read may.
