@@ -12,6 +12,9 @@ struct Cli {
     /// Count young things as leaks too, which somebody may yet finish
     #[arg(long)]
     now: bool,
+    /// Read and digest the images' files, too: a second for each gigabyte, or more
+    #[arg(long)]
+    deep: bool,
 }
 
 fn main() -> ExitCode {
@@ -19,5 +22,5 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Cli, cx: &mut Context<'_>) -> lib_common::Result<Answer> {
-    audit::verify(cx, args.now)
+    audit::verify(cx, audit::Look { now: args.now, deep: args.deep })
 }

@@ -15,25 +15,31 @@ const NO_FILES: Vec<PathBuf> = vec![];
 const NONE: Vec<Value> = vec![];
 
 /// A store with the image `debian`, whose VMs pretend. Dropped, none of them runs.
-struct World {
-    sandbox: Sandbox,
+pub struct World {
+    pub sandbox: Sandbox,
 }
 
 impl World {
-    fn new(vms: &[&str]) -> Self {
+    pub fn new(vms: &[&str]) -> Self {
         let sandbox = Sandbox::new();
         fixture::register(&sandbox, "debian");
         std::fs::create_dir(sandbox.path("fake")).unwrap();
         let fake = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/fake-vmm");
         std::fs::copy(fake, sandbox.path("fake/fake-vmm")).unwrap();
-        write(sandbox.path("fake/mode"), "runs").unwrap();
+        let world = World { sandbox };
+        world.set_mode("runs");
         for vm in vms {
-            fixture::create(&sandbox, vm);
+            fixture::create(&world.sandbox, vm);
         }
-        World { sandbox }
+        world
     }
 
-    fn command(&self, tool: &str, args: &[&str]) -> Command {
+    /// What its VMMs do, from the next start on.
+    pub fn set_mode(&self, mode: &str) {
+        write(self.sandbox.path("fake/mode"), mode).unwrap();
+    }
+
+    pub fn command(&self, tool: &str, args: &[&str]) -> Command {
         let mut command = self.sandbox.command(tool, args);
         for variable in ["BG_QEMU", "BG_VHOST_DEVICE_VSOCK"] {
             command.env(variable, self.sandbox.path("fake/fake-vmm"));
@@ -41,15 +47,15 @@ impl World {
         command
     }
 
-    fn vm(&self, args: &[&str], stdin: &str) -> Done {
+    pub fn vm(&self, args: &[&str], stdin: &str) -> Done {
         finish(self.command("bg-vm", args).spawn().unwrap(), stdin.as_bytes())
     }
 
-    fn state_of(&self, vm: &str) -> String {
+    pub fn state_of(&self, vm: &str) -> String {
         self.vm(&["show", vm], "").json()["status"]["state"].as_str().unwrap().to_owned()
     }
 
-    fn record(&self, vm: &str) -> PathBuf {
+    pub fn record(&self, vm: &str) -> PathBuf {
         self.sandbox.state(&format!("machines/{vm}/machine.json"))
     }
 

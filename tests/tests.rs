@@ -1,12 +1,15 @@
 //! Every test of the suite in one program, which links once. `tests/support` has what they share.
 
+mod audit;
 mod bench;
 mod boot_stages;
 mod bundle;
 mod contract;
 mod doctor;
+mod faults;
 mod firecracker;
 mod golden;
+mod hostile;
 mod image;
 mod invariants;
 mod killed;

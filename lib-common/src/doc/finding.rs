@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct Finding {
     /// `banger/v1`.
     pub api_version: String,
-    /// What it is: `process`, `machine`, `image`, `staging`, `runtime_dir`, `file`; of networks `tap`, `tap_pool`,
+    /// What it is: `process`, `machine`, `image`, `staging`, `runtime_dir`, `file`, `stranger`, `mount`,
+    /// `loop_device`; of networks `tap`, `tap_pool`,
     /// `lease`, `bridge`, `nft`, `net_dir`, `subnet`, `route`.
     pub kind: String,
     /// Which one: a path, `PID:START_TIME` of a process, an interface's name, an address or a network.

@@ -22,7 +22,7 @@ pub fn gc(cx: &mut Context<'_>, args: GcArgs) -> Result<Answer> {
     }
     cx.stages.begin("audit");
     let store = cx.store();
-    let fresh = audit::audit(&store, &cx.config, args.now)?;
+    let fresh = audit::audit(&store, &cx.config, audit::Look { now: args.now, deep: false })?;
     cx.stages.begin("remove");
     let mut failed = Failures::default();
     for found in fresh.iter().filter(|f| f.finding.is_leak && asked.iter().any(|a| same(a, &f.finding))) {

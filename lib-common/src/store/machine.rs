@@ -1,6 +1,6 @@
 //! One VM's directory: its files, its lock, and whether it runs.
 
-use super::{Journal, Store, boot, read_record, save_record};
+use super::{Journal, Store, boot, read_record_of, save_record};
 use crate::doc::{AbsPath, Document, ExitInfo, Kind, Launch, Name, ProcessDoc, ShimState, State, Status, Vmm};
 use crate::error::{Code, Error, Result};
 use crate::sys::fs::sync_dir;
@@ -101,8 +101,9 @@ impl MachineDir {
         Ok(entries.filter_map(|e| Some(e.ok()?.path())).filter(ours).collect())
     }
 
-    /// Takes the VM's lock; [`Code::NotFound`] where the VM is gone by then.
+    /// Takes the VM's lock; [`Code::NotFound`] where the VM is gone by then, [`Code::Permission`] where its directory is none.
     pub fn lock(&self) -> Result<Lock> {
+        super::check_directory(&self.path)?;
         let lock = Lock::take(&self.file("lock"), self.lock_wait);
         match lock {
             Err(_) if !self.path.is_dir() => {
@@ -115,7 +116,7 @@ impl MachineDir {
 
     /// Its record as it was saved, or `None` where its creation was not finished.
     fn saved(&self) -> Result<Option<Document>> {
-        read_record(&self.record_file(), Kind::Machine)
+        read_record_of(&self.record_file(), Kind::Machine, &self.name)
     }
 
     /// The same; without one, [`Code::NotFound`].

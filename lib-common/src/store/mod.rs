@@ -25,7 +25,7 @@ pub use staging::{Staging, free_name, remove_by_rename};
 use crate::config::Config;
 use crate::doc::{Document, Kind, MAX_BYTES, Name};
 use crate::error::{Code, Error, Result};
-use crate::sys::fs::private_dir;
+use crate::sys::fs::{open_own, private_dir};
 use crate::sys::lock::Lock;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -105,7 +105,7 @@ impl Store {
     /// The image's record.
     pub fn image(&self, name: &Name) -> Result<Document> {
         let record = self.image_dir(name).join("image.json");
-        read_record(&record, Kind::Image)?.ok_or_else(|| {
+        read_record_of(&record, Kind::Image, name)?.ok_or_else(|| {
             let known = self.image_names().unwrap_or_default();
             not_found("image", name, &known, "bg-image ls")
         })
@@ -114,6 +114,7 @@ impl Store {
     /// The VM `name`; it need not have a record yet, but its directory must be there.
     pub fn machine(&self, name: &Name) -> Result<MachineDir> {
         let machine = self.machine_dir(name);
+        check_directory(machine.path())?;
         if machine.path().is_dir() {
             return Ok(machine);
         }
@@ -166,21 +167,28 @@ impl Store {
     }
 }
 
-/// A record, or `None` where there is none.
+/// A record, or `None` where there is none: `images/NAME/image.json` and the like. That path, below its first directory, is
+/// followed through no link, and what is another user's is refused.
 pub fn read_record(path: &Path, kind: Kind) -> Result<Option<Document>> {
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(e) => return Err(Error::io("read", path, &e)),
-    };
+    let base = path.ancestors().nth(3).unwrap_or_else(|| Path::new("/"));
+    let Some(file) = open_own(base, path.strip_prefix(base).unwrap_or(path))? else { return Ok(None) };
     let len = file.metadata().map_err(|e| Error::io("read", path, &e))?.len();
     // With room for more than is there the whole is one read, and the next finds its end.
     let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(MAX_BYTES).min(MAX_BYTES) + 64);
     file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, &e))?;
     let damaged = |e: Error| e.within(format!("the record {} is damaged", path.display()));
     Document::parse(&bytes, kind).map(Some).map_err(damaged)
+}
+
+/// The record of an image or a VM, which has to be of that name: a record that says another is damaged, and none of the
+/// other's business.
+fn read_record_of(path: &Path, kind: Kind, name: &Name) -> Result<Option<Document>> {
+    let Some(doc) = read_record(path, kind)? else { return Ok(None) };
+    let damaged = |e: Error| e.within(format!("the record {} is damaged", path.display()));
+    match doc.name().map_err(damaged)? {
+        found if found == *name => Ok(Some(doc)),
+        found => Err(damaged(Error::new(Code::BadDocument, format!("it is of `{found}`, and not of `{name}`")))),
+    }
 }
 
 /// Saves a record durably: one line and a line feed.
@@ -197,6 +205,19 @@ fn names_in(dir: &Path) -> Result<Vec<Name>> {
     let mut names: Vec<Name> = entries.filter_map(|e| Name::parse(e.ok()?.file_name().to_str()?).ok()).collect();
     names.sort();
     Ok(names)
+}
+
+/// What is there is a directory, and no link to one.
+fn check_directory(path: &Path) -> Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) if !meta.is_dir() => {
+            Err(Error::new(Code::Permission, format!("{} is not a directory", path.display()))
+                .hint("`bg-verify` says what it is")
+                .detail("path", path.display().to_string()))
+        }
+        // That it is missing is for the caller to say.
+        _ => Ok(()),
+    }
 }
 
 fn not_found(what: &str, name: &Name, known: &[Name], ls: &str) -> Error {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// VMs that are half made, damaged, or miss files.
 pub fn machines(store: &Store) -> Result<Vec<Found>> {
     let mut found = vec![];
-    for path in children(&store.machines_dir())?.into_iter().filter(|p| p.is_dir()) {
+    for path in children(&store.machines_dir())?.into_iter().filter(|p| is_dir(p)) {
         // Held while we look, so that nothing begins or ends between the journal and the record.
         let Some(_look) = glance(&path.join("lock")) else { continue };
         let finding = |evidence: String| owned("machine", &path, evidence);
@@ -45,7 +45,7 @@ pub fn machines(store: &Store) -> Result<Vec<Found>> {
 /// Images that are damaged or miss files.
 pub fn images(store: &Store) -> Result<Vec<Found>> {
     let mut found = vec![];
-    for path in children(&store.images_dir())?.into_iter().filter(|p| p.is_dir()) {
+    for path in children(&store.images_dir())?.into_iter().filter(|p| is_dir(p)) {
         let finding = |evidence: String| owned("image", &path, evidence);
         match read_record(&path.join("image.json"), Kind::Image) {
             Ok(Some(doc)) => {
@@ -78,9 +78,8 @@ pub fn seeds(store: &Store) -> Result<Vec<Found>> {
     // Whoever does that holds this lock.
     let Some(_look) = glance(&store.images_dir().join(".lock")) else { return Ok(vec![]) };
     let mut found = vec![];
-    for image in children(&store.images_dir())?.into_iter().filter(|p| p.join("image.json").exists()) {
-        let is_seed = |p: &PathBuf| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("seed-"));
-        for path in children(&image)?.into_iter().filter(is_seed).filter(|p| !is_named(p)) {
+    for image in children(&store.images_dir())?.into_iter().filter(|p| is_dir(p) && p.join("image.json").exists()) {
+        for path in children(&image)?.into_iter().filter(|p| is_seed(p)).filter(|p| !is_named(p)) {
             let mut f = finding("file", path.display().to_string(), "a seed that its image does not name");
             f.owner = image.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
             f.age_ms = age_ms(&path);
@@ -88,6 +87,11 @@ pub fn seeds(store: &Store) -> Result<Vec<Found>> {
         }
     }
     Ok(found)
+}
+
+/// Whether it is a work seed, by its name.
+pub(super) fn is_seed(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("seed-"))
 }
 
 /// Whether the record of the image in whose directory a file lies names it; a record that cannot be read may.
@@ -105,7 +109,7 @@ fn same_record(path: &Path, doc: &Document) -> bool {
 /// What was being made or removed by a process that is gone.
 pub fn staging(store: &Store) -> Result<Vec<Found>> {
     let mut found = vec![];
-    for path in children(&store.staging_dir())? {
+    for path in children(&store.staging_dir())?.into_iter().filter(|p| !p.is_symlink()) {
         outlast_the_making(&path, || std::fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()))?;
         if is_held(&path.join("lock")) || !path.exists() {
             continue;
@@ -127,7 +131,7 @@ pub fn runtime(store: &Store) -> Result<Vec<Found>> {
     let dirs = children(store.runtime_dir())?;
     let known = known_runtime_dirs(store)?;
     let mut found = vec![];
-    for path in dirs.into_iter().filter(|p| p.is_dir()) {
+    for path in dirs.into_iter().filter(|p| is_dir(p)) {
         let owner = known.iter().find(|(dir, _)| *dir == path).map(|(_, name)| name.clone());
         // The VM's own lock is held while it is being started or ended.
         let Some(_look) = look_at(store, owner.as_ref()) else { continue };
@@ -168,8 +172,8 @@ pub(super) fn look_at(store: &Store, name: Option<&Name>) -> Option<Option<Glanc
 /// Temporary files of saves, and temporary directories of builds, whose maker is gone.
 pub fn temporary(store: &Store, cache: &Path) -> Result<Vec<Found>> {
     let mut places = vec![store.state_dir().to_owned(), store.state_dir().join("ssh")];
-    places.extend(children(&store.machines_dir())?);
-    places.extend(children(&store.images_dir())?.into_iter().filter(|p| p.is_dir()));
+    places.extend(children(&store.machines_dir())?.into_iter().filter(|p| is_dir(p)));
+    places.extend(children(&store.images_dir())?.into_iter().filter(|p| is_dir(p)));
     places.extend(["image", "kernel", "rootfs", "seed"].map(|d| cache.join(d)));
     let mut found = vec![];
     for place in places {
@@ -227,7 +231,7 @@ fn missing_files(path: &Path, doc: &Document) -> Vec<Found> {
         .collect()
 }
 
-fn image_files(doc: &Document) -> Vec<PathBuf> {
+pub(super) fn image_files(doc: &Document) -> Vec<PathBuf> {
     let mut files = vec![];
     if let Ok(Some(kernel)) = doc.section::<Kernel>() {
         files.extend([kernel.vmlinux.to_path_buf(), kernel.initrd.to_path_buf()]);
@@ -243,7 +247,7 @@ fn image_files(doc: &Document) -> Vec<PathBuf> {
 }
 
 /// A finding of a directory whose name is its owner's.
-fn owned(kind: &str, path: &Path, evidence: String) -> Finding {
+pub(super) fn owned(kind: &str, path: &Path, evidence: String) -> Finding {
     let mut f = finding(kind, path.display().to_string(), evidence);
     f.owner = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     f.age_ms = age_ms(path);
@@ -251,7 +255,7 @@ fn owned(kind: &str, path: &Path, evidence: String) -> Finding {
 }
 
 /// What a directory holds, but for names that begin with a dot and are no temporary files; empty where it is missing.
-fn children(dir: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn children(dir: &Path) -> Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
@@ -260,6 +264,11 @@ fn children(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut paths: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| is_ours(p)).collect();
     paths.sort();
     Ok(paths)
+}
+
+/// Whether it is a directory, and no link to one: those are [`super::strangers`].
+pub(super) fn is_dir(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir())
 }
 
 fn is_ours(path: &Path) -> bool {

@@ -3,10 +3,13 @@
 //! A thing is abandoned when nobody holds its lock and no process of its operation lives. An abandoned thing is a leak
 //! once it is five minutes old: the next tool of a pipeline may still come for it.
 
+mod attached;
+mod changed;
 mod files;
 mod mend;
 mod net;
 mod processes;
+mod strangers;
 
 pub use mend::mend;
 pub use processes::of_runtime_dir;
@@ -61,24 +64,36 @@ enum Remedy {
     Network(net::Remedy),
 }
 
+/// How closely is looked.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Look {
+    /// Young things count as leaks too.
+    pub now: bool,
+    /// Images' files are read and digested.
+    pub deep: bool,
+}
+
 /// `bg-verify`: prints findings, one a line; exit 1 if one of them is a leak.
-pub fn verify(cx: &mut Context<'_>, now: bool) -> Result<Answer> {
+pub fn verify(cx: &mut Context<'_>, look: Look) -> Result<Answer> {
     cx.stages.begin("audit");
-    let found = audit(&cx.store(), &cx.config, now)?;
+    let found = audit(&cx.store(), &cx.config, look)?;
     for f in &found {
         cx.emit_line(&to_json(&f.finding));
     }
     Ok(if found.iter().any(|f| f.finding.is_leak) { Answer::No } else { Answer::Done })
 }
 
-/// Looks at everything. `now`: young things count too.
-pub fn audit(store: &Store, config: &Config, now: bool) -> Result<Vec<Found>> {
-    let mut found = files::machines(store)?;
+/// Looks at everything.
+pub fn audit(store: &Store, config: &Config, Look { now, deep }: Look) -> Result<Vec<Found>> {
+    let mut found = strangers::strangers(store)?;
+    found.extend(files::machines(store)?);
     found.extend(files::images(store)?);
+    found.extend(changed::changed(store, deep)?);
     found.extend(files::seeds(store)?);
     found.extend(files::staging(store)?);
     found.extend(files::runtime(store)?);
     found.extend(files::temporary(store, &config.cache_dir)?);
+    found.extend(attached::attached(store, config)?);
     found.extend(processes::processes(store)?);
     found.extend(net::networks(store, config, now)?);
     for f in &mut found {

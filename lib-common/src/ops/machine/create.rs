@@ -10,6 +10,7 @@ use crate::error::{Code, Error, Result};
 use crate::ops::tap;
 use crate::store::{MachineDir, Store, random_id};
 use crate::sys::fs::{link_or_clone, sync_dir};
+use std::os::unix::fs::MetadataExt;
 
 /// What `bg-vm plan` takes; what is not given comes from the configuration.
 #[derive(Clone, Debug, Default)]
@@ -230,7 +231,10 @@ pub(super) fn own_disks(doc: &Document, machine: &MachineDir) -> Result<Disks> {
     }
     for path in [&disks.root.path, &disks.work.path] {
         match std::fs::symlink_metadata(path) {
-            Ok(meta) if meta.is_file() => {}
+            Ok(meta) if meta.is_file() && meta.uid() == nix::unistd::geteuid().as_raw() => {}
+            Ok(meta) if meta.is_file() => {
+                return Err(Error::new(Code::Permission, format!("{path} belongs to the user {}", meta.uid())));
+            }
             Ok(_) => return Err(Error::new(Code::BadDocument, format!("{path} is not a regular file"))),
             Err(e) => return Err(Error::io("open", path, &e).with_code(Code::MissingFile)),
         }
