@@ -137,7 +137,7 @@ fn what_sixteen_want_first_is_made_once() {
         (command.env("PATH", &path).spawn().unwrap(), &document)
     };
     let started: Vec<_> = (0..16).map(build).collect();
-    let feeders: Vec<_> = started.into_iter().map(|(child, document)| {
+    let feeders = started.into_iter().map(|(child, document)| {
         let document = document.clone();
         std::thread::spawn(move || finish(child, document.as_bytes()))
     });
