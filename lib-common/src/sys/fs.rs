@@ -203,12 +203,7 @@ fn write_beside(path: &Path, bytes: &[u8], mode: u32, sync: fn(&File) -> std::io
 pub fn private_dir(path: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| Error::io("make", path, &e))?;
-    let meta = fs_err::symlink_metadata(path)?;
-    if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() {
-        let message = format!("{} is not a directory of yours", path.display());
-        return Err(Error::new(crate::Code::Permission, message).detail("path", path.display().to_string()));
-    }
-    Ok(())
+    super::owned::is_dir(path, "").map(drop)
 }
 
 /// Free bytes for this user on the file system of `path`.

@@ -4,6 +4,9 @@
 //! once it is five minutes old: the next tool of a pipeline may still come for it.
 
 mod files;
+mod host;
+mod images;
+mod machines;
 mod mend;
 mod net;
 mod processes;
@@ -30,6 +33,9 @@ const IN_THE_MAKING: Duration = Duration::from_secs(1);
 /// Between two looks at what somebody may just be making.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// What is just ending, such as a shim that has removed its directory, or just changing hands, is given this long.
+const JUST_ENDING: Duration = Duration::from_millis(300);
+
 /// A finding and how to take it away.
 #[derive(Debug)]
 pub struct Found {
@@ -50,6 +56,8 @@ enum Remedy {
     Staged(PathBuf),
     /// Remove a seed that the record of its image does not name.
     Seed(PathBuf),
+    /// Remove a VM's known_hosts that has another key than its record.
+    KnownHosts(PathBuf),
     /// Remove a temporary file or directory.
     Temporary(PathBuf),
     /// End the shim and what belongs to it, and remove its runtime directory; it is that of a VM of the store, or not.
@@ -60,28 +68,47 @@ enum Remedy {
     Network(net::Remedy),
 }
 
+/// What `bg-verify` takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct VerifyArgs {
+    /// Young things are leaks, too.
+    pub now: bool,
+    /// Digest the files of images.
+    pub deep: bool,
+}
+
 /// `bg-verify`: prints findings, one a line; exit 1 if one of them is a leak.
-pub fn verify(cx: &mut Context<'_>, now: bool) -> Result<Answer> {
+pub fn verify(cx: &mut Context<'_>, args: VerifyArgs) -> Result<Answer> {
     cx.stages.begin("audit");
-    let found = audit(&cx.store(), &cx.config, now)?;
+    let found = audit(&cx.store(), &cx.config, args)?;
     for f in &found {
         cx.emit_line(&to_json(&f.finding));
     }
     Ok(if found.iter().any(|f| f.finding.is_leak) { Answer::No } else { Answer::Done })
 }
 
-/// Looks at everything. `now`: young things count too.
-pub fn audit(store: &Store, config: &Config, now: bool) -> Result<Vec<Found>> {
-    let mut found = files::machines(store)?;
-    found.extend(files::images(store)?);
-    found.extend(files::seeds(store)?);
-    found.extend(files::staging(store)?);
-    found.extend(files::runtime(store)?);
+/// Looks at everything.
+///
+/// # Errors
+/// [`crate::Code::Permission`] where one of the store's own directories is a link, or another user's: what is in it is
+/// nobody's whom we know.
+pub fn audit(store: &Store, config: &Config, args: VerifyArgs) -> Result<Vec<Found>> {
+    store.check()?;
+    // First the directories and processes, then who they belong to: a VM is in the store before it has any.
+    let (dirs, running) = (files::runtime_dirs(store)?, processes::seen(store)?);
+    let machines::Machines { known, mut found } = machines::machines(store, config)?;
+    found.extend(images::images(store, args.deep)?);
+    found.extend(images::unnamed(store)?);
+    found.extend(files::staging(store, config)?);
+    found.extend(files::runtime(store, dirs, &known)?);
     found.extend(files::temporary(store, &config.cache_dir)?);
-    found.extend(processes::processes(store)?);
-    found.extend(net::networks(store, config, now)?);
+    found.extend(processes::processes(store, running, &known)?);
+    found.extend(host::locks(store)?);
+    found.extend(host::loop_devices(store, config));
+    found.extend(host::mounts(store, config));
+    found.extend(net::networks(store, config, args.now)?);
     for f in &mut found {
-        let old = now || u128::from(f.finding.age_ms) >= YOUNG.as_millis();
+        let old = args.now || u128::from(f.finding.age_ms) >= YOUNG.as_millis();
         f.finding.is_leak = old && !matches!(f.remedy, Remedy::Report);
     }
     Ok(found)
@@ -107,6 +134,18 @@ fn outlast_the_making(path: &Path, decided: impl Fn() -> bool) -> Result<()> {
         wait(&[], Some(Instant::now() + LOOK_AGAIN))?;
     }
     Ok(())
+}
+
+/// Waits until something is so, at most so long; says whether it is.
+fn wait_until(at_most: Duration, is_so: impl Fn() -> bool) -> Result<bool> {
+    let deadline = Instant::now() + at_most;
+    while !is_so() {
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        wait(&[], Some(Instant::now() + LOOK_AGAIN))?;
+    }
+    Ok(true)
 }
 
 /// Since the last change of a file or directory, in milliseconds; 0 where it cannot be asked.

@@ -13,6 +13,7 @@ use crate::guest::ssh::keys;
 use crate::ops::tap;
 use crate::store::{MachineDir, Operation, id_of};
 use crate::sys::lock::Lock;
+use crate::sys::owned;
 use crate::vmm::{self, Choosing, Started, bootcheck};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -210,6 +211,9 @@ fn launch_plan(
     let spec: Spec = doc.require()?;
     let machine_id = id_of(doc)?;
     let own = |name: &str| AbsPath::new(machine.file(name));
+    for name in ["vmlinux", "initrd"] {
+        owned::is_file(&machine.file(name))?;
+    }
     Ok(Launch {
         runtime_dir: machine.runtime_dir(&machine_id)?,
         machine_id,
