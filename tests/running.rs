@@ -15,12 +15,12 @@ const NO_FILES: Vec<PathBuf> = vec![];
 const NONE: Vec<Value> = vec![];
 
 /// A store with the image `debian`, whose VMs pretend. Dropped, none of them runs.
-struct World {
-    sandbox: Sandbox,
+pub struct World {
+    pub sandbox: Sandbox,
 }
 
 impl World {
-    fn new(vms: &[&str]) -> Self {
+    pub fn new(vms: &[&str]) -> Self {
         let sandbox = Sandbox::new();
         fixture::register(&sandbox, "debian");
         std::fs::create_dir(sandbox.path("fake")).unwrap();
@@ -33,7 +33,7 @@ impl World {
         World { sandbox }
     }
 
-    fn command(&self, tool: &str, args: &[&str]) -> Command {
+    pub fn command(&self, tool: &str, args: &[&str]) -> Command {
         let mut command = self.sandbox.command(tool, args);
         for variable in ["BG_QEMU", "BG_VHOST_DEVICE_VSOCK"] {
             command.env(variable, self.sandbox.path("fake/fake-vmm"));
@@ -41,7 +41,7 @@ impl World {
         command
     }
 
-    fn vm(&self, args: &[&str], stdin: &str) -> Done {
+    pub fn vm(&self, args: &[&str], stdin: &str) -> Done {
         finish(self.command("bg-vm", args).spawn().unwrap(), stdin.as_bytes())
     }
 
@@ -53,7 +53,7 @@ impl World {
         self.sandbox.state(&format!("machines/{vm}/machine.json"))
     }
 
-    fn assert_nothing_is_left(&self) {
+    pub fn assert_nothing_is_left(&self) {
         assert_eq!(
             (children(&self.sandbox.state("machines")), children(&self.sandbox.path("run"))),
             (NO_FILES, NO_FILES)

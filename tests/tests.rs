@@ -1,5 +1,6 @@
 //! Every test of the suite in one program, which links once. `tests/support` has what they share.
 
+mod audit;
 mod bench;
 mod boot_stages;
 mod bundle;
