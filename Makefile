@@ -6,8 +6,8 @@ PREFIX ?= /usr/local
 export CARGO_TARGET_DIR := $(TARGET_DIR)
 export PATH := $(TARGET_DIR)/release:$(PATH)
 
-.PHONY: all setup build tools agent test test-firecracker test-dev-image test-image-build bench bench-tap bench-create lint demo \
-	install clean
+.PHONY: all setup build tools agent test test-firecracker test-dev-image test-image-build test-faults bench bench-tap \
+	bench-create lint demo install clean
 
 all: build
 
@@ -60,6 +60,10 @@ test-dev-image: setup build
 # Half an hour: image builds, ended at every stage with every signal.
 test-image-build: setup build
 	BG_TEST_FULL=1 cargo test --release --locked -p banger --test tests -- a_build_ended --nocapture
+
+# Every verb of tests/faults, killed before every system call that changes something; `test` runs a sample.
+test-faults: setup build
+	BG_TEST_FULL=1 cargo test --release --locked -p banger --test tests -- faults --nocapture
 
 # What building costs, as ratios; docs/performance.md has what was measured.
 bench: setup build

@@ -53,7 +53,10 @@ struct Build {
     /// Void: take packages from this repository, not from Void's own; may be repeated, the first that has one counts
     #[arg(long, value_name = "URL|DIR", value_parser = Location::parse)]
     repository: Vec<Location>,
-    /// Void: trust this public key (PEM or property list) instead of Void's own
+    /// Void: start from this tarball of Void's releases, not from packages; sha256sum.txt and .sig must lie beside it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["arch", "repository", "packages", "lock", "dry_run"])]
+    from_rootfs: Option<PathBuf>,
+    /// Void: trust this public key (PEM or property list; minisign's with --from-rootfs) instead of Void's own
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
     /// Void: install exactly the packages of this lock file; where there is none, write it
@@ -93,6 +96,7 @@ fn build_args(args: Build) -> lib_common::Result<BuildArgs> {
                 ("--arch", args.arch.is_some()),
                 ("--repository", !args.repository.is_empty()),
                 ("--key", args.key.is_some()),
+                ("--from-rootfs", args.from_rootfs.is_some()),
                 ("--lock", args.lock.is_some()),
                 ("--dry-run", dry_run),
             ];
@@ -102,6 +106,10 @@ fn build_args(args: Build) -> lib_common::Result<BuildArgs> {
         }
         Distro::Void => {
             only_for("debian", &[("--suite", args.suite.is_some()), ("--mirror", args.mirror.is_some())])?;
+            if let Some(file) = args.from_rootfs {
+                let recipe = Recipe::VoidRelease(void::release::Recipe { file, key: args.key, size });
+                return Ok(BuildArgs { recipe, kernel, use_cache: !no_cache, dry_run });
+            }
             let (arch, repositories, key, lock, update) =
                 (args.arch, args.repository, args.key, args.lock, args.update);
             Recipe::Void(void::Recipe { arch, size, packages, repositories, key, lock, update })

@@ -26,11 +26,17 @@ impl World {
         std::fs::create_dir(sandbox.path("fake")).unwrap();
         let fake = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/fake-vmm");
         std::fs::copy(fake, sandbox.path("fake/fake-vmm")).unwrap();
-        write(sandbox.path("fake/mode"), "runs").unwrap();
+        let world = World { sandbox };
+        world.set_mode("runs");
         for vm in vms {
-            fixture::create(&sandbox, vm);
+            fixture::create(&world.sandbox, vm);
         }
-        World { sandbox }
+        world
+    }
+
+    /// What its VMMs do, from the next start on.
+    pub fn set_mode(&self, mode: &str) {
+        write(self.sandbox.path("fake/mode"), mode).unwrap();
     }
 
     pub fn command(&self, tool: &str, args: &[&str]) -> Command {
@@ -45,11 +51,11 @@ impl World {
         finish(self.command("bg-vm", args).spawn().unwrap(), stdin.as_bytes())
     }
 
-    fn state_of(&self, vm: &str) -> String {
+    pub fn state_of(&self, vm: &str) -> String {
         self.vm(&["show", vm], "").json()["status"]["state"].as_str().unwrap().to_owned()
     }
 
-    fn record(&self, vm: &str) -> PathBuf {
+    pub fn record(&self, vm: &str) -> PathBuf {
         self.sandbox.state(&format!("machines/{vm}/machine.json"))
     }
 

@@ -65,7 +65,7 @@ fn what_is_no_document_is_65_says_why_and_changes_nothing() {
 }
 
 /// The verbs that need no VM, run inside this process, so that thousands of runs are quick.
-const VERBS: &[(&str, Verb, Kind)] = &[
+pub const VERBS: &[(&str, Verb, Kind)] = &[
     ("bg-register", |_, cx| register(cx, &RegisterArgs::default()), Kind::Image),
     ("bg-seed build", |_, cx| seed::build(cx, &BuildArgs::default()), Kind::Image),
     ("bg-seed check", |_, cx| seed::check_image(cx, &Source::default()), Kind::Image),

@@ -2,7 +2,7 @@
 //! verb, so a new one is a new row.
 
 mod events;
-mod input;
+pub mod input;
 mod output;
 mod sections;
 

@@ -19,4 +19,5 @@ mod ssh_ways;
 mod stages;
 mod user;
 mod void;
+mod void_release;
 mod world;

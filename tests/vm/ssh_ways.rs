@@ -292,5 +292,7 @@ fn another_key_is_refused(ssh: &OwnSsh<'_>) {
     }
     let output = ssh.command("scp", &["-q", "dev.vm:/etc/hostname", "copied"]).output().unwrap();
     assert!(!output.status.success() && !ssh.world.path().join("copied").exists(), "{}", show(&output));
-    is_refused(&ssh.world.run("bg-ssh", &["dev", "--", "echo entered"]));
+    let refused = ssh.world.run("bg-ssh", &["dev", "--", "echo entered"]);
+    is_refused(&refused);
+    assert!(show(&refused).contains("`bg-vm restart dev` gives `dev` its own key again"), "{}", show(&refused));
 }

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 /// The arguments of `bg-rootfs build` for the test distribution.
-fn arguments() -> [&'static str; 4] {
+pub fn arguments() -> [&'static str; 4] {
     ["--distro", "void", "--repository", full::repository().dir.to_str().unwrap()]
 }
 

@@ -7,6 +7,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 
+/// The longest list of documents that is read from stdin, in bytes: some ten thousands, which take a few times as much.
+const MAX_LIST_BYTES: usize = 8 * MAX_BYTES;
+
 /// Where a document was asked to come from.
 #[derive(Clone, Debug, Default)]
 pub struct Source {
@@ -51,7 +54,7 @@ impl Context<'_> {
             );
         }
         let bytes = read_capped(&mut self.stdin).map_err(|e| stdin_error(&e))?;
-        if bytes.iter().all(u8::is_ascii_whitespace) {
+        if bytes.len() <= MAX_BYTES && bytes.iter().all(u8::is_ascii_whitespace) {
             return Err(Error::new(Code::EmptyStdin, "stdin was empty: the tool upstream failed"));
         }
         Ok(bytes)
@@ -64,8 +67,7 @@ impl Context<'_> {
             return Err(error.hint("put this tool behind a pipe"));
         }
         self.stages.begin("input");
-        // A list may be long, each of its documents may not.
-        let limit = 64 * MAX_BYTES as u64;
+        let limit = MAX_LIST_BYTES as u64;
         let mut text = String::new();
         let read = (&mut self.stdin).take(limit + 1).read_to_string(&mut text);
         read.map_err(|e| match e.kind() {
@@ -73,7 +75,8 @@ impl Context<'_> {
             _ => stdin_error(&e),
         })?;
         if text.len() as u64 > limit {
-            return Err(Error::new(Code::BadDocument, format!("the list is larger than {limit} bytes")));
+            let error = Error::new(Code::BadDocument, format!("the list is larger than {limit} bytes"));
+            return Err(error.hint("give it in parts: `head -n 10000` in front of this tool"));
         }
         Ok(text.lines().filter(|l| !l.trim().is_empty()).map(str::to_owned).collect())
     }

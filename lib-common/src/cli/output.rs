@@ -35,6 +35,7 @@ impl Context<'_> {
     /// Writes what is held now, before slow work whose failure does not take it back.
     pub fn flush(&mut self) -> Result<()> {
         let held = std::mem::take(&mut self.held);
+        let held = if self.stdout_is_terminal { harmless(held) } else { held };
         self.stdout.write_all(&held).and_then(|()| self.stdout.flush()).map_err(|e| closed(&e))
     }
 
@@ -67,6 +68,20 @@ impl Context<'_> {
         self.stages.aside(|| {
             let _ = writeln!(stderr, "{}", shown(line));
         });
+    }
+}
+
+/// Documents and tables for a terminal: JSON may have the control characters from U+007F on as they are, and some steer
+/// one. Escaped as JSON does, a document stays what it is.
+fn harmless(held: Vec<u8>) -> Vec<u8> {
+    let steers = |c: char| c.is_control() && c != '\n' && c != '\t';
+    match String::from_utf8(held) {
+        Ok(text) if text.contains(steers) => {
+            let escaped = |c: char| if steers(c) { format!("\\u{:04x}", u32::from(c)) } else { c.into() };
+            text.chars().map(escaped).collect::<String>().into_bytes()
+        }
+        Ok(text) => text.into_bytes(),
+        Err(e) => e.into_bytes(),
     }
 }
 

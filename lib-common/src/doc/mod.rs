@@ -54,7 +54,7 @@ use crate::error::{Code, Error, Result};
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -125,7 +125,7 @@ impl Document {
         }
     }
 
-    /// Reads one document of any kind, with a known `api_version`.
+    /// Reads one document of any kind, with a known `api_version`. Where it has a name, that is one.
     pub fn parse_any(bytes: &[u8]) -> Result<Self> {
         if bytes.len() > MAX_BYTES {
             return Err(bad(format!("the document is larger than {MAX_BYTES} bytes")));
@@ -136,7 +136,10 @@ impl Document {
             _ => bad("this is not a document").because(&e),
         })?;
         match doc.string("api_version")?.as_deref() {
-            Some(API_VERSION) => Ok(doc),
+            Some(API_VERSION) => match doc.has("name") {
+                true => doc.name().map(|_| doc),
+                false => Ok(doc),
+            },
             Some(other) => Err(bad(format!("unknown api_version `{other}`; known: `{API_VERSION}`"))),
             None => Err(bad("the document has no `api_version`")),
         }
@@ -397,8 +400,10 @@ impl<'de> Deserialize<'de> for Document {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
                 let mut entries: Vec<(String, Box<RawValue>)> = vec![];
+                // A megabyte has room for 100,000 keys, too many to compare each with all.
+                let mut seen = HashSet::new();
                 while let Some(key) = map.next_key::<String>()? {
-                    if entries.iter().any(|(k, _)| *k == key) {
+                    if !seen.insert(key.clone()) {
                         return Err(serde::de::Error::custom(format!("duplicate field `{key}`")));
                     }
                     entries.push((key, map.next_value()?));

@@ -19,6 +19,8 @@ pub enum Recipe {
     Debian(debian::Recipe),
     /// Void's.
     Void(void::Recipe),
+    /// That of Void's releases.
+    VoidRelease(void::release::Recipe),
 }
 
 /// What `bg-rootfs build` was given.
@@ -54,6 +56,7 @@ pub fn build(args: &BuildArgs, cx: &mut Context<'_>) -> Result<Answer> {
             debian::build(recipe, args.use_cache, &places, &mut cx.stages)?
         }
         Recipe::Void(recipe) => build_void(recipe, args.use_cache, &doc, cx)?,
+        Recipe::VoidRelease(recipe) => build_void_release(recipe, args.use_cache, &doc, cx)?,
     };
     doc.set(&rootfs);
     cx.emit(doc)?;
@@ -64,10 +67,7 @@ pub fn build(args: &BuildArgs, cx: &mut Context<'_>) -> Result<Answer> {
 fn build_void(recipe: &void::Recipe, use_cache: bool, doc: &Document, cx: &mut Context<'_>) -> Result<Rootfs> {
     let kernel = kernel(doc)?;
     let planned = void::plan(recipe, &cx.config.cache_dir, &mut cx.stages)?;
-    if !planned.runs_on(&kernel.arch) {
-        let message = format!("packages for {} cannot be configured by a kernel for {}", planned.arch(), kernel.arch);
-        return Err(Error::new(Code::BadValue, message).hint("give the --arch of the kernel, or another --kernel"));
-    }
+    check_arch(planned.arch(), &kernel)?;
     tell_changes(planned.plan(), cx);
     let plan = planned.plan();
     if let Some(rootfs) = planned.cached().filter(|_| use_cache) {
@@ -76,10 +76,39 @@ fn build_void(recipe: &void::Recipe, use_cache: bool, doc: &Document, cx: &mut C
     }
     let lock = plan.pending();
     let unconfigured = planned.make(&mut cx.stages)?;
-    configure::configure(cx, &kernel, &unconfigured.image(), CONFIGURE)?;
-    let rootfs = unconfigured.publish(use_cache, &mut cx.stages)?;
+    let rootfs = configured(unconfigured, &kernel, use_cache, cx)?;
     lock.save()?;
     Ok(rootfs)
+}
+
+/// The tarball is made an image's root by a guest with the document's kernel.
+fn build_void_release(
+    recipe: &void::release::Recipe,
+    use_cache: bool,
+    doc: &Document,
+    cx: &mut Context<'_>,
+) -> Result<Rootfs> {
+    let kernel = kernel(doc)?;
+    let checked = void::release::check(recipe, &cx.config.cache_dir, &mut cx.stages)?;
+    check_arch(checked.arch(), &kernel)?;
+    if let Some(rootfs) = checked.cached().filter(|_| use_cache) {
+        return Ok(rootfs);
+    }
+    let unconfigured = checked.make(&mut cx.stages)?;
+    configured(unconfigured, &kernel, use_cache, cx)
+}
+
+fn check_arch(arch: &str, kernel: &Kernel) -> Result<()> {
+    if void::runs_on(arch, &kernel.arch) {
+        return Ok(());
+    }
+    let message = format!("packages for {arch} cannot be configured by a kernel for {}", kernel.arch);
+    Err(Error::new(Code::BadValue, message).hint("give packages for the kernel's architecture, or another --kernel"))
+}
+
+fn configured(root: void::Unconfigured, kernel: &Kernel, use_cache: bool, cx: &mut Context<'_>) -> Result<Rootfs> {
+    configure::configure(cx, kernel, &root.image(), CONFIGURE)?;
+    root.publish(use_cache, &mut cx.stages)
 }
 
 fn kernel(doc: &Document) -> Result<Kernel> {

@@ -9,18 +9,23 @@ use crate::doc::{Document, Guest, HealthStatus, Kind, Name};
 use crate::error::{Code, Error, Result};
 use crate::guest::http::get_health;
 use crate::guest::live::Live;
+use crate::guest::ssh::session::Session as Greeted;
 use crate::guest::ssh::{self, Session, SshTarget, Via, Ways, keys};
 use crate::store::{MachineDir, boot, id_of};
 use crate::sys::cmd::Stream;
 use crate::sys::signal;
 use std::fs::File;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the reminder after a session waits for the guest.
 const REMINDER: Duration = Duration::from_secs(2);
+
+/// How long a guest has to show its host key once more.
+const KEY_CHECK: Duration = Duration::from_secs(5);
 
 /// How long a shell in a guest that has been logged in to already waits for another connection.
 const CONNECT: Duration = Duration::from_secs(60);
@@ -60,7 +65,7 @@ pub fn run(request: &Request, cx: &mut Context<'_>) -> Result<Answer> {
     let (stdin, tty) = input(line.is_some(), from_stdin, cx)?;
     let via = request.via.unwrap_or(cx.config.ssh_via);
     // Said here, before ssh starts: it would only say that there is no connection.
-    Ways::of(via, &doc)?;
+    let ways = Ways::of(via, &doc)?;
     let login_since_ms = boot::lacks_login(live.runtime_dir()).then(|| cx.stages.begun_ms().round() as u64);
     let target = SshTarget { via, login_since_ms, ..target(&machine, &doc, request.connect_timeout, cx)? };
     let tty = tty && (line.is_none() || request.tty);
@@ -73,12 +78,29 @@ pub fn run(request: &Request, cx: &mut Context<'_>) -> Result<Answer> {
     if line.is_some() && status.code() != Some(SSH_FAILED) {
         note_command(&live, login_since_ms);
     }
-    if status.code() == Some(SSH_FAILED) && live.has_ended()? {
+    let ssh_failed = status.code() == Some(SSH_FAILED);
+    if ssh_failed && live.has_ended()? {
         cx.remark(&format!("the VM `{0}` has ended; `bg-vm start {0}` starts it", live.name));
+    } else if ssh_failed && has_another_key(ways, &live, &doc, cx) {
+        let what = "the guest's sshd has another host key than the guest was given, and got nothing";
+        cx.remark(&format!("{what}; `bg-vm restart {0}` gives `{0}` its own key again", live.name));
     } else if line.is_none() && tty {
         remind(&live, cx);
     }
     Ok(Answer::Status(exit_status(status)))
+}
+
+/// Whether it was the host key that ssh has refused: what ssh says of that names a file to edit, which would not help. A guest
+/// that does not answer has none.
+fn has_another_key(ways: Ways, live: &Live, doc: &Document, cx: &mut Context<'_>) -> bool {
+    cx.stages.begin("host_key");
+    let deadline = Instant::now() + cx.config.guest_deadline(KEY_CHECK);
+    let compare = || {
+        // To the session a socket is a socket, whatever its family.
+        let stream = UnixStream::from(ways.connect(live, deadline)?);
+        Greeted::greeted(stream, deadline)?.has_host_key(&doc.require::<Guest>()?.host_key)
+    };
+    compare().is_ok_and(|same| !same)
 }
 
 /// Whoever looks at the stages up to a first login has run a command: the guest opens the session, which may take longer than

@@ -50,7 +50,7 @@ impl Journal {
         let file = options.open(&self.path).map_err(|e| Error::io("open", &self.path, &e))?;
         // Of the operations before it none is open, so what they did need not be known any more.
         file.set_len(0).map_err(|e| Error::io("empty", &self.path, &e))?;
-        preallocate(&file, PREALLOCATED)?;
+        preallocate(&file, &self.path, PREALLOCATED)?;
         let me = ProcessId::of(i32::try_from(std::process::id()).unwrap_or(0))?;
         let ProcessId { pid, start_time, boot_id, .. } = me;
         let begin = JournalLine::Begin { operation: operation.into(), pid, start_time, boot_id };

@@ -1,6 +1,6 @@
 //! One VM's directory: its files, its lock, and whether it runs.
 
-use super::{Journal, Store, boot, read_record, save_record};
+use super::{Journal, Store, boot, read_record_of, save_record};
 use crate::doc::{
     AbsPath, Document, ExitInfo, Kind, Launch, MAX_BYTES, Name, ProcessDoc, ShimState, State, Status, Vmm,
 };
@@ -127,7 +127,7 @@ impl MachineDir {
     /// Its record as it was saved, or `None` where its creation was not finished.
     fn saved(&self) -> Result<Option<Document>> {
         self.is_there()?;
-        read_record(&self.record_file(), Kind::Machine)
+        read_record_of(&self.record_file(), Kind::Machine, &self.name)
     }
 
     /// The same; without one, [`Code::NotFound`].

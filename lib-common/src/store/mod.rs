@@ -115,7 +115,7 @@ impl Store {
     pub fn image(&self, name: &Name) -> Result<Document> {
         self.has_image(name)?;
         let record = self.image_dir(name).join("image.json");
-        read_record(&record, Kind::Image)?.ok_or_else(|| {
+        read_record_of(&record, Kind::Image, name)?.ok_or_else(|| {
             let known = self.image_names().unwrap_or_default();
             not_found("image", name, &known, "bg-image ls")
         })
@@ -196,6 +196,17 @@ pub fn read_record(path: &Path, kind: Kind) -> Result<Option<Document>> {
     let Some(bytes) = owned::read(path, MAX_BYTES as u64 + 1)? else { return Ok(None) };
     let damaged = |e: Error| e.within(format!("the record {} is damaged", path.display()));
     Document::parse(&bytes, kind).map(Some).map_err(damaged)
+}
+
+/// The record of an image or a VM, which has to be of that name: a record that says another is damaged, and none of the
+/// other's business.
+fn read_record_of(path: &Path, kind: Kind, name: &Name) -> Result<Option<Document>> {
+    let Some(doc) = read_record(path, kind)? else { return Ok(None) };
+    let damaged = |e: Error| e.within(format!("the record {} is damaged", path.display()));
+    match doc.name().map_err(damaged)? {
+        found if found == *name => Ok(Some(doc)),
+        found => Err(damaged(Error::new(Code::BadDocument, format!("it is of `{found}`, and not of `{name}`")))),
+    }
 }
 
 /// Saves a record durably: one line and a line feed.

@@ -65,7 +65,8 @@ fn clone_into(source: &File, target: &File) -> Result<Copied, Errno> {
         Err(e) => return Err(e),
     }
     let size = i64::try_from(source.metadata().map_err(errno)?.size()).map_err(|_| Errno::EFBIG)?;
-    nix::unistd::ftruncate(target, size)?;
+    // std goes on after a signal.
+    target.set_len(size.cast_unsigned()).map_err(errno)?;
     for_each_extent(source, size, |start, end| copy_range(source, target, start, end))?;
     Ok(Copied::Extents)
 }
@@ -129,10 +130,13 @@ pub fn allocated_bytes(path: &Path) -> u64 {
 
 /// Takes space for `bytes` now, so that later appends cannot fail for want of it. A file system that cannot do so is
 /// no error.
-pub fn preallocate(file: &File, bytes: i64) -> Result<()> {
-    match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, bytes) {
-        Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(()),
-        Err(e) => Err(e.into()),
+pub fn preallocate(file: &File, path: &Path, bytes: i64) -> Result<()> {
+    loop {
+        match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, bytes) {
+            Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(Error::io("take space for", path, &e.into())),
+        }
     }
 }
 

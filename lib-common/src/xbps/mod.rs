@@ -15,6 +15,7 @@ pub mod pattern;
 pub mod pkgver;
 mod plists;
 pub mod props;
+pub mod release;
 pub mod repodata;
 pub mod resolve;
 pub mod root;

@@ -13,6 +13,7 @@ mod layout;
 mod listed;
 mod metadata;
 mod payload;
+pub mod tarball;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -48,6 +49,8 @@ pub struct Entry<'a> {
     pub gid: u64,
     /// Of a file's content, in bytes; else 0.
     pub size: u64,
+    /// Its extended attribute `security.capability`.
+    pub capability: Option<Vec<u8>>,
     /// A file's content. That it is what `files.plist` says shows at its end, after `each` has returned.
     pub content: &'a mut dyn Read,
 }

@@ -2,6 +2,7 @@
 //! overwritten. Everything that belongs to xbps is in it, and nothing has the time of today.
 
 mod alternatives;
+mod tarball;
 mod tree;
 
 use super::key::Key;
@@ -14,6 +15,7 @@ use alternatives::Alternatives;
 use plist::{Dictionary, Value};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+pub use tarball::write_tarball;
 use tree::{Own, Tree};
 
 const PKGDB: &str = "var/db/xbps/pkgdb-0.38.plist";
@@ -98,8 +100,7 @@ pub fn write_tar(all: Vec<Unpacked>, extra: &Extra<'_>, to: impl Write) -> Resul
     for (path, bytes) in &metadata {
         tree.own(path, 0o644, &Own::File(bytes))?;
     }
-    scripts.files.push(extra.last.1.into());
-    scripts.list += &format!("{:03} {} 1 noarch\n", scripts.files.len(), extra.last.0);
+    scripts.push_last(extra);
     scripts.write(&mut tree, extra.epoch)?;
     tree.finish()
 }
@@ -147,6 +148,13 @@ impl Scripts {
             let pkgver = &props.pkgver;
             self.list += &format!("{n:03} {} {} {}\n", pkgver.name(), pkgver.version(), props.architecture);
         }
+    }
+
+    /// What is run after the others.
+    fn push_last(&mut self, extra: &Extra<'_>) {
+        let (name, script) = extra.last;
+        self.files.push(script.into());
+        self.list += &format!("{:03} {name} 1 noarch\n", self.files.len());
     }
 
     fn write(&self, tree: &mut Tree<'_, impl Write>, epoch: u64) -> Result<(), Stopped> {

@@ -11,4 +11,5 @@ pub mod full;
 pub mod key;
 pub mod own;
 pub mod package;
+pub mod release;
 pub mod repository;

@@ -261,3 +261,30 @@ fn a_body_of_100_megabytes_is_refused_unread() {
     assert_eq!(code(&answer_of(stream)), "413");
     assert!(server.shut_down.try_recv().is_err());
 }
+
+/// The memory of this process that is there, in KiB: VmRSS of proc_pid_status(5).
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn of_256_slow_clients_those_without_a_slot_are_told_and_all_of_them_take_little() {
+    let server = Server::start(HealthStatus::Ok, 64, Duration::from_secs(1));
+    let before = resident_kib();
+    let mut slow: Vec<_> = (0..256).map(|_| server.connect()).collect();
+    for stream in &mut slow {
+        // Who got no slot may have been left by now.
+        let _ = stream.write_all(b"GET /healthz HT");
+    }
+    // In the order in which they came: the last one has its answer while the first ones are still waited for.
+    assert_eq!(code(&answer_of(slow.pop().unwrap())), "503");
+    let grown = resident_kib().saturating_sub(before);
+    assert!(grown < 8 << 10, "{grown} KiB");
+    let deadline = Instant::now() + PATIENCE;
+    while code(&server.ask(b"GET /healthz HTTP/1.1\r\n\r\n")) != "200" {
+        assert!(Instant::now() < deadline, "the slots did not come back");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

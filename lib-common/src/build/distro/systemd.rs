@@ -29,6 +29,7 @@ impl Init for Systemd {
 const CLEAN: &str = r#"
 rm -rf /var/log/journal/*
 rm -f /var/lib/systemd/random-seed /var/lib/systemd/credential.secret /var/lib/systemd/timers/stamp-*
+rmdir /var/lib/systemd/linger 2>/dev/null || :
 "#;
 
 /// Waits for the end of the startup. The state is printed whatever it is; systemctl's status says the same.

@@ -6,6 +6,7 @@
 pub mod obtain;
 pub mod overlay;
 pub mod packages;
+pub mod release;
 
 use crate::build::rootfs::{self, IMAGE, Made, load};
 use crate::build::slot::{Building, Slot};
@@ -121,11 +122,6 @@ impl Planned {
         &self.plan
     }
 
-    /// Whether guests of that architecture (as `uname -m` says it) can run it.
-    pub fn runs_on(&self, machine: &str) -> bool {
-        self.arch.strip_suffix("-musl").unwrap_or(&self.arch) == machine
-    }
-
     /// The architecture of its packages.
     pub fn arch(&self) -> &str {
         &self.arch
@@ -193,6 +189,11 @@ impl Unconfigured {
         stages.begin("publish");
         self.slot.publish(self.building, rootfs, |dir| load(dir).filter(|_| use_cache))
     }
+}
+
+/// Whether guests of the machine architecture (as `uname -m` says it) can run packages for that one of Void's.
+pub fn runs_on(arch: &str, machine: &str) -> bool {
+    arch.strip_suffix("-musl").unwrap_or(arch) == machine
 }
 
 fn arch(given: Option<&str>) -> Result<String> {

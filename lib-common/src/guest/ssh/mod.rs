@@ -24,6 +24,9 @@ use crate::sys::fs::save;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// How long sshd may take for its greeting at least, once it has begun.
+const LEAST_GREETING: Duration = Duration::from_secs(10);
+
 /// Where a connection leads and what it is checked against.
 #[derive(Clone, Debug)]
 pub struct SshTarget {
@@ -72,6 +75,10 @@ pub fn command(target: &SshTarget, session: Session<'_>) -> Result<Cmd> {
     let (program, via, seconds) = (quote(plain(&target.connector)?), via.as_str(), connect_timeout.as_secs_f64());
     let connector = format!("{program} --fdpass --via {via} --connect-timeout {seconds} {name}").replace('%', "%%");
     let mut options = vec![format!("ProxyCommand={connector}"), "ProxyUseFdpass=yes".into()];
+    // The connector waits for sshd's first byte alone: for the rest of its greeting and for the exchange of keys ssh
+    // waits no longer than that did.
+    let greeting = connect_timeout.max(&LEAST_GREETING).as_secs_f64().ceil();
+    options.push(format!("ConnectTimeout={greeting}"));
     options.extend(checks(&target.known_hosts, &target.identity, name)?);
     if let Some(since) = target.login_since_ms {
         // ssh runs it as soon as it has logged in, and goes on when it has ended.

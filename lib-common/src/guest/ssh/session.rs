@@ -6,13 +6,15 @@
 
 use crate::error::{Code, Error, Result};
 use crate::sys::poll;
+use nix::errno::Errno;
 use nix::poll::PollFlags;
+use nix::sys::socket::{MsgFlags, recv};
 use ssh2::{BlockDirections, Channel, ErrorCode, MethodType};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// libssh2's word for "not yet" (libssh2.h).
 const EAGAIN: ErrorCode = ErrorCode::Session(-37);
@@ -20,6 +22,12 @@ const EAGAIN: ErrorCode = ErrorCode::Session(-37);
 /// How much is read of a command's output at once, in bytes: the largest packet that SSH promises to carry
 /// (RFC 4253, section 6.1).
 const CHUNK: usize = 32 << 10;
+
+/// The longest first line of an sshd, in bytes (RFC 4253, section 4.2).
+const GREETING: usize = 255;
+
+/// Between two looks whether the rest of that line has come.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Who logs in, and where.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +90,25 @@ impl Session {
     /// [`Code::GuestUnreachable`] for another host key, a login that is refused, and a connection that breaks;
     /// [`Code::TimedOut`] at the deadline; a signal's.
     pub fn open(stream: UnixStream, login: Login<'_>, deadline: Instant) -> Result<Self> {
+        let session = Session::greeted(stream, deadline)?;
+        if !session.has_host_key(login.host_key)? {
+            return Err(Error::new(
+                Code::GuestUnreachable,
+                "the guest's sshd has another host key than the guest was given",
+            ));
+        }
+        let login_with_key = || session.ssh.userauth_pubkey_file(login.user, None, login.private_key, None);
+        session.again(login_with_key).map_err(|e| e.within("the guest's sshd refuses the key"))?;
+        Ok(session)
+    }
+
+    /// A session in which nobody has logged in, and nobody may before the host key was compared.
+    ///
+    /// # Errors
+    /// As those of [`Session::open`].
+    pub fn greeted(stream: UnixStream, deadline: Instant) -> Result<Self> {
         stream.set_nonblocking(true)?;
+        wait_for_greeting(&stream, deadline)?;
         let mut ssh = ssh2::Session::new().map_err(|e| failed(&e))?;
         ssh.set_tcp_stream(stream.try_clone()?);
         ssh.set_blocking(false);
@@ -95,22 +121,16 @@ impl Session {
                 Err(e) => return Err(failed(&e).within("the guest's sshd does not speak as it should")),
             }
         }
-        session.check_host_key(login.host_key)?;
-        let login_with_key = || session.ssh.userauth_pubkey_file(login.user, None, login.private_key, None);
-        session.again(login_with_key).map_err(|e| e.within("the guest's sshd refuses the key"))?;
         Ok(session)
     }
 
-    /// Before anything else: whoever has another key is not the guest that was started.
-    fn check_host_key(&self, expected: &str) -> Result<()> {
+    /// Whether that is the key of whom it speaks with: whoever has another is not the guest that was started.
+    ///
+    /// # Errors
+    /// [`Code::BadDocument`] for a key that is none.
+    pub fn has_host_key(&self, expected: &str) -> Result<bool> {
         let expected = super::keys::blob(expected)?;
-        match self.ssh.host_key() {
-            Some((key, _)) if key == expected => Ok(()),
-            _ => Err(Error::new(
-                Code::GuestUnreachable,
-                "the guest's sshd has another host key than the guest was given",
-            )),
-        }
+        Ok(self.ssh.host_key().is_some_and(|(key, _)| key == expected))
     }
 
     /// Starts a command line in the user's shell. What it prints goes to `sink` while its input is written and while
@@ -163,6 +183,33 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Waits for sshd's first line, which stays to be read: libssh2 would read one without an end for ever.
+fn wait_for_greeting(stream: &UnixStream, deadline: Instant) -> Result<()> {
+    let strange = || Error::new(Code::GuestUnreachable, "the guest's sshd does not speak as it should");
+    let mut line = [0; GREETING];
+    while Instant::now() < deadline {
+        match recv(stream.as_raw_fd(), &mut line, MsgFlags::MSG_PEEK) {
+            Ok(0) => return Err(super::unreachable("the session with the guest broke")),
+            Ok(n) => {
+                let said = &line[..n];
+                if said.contains(&b'\n') && said.starts_with(b"SSH-") {
+                    return Ok(());
+                }
+                if n == GREETING || !said.iter().zip(b"SSH-").all(|(a, b)| a == b) {
+                    return Err(strange());
+                }
+                // What is there already keeps the socket readable, so there is nothing to poll for.
+                poll::wait(&[], Some(deadline.min(Instant::now() + LOOK_AGAIN)))?;
+            }
+            Err(Errno::EAGAIN | Errno::EINTR) => {
+                poll::wait(&[(stream.as_fd(), PollFlags::POLLIN)], Some(deadline))?;
+            }
+            Err(e) => return Err(super::unreachable("the session with the guest broke").because(&e)),
+        }
+    }
+    Err(Error::new(Code::TimedOut, "the guest was not done in time"))
 }
 
 /// A command that runs. Written to, it gets that as its input; dropped, it is left to itself.

@@ -30,6 +30,8 @@ fn the_command_line_is_this_one() {
         "-o",
         "ProxyUseFdpass=yes",
         "-o",
+        "ConnectTimeout=120",
+        "-o",
         "UserKnownHostsFile=\"/s t/50%%/machines/dev/known_hosts\"",
         "-o",
         "GlobalKnownHostsFile=/dev/null",

@@ -88,6 +88,19 @@ impl Layout {
         }
     }
 
+    /// A directory with an entry of its own, which may come after what is in it.
+    pub fn add_directory(&mut self, path: &str) -> Result<()> {
+        let above = path.match_indices('/').map(|(at, _)| &path[..at]);
+        if let Some(other) = above.chain([path]).find(|above| self.seen.contains_key(*above)) {
+            return Err(bad_entry(path, &format!("is a directory where `{other}` is a link or file")));
+        }
+        if self.directories.len() >= MAX_ENTRIES {
+            return Err(bad(format!("it has more than {MAX_ENTRIES} entries")));
+        }
+        self.directories.insert(path.to_owned());
+        Ok(())
+    }
+
     /// Whether it was seen.
     pub fn has(&self, path: &str) -> bool {
         self.seen.contains_key(path)

@@ -83,7 +83,7 @@ impl Walk {
         self.left = self.left.checked_sub(size).ok_or_else(|| bad_entry(path, "makes it larger than it says it is"))?;
         let is_file = kind == EntryKind::File;
         let mut content = Checked { inner: entry, hashing: Hashing::new(io::sink()), failed: None };
-        let done = each(Entry { path, kind, mode, uid, gid, size, content: &mut content });
+        let done = each(Entry { path, kind, mode, uid, gid, size, capability: None, content: &mut content });
         // What went wrong while reading is the cause of whatever the caller made of it.
         if let Some(e) = content.failed {
             return Err(bad_entry(path, "is damaged or cut off").because(&e));
@@ -102,7 +102,7 @@ impl Walk {
 }
 
 /// What an entry is, if a package may have such.
-fn kind_of(path: &str, entry: &tar::Entry<'_, Metered>) -> Result<EntryKind> {
+pub(super) fn kind_of(path: &str, entry: &tar::Entry<'_, Metered>) -> Result<EntryKind> {
     let target = entry.link_name_bytes();
     match entry.header().entry_type() {
         tar::EntryType::Regular => Ok(EntryKind::File),
@@ -117,7 +117,7 @@ fn kind_of(path: &str, entry: &tar::Entry<'_, Metered>) -> Result<EntryKind> {
 }
 
 /// Mode, owner and group.
-fn owner(path: &str, header: &tar::Header) -> Result<(u32, u64, u64)> {
+pub(super) fn owner(path: &str, header: &tar::Header) -> Result<(u32, u64, u64)> {
     let number = |what: io::Result<u64>| what.map_err(|e| bad_entry(path, "has a damaged header").because(&e));
     let (mode, uid, gid) = (number(header.mode().map(u64::from))?, number(header.uid())?, number(header.gid())?);
     let most = u64::from(u32::MAX) - 1;

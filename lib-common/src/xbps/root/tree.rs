@@ -54,8 +54,29 @@ impl<'a, W: Write> Tree<'a, W> {
         match &entry.kind {
             EntryKind::Symlink(target) => self.link(&mut header, EntryType::Symlink, (&path, target)),
             EntryKind::Hardlink(target) => self.link(&mut header, EntryType::Link, (&path, target)),
-            EntryKind::File => self.file(&mut header, &path, (entry.size, entry.content)),
+            EntryKind::File => {
+                if let Some(capability) = &entry.capability {
+                    let record = ("SCHILY.xattr.security.capability", &capability[..]);
+                    self.tar.append_pax_extensions([record]).map_err(Stopped::Output)?;
+                }
+                self.file(&mut header, &path, (entry.size, entry.content))
+            }
         }
+    }
+
+    /// A directory of an archive that has them: its own permissions, but where a system needs others.
+    pub(super) fn directory(&mut self, path: &str, mode: u32, owner: (u64, u64)) -> Result<(), Stopped> {
+        match DIRS.iter().find(|(dir, _)| *dir == path) {
+            Some((_, mode)) => self.dir(path, *mode),
+            None => self.owned_dir(path, mode, owner),
+        }
+    }
+
+    /// A file of an archive, whose content was read already.
+    pub(super) fn file_of(&mut self, path: &str, owner: &str, bytes: &[u8]) -> Result<(), Stopped> {
+        self.claim(path, owner)?;
+        let mut header = self.header(0o644, (0, 0));
+        self.file(&mut header, path, (bytes.len() as u64, &mut &*bytes))
     }
 
     /// The path becomes the owner's, and nobody else's.
@@ -90,13 +111,17 @@ impl<'a, W: Write> Tree<'a, W> {
 
     /// A directory, where there is none yet.
     pub(super) fn dir(&mut self, path: &str, mode: u32) -> Result<(), Stopped> {
+        self.owned_dir(path, mode, (0, 0))
+    }
+
+    fn owned_dir(&mut self, path: &str, mode: u32, owner: (u64, u64)) -> Result<(), Stopped> {
         if !self.dirs.insert(path.to_owned()) {
             return Ok(());
         }
         if let Some((parent, _)) = path.rsplit_once('/') {
             self.parents(parent, "the root file system")?;
         }
-        let mut header = self.header(mode, (0, 0));
+        let mut header = self.header(mode, owner);
         header.set_entry_type(EntryType::Directory);
         self.file(&mut header, &format!("{path}/"), (0, &mut io::empty()))
     }

@@ -1,0 +1,345 @@
+//! The tools with one system call gone wrong: killed before each one that changes anything, or told that the disk is full or
+//! broken, that there are no descriptors left or no right. Wherever that is, nothing is left that `bg-verify | bg-gc` does not
+//! take, the same command succeeds next, and a VM that was there before is as it was.
+//!
+//! A sample of the points, evenly over each run, from `BG_TEST_SEED` on; all of them where `BG_TEST_FULL` is set.
+
+#![allow(clippy::disallowed_types)]
+
+mod order;
+mod trace;
+
+use crate::running::World;
+use crate::support::Done;
+use crate::support::fixture::{self, Files, WORK};
+use lib_common::digest;
+use serde_json::Value;
+use std::path::PathBuf;
+use trace::Point;
+
+/// The sample of a verb that takes a second or less. A guest that does not answer is waited for.
+const SAMPLE: usize = 12;
+const SLOW_SAMPLE: usize = 4;
+
+/// A verb, and the world around it.
+struct Verb {
+    tool: &'static str,
+    args: &'static [&'static str],
+    /// Makes what the verb begins with, whatever is there. Gives its stdin.
+    before: fn(&World) -> String,
+    /// What holds after it was cut short and collected, and does the same again.
+    after: fn(&World, &str),
+    /// Whether the programs that it starts end with it.
+    children: bool,
+    /// How many points are tried, unless all are.
+    sample: usize,
+}
+
+fn show(world: &World, vm: &str) -> Option<String> {
+    let there = world.sandbox.state(&format!("machines/{vm}")).exists();
+    there.then(|| world.state_of(vm))
+}
+
+fn is_whole(world: &World, vm: &str, what: &str) {
+    assert_eq!(show(world, vm).as_deref(), Some("stopped"), "{what}");
+    assert_eq!(world.sandbox.run("bg-seed", &["check", "--vm", vm], "").json()["ok"], true, "{what}");
+}
+
+fn without_dev(world: &World) -> String {
+    world.vm(&["rm", "--force", "dev"], "").ok();
+    String::new()
+}
+
+fn with_dev(world: &World) -> String {
+    if show(world, "dev").is_none() {
+        fixture::create(&world.sandbox, "dev");
+    }
+    world.vm(&["kill", "dev"], "").ok();
+    String::new()
+}
+
+fn with_dev_running(world: &World) -> String {
+    with_dev(world);
+    world.vm(&["start", "dev"], "").ok();
+    String::new()
+}
+
+fn document(world: &World) -> String {
+    let files = world.sandbox.path("files-other");
+    if files.exists() {
+        std::fs::remove_dir_all(files).unwrap();
+    }
+    Files::new(&world.sandbox, "other").document().to_string()
+}
+
+const CREATE: Verb = Verb {
+    tool: "bg-vm",
+    args: &["create", "dev", "--work-size", WORK, "--no-start"],
+    before: without_dev,
+    after: |world, what| {
+        if show(world, "dev").is_none() {
+            fixture::create(&world.sandbox, "dev");
+        }
+        is_whole(world, "dev", what);
+    },
+    children: true,
+    sample: SAMPLE,
+};
+
+const START: Verb = Verb {
+    tool: "bg-vm",
+    args: &["start", "dev"],
+    before: with_dev,
+    after: |world, what| {
+        assert!(matches!(show(world, "dev").as_deref(), Some("stopped" | "running")), "{what}");
+        world.vm(&["start", "dev"], "").ok();
+        assert_eq!(show(world, "dev").as_deref(), Some("running"), "{what}");
+    },
+    children: false,
+    sample: SAMPLE,
+};
+
+const STOP: Verb = Verb {
+    tool: "bg-vm",
+    args: &["stop", "--timeout", "1", "dev"],
+    before: with_dev_running,
+    after: |world, what| {
+        assert!(matches!(show(world, "dev").as_deref(), Some("stopped" | "running")), "{what}");
+        world.vm(&["stop", "--timeout", "1", "dev"], "").ok();
+        assert_eq!(show(world, "dev").as_deref(), Some("stopped"), "{what}");
+    },
+    children: false,
+    sample: SLOW_SAMPLE,
+};
+
+const RM: Verb = Verb {
+    tool: "bg-vm",
+    args: &["rm", "dev"],
+    before: with_dev,
+    after: |world, what| {
+        if show(world, "dev").is_some() {
+            is_whole(world, "dev", what);
+        }
+        world.vm(&["rm", "dev"], "").ok();
+        assert_eq!(show(world, "dev"), None, "{what}");
+    },
+    children: true,
+    sample: SAMPLE,
+};
+
+const RM_RUNNING: Verb = Verb {
+    args: &["rm", "--force", "dev"],
+    before: with_dev_running,
+    after: |world, what| {
+        assert!(matches!(show(world, "dev").as_deref(), None | Some("stopped" | "running")), "{what}");
+        world.vm(&["rm", "--force", "dev"], "").ok();
+        assert_eq!(show(world, "dev"), None, "{what}");
+    },
+    ..RM
+};
+
+const SEED_BUILD: Verb = Verb {
+    tool: "bg-seed",
+    args: &["build", "debian", "--size", WORK],
+    before: |_| String::new(),
+    after: |world, what| {
+        world.sandbox.run("bg-seed", &["build", "debian", "--size", WORK], "").ok();
+        assert_eq!(world.sandbox.run("bg-seed", &["check", "debian"], "").json()["ok"], true, "{what}");
+    },
+    children: true,
+    sample: SAMPLE,
+};
+
+const SEED_CLONE: Verb = Verb {
+    tool: "bg-seed",
+    args: &["clone"],
+    before: |world| {
+        without_dev(world);
+        fixture::plan(&world.sandbox, "dev")
+    },
+    after: |world, what| {
+        assert_eq!(show(world, "dev"), None, "{what}");
+        world.sandbox.run("bg-seed", &["clone"], fixture::plan(&world.sandbox, "dev")).ok();
+    },
+    children: true,
+    sample: SAMPLE,
+};
+
+const REGISTER: Verb = Verb {
+    tool: "bg-register",
+    args: &["--name", "other", "--replace"],
+    before: document,
+    after: |world, _| {
+        world.sandbox.run("bg-register", &["--name", "other", "--replace"], document(world)).ok();
+        let mut again = world.sandbox.run("bg-image", &["show", "other"], "").json();
+        again["name"] = "again".into();
+        world.sandbox.run("bg-register", &["--replace"], again.to_string()).ok();
+    },
+    children: true,
+    sample: SAMPLE,
+};
+
+/// All of them, or some that are spread evenly.
+fn sampled(points: &[Point], sample: usize) -> Vec<&Point> {
+    let n = points.len();
+    if std::env::var_os("BG_TEST_FULL").is_some() || n <= sample {
+        return points.iter().collect();
+    }
+    (0..sample).map(|i| &points[(i * n / sample + seed()) % n]).collect()
+}
+
+fn seed() -> usize {
+    std::env::var("BG_TEST_SEED").map_or(0, |seed| seed.parse().unwrap())
+}
+
+/// A VM that no verb is about: the digest of all its files.
+fn bystander(world: &World) -> String {
+    digest::of_tree(&world.sandbox.state("machines/kept")).unwrap().to_string()
+}
+
+fn has_strace(test: &str) -> bool {
+    let there = std::process::Command::new("strace").arg("-V").output().is_ok_and(|o| o.status.success());
+    if !there {
+        println!("NOT RUN: {test} (strace is not installed)");
+    }
+    there
+}
+
+/// Runs a verb with each of those faults at each of its points of those calls; `ended` looks at how it ended, and says whether
+/// the fault has met the tool. It must have done so once in two times.
+fn attack(test: &str, verb: &Verb, faults: &[&str], calls_of: fn(&Point) -> bool, ended: impl Fn(&Done, &str) -> bool) {
+    if !has_strace(test) {
+        return;
+    }
+    let world = World::new(&["kept"]);
+    let command = world.command(verb.tool, verb.args);
+    let before = bystander(&world);
+    let stdin = (verb.before)(&world);
+    let (done, calls) = trace::calls(&world, &command, &stdin, verb.children);
+    done.ok();
+    let points: Vec<Point> = trace::points(&calls).into_iter().filter(calls_of).collect();
+    let tried = sampled(&points, verb.sample);
+    let mut met = 0;
+    for point in &tried {
+        for fault in faults {
+            world.sandbox.collect();
+            let stdin = (verb.before)(&world);
+            let what = format!("{} {:?}: {fault} at {point:?}", verb.tool, verb.args);
+            let done = trace::with_fault(&world, &command, &stdin, point, fault);
+            met += usize::from(ended(&done, &what));
+            world.sandbox.collect();
+            assert_eq!(world.sandbox.staged(), Vec::<PathBuf>::new(), "{what}");
+            (verb.after)(&world, &what);
+            assert_eq!(bystander(&world), before, "{what}");
+        }
+    }
+    let (runs, seed) = (tried.len() * faults.len(), seed());
+    println!(
+        "{test}: {} {:?}: {} of {} points from {seed} on, {faults:?}: {met} of {runs} runs met",
+        verb.tool,
+        verb.args,
+        tried.len(),
+        points.len()
+    );
+    assert!(met * 2 >= runs, "{test}: only {met} of {runs} runs met the fault");
+    without_dev(&world);
+    assert_eq!(world.sandbox.findings(&["--now"]), Vec::<Value>::new());
+}
+
+fn killed(test: &str, verb: &Verb) {
+    attack(
+        test,
+        verb,
+        &["signal=KILL"],
+        |_| true,
+        |done, what| {
+            // Where a program is killed that it has started, it says so.
+            assert!(done.exit == 137 || done.exit == 0 || done.stderr.contains("\"Error\""), "{what}: {done:?}");
+            done.exit != 0
+        },
+    );
+}
+
+/// It fails with an error that names a path, or was whole without that call.
+fn refused(test: &str, verb: &Verb) {
+    let faults = ["error=ENOSPC", "error=EIO", "error=EMFILE", "error=EACCES"];
+    let verb = &Verb { sample: verb.sample.div_ceil(4), ..*verb };
+    attack(
+        test,
+        verb,
+        &faults,
+        |point| point.own && point.is_of_files(),
+        |done, what| {
+            if done.exit == 0 {
+                return false;
+            }
+            let doc = done.failed();
+            let said = format!("{} {:?} {:?}", doc.message, doc.causes, doc.details);
+            assert!(doc.code != "internal" && said.contains('/'), "{what}: {} {said}", doc.code);
+            true
+        },
+    );
+}
+
+/// It does not notice.
+fn interrupted(test: &str, verb: &Verb) {
+    let verb = &Verb { sample: verb.sample.div_ceil(3), ..*verb };
+    attack(
+        test,
+        verb,
+        &["error=EINTR"],
+        |point| point.own && point.may_be_interrupted(),
+        |done, what| {
+            assert_eq!(done.exit, 0, "{what}: {done:?}");
+            true
+        },
+    );
+}
+
+#[test]
+fn a_creation_killed_at_any_call_is_whole_or_gone() {
+    killed("a_creation_killed_at_any_call_is_whole_or_gone", &CREATE);
+}
+
+#[test]
+fn a_start_killed_at_any_call_can_be_repeated() {
+    killed("a_start_killed_at_any_call_can_be_repeated", &START);
+}
+
+#[test]
+fn a_stop_killed_at_any_call_can_be_repeated() {
+    killed("a_stop_killed_at_any_call_can_be_repeated", &STOP);
+}
+
+#[test]
+fn a_removal_killed_at_any_call_can_be_repeated() {
+    for verb in [&RM, &RM_RUNNING] {
+        killed("a_removal_killed_at_any_call_can_be_repeated", verb);
+    }
+}
+
+#[test]
+fn seeds_killed_at_any_call_can_be_made_again() {
+    for verb in [&SEED_BUILD, &SEED_CLONE] {
+        killed("seeds_killed_at_any_call_can_be_made_again", verb);
+    }
+}
+
+#[test]
+fn a_registration_killed_at_any_call_can_be_repeated() {
+    killed("a_registration_killed_at_any_call_can_be_repeated", &REGISTER);
+}
+
+#[test]
+fn a_call_that_fails_is_told_with_its_path_and_leaves_nothing() {
+    for verb in [&CREATE, &START, &RM, &SEED_CLONE, &REGISTER] {
+        refused("a_call_that_fails_is_told_with_its_path_and_leaves_nothing", verb);
+    }
+}
+
+#[test]
+fn an_interrupted_call_is_made_again() {
+    for verb in [&CREATE, &START, &RM, &REGISTER] {
+        interrupted("an_interrupted_call_is_made_again", verb);
+    }
+}
