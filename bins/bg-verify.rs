@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use lib_common::cli::{self, Answer, Context};
-use lib_common::ops::audit;
+use lib_common::ops::audit::{self, VerifyArgs};
 use std::process::ExitCode;
 
 /// Say what lies about: leaks and damage, one JSON document a line
@@ -12,7 +12,7 @@ struct Cli {
     /// Count young things as leaks too, which somebody may yet finish
     #[arg(long)]
     now: bool,
-    /// Read and digest the images' files, too: a second for each gigabyte, or more
+    /// Compare the digest of every file of every image, which reads them all
     #[arg(long)]
     deep: bool,
 }
@@ -22,5 +22,5 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Cli, cx: &mut Context<'_>) -> lib_common::Result<Answer> {
-    audit::verify(cx, audit::Look { now: args.now, deep: args.deep })
+    audit::verify(cx, VerifyArgs { now: args.now, deep: args.deep })
 }

@@ -59,7 +59,7 @@ impl World {
         self.sandbox.state(&format!("machines/{vm}/machine.json"))
     }
 
-    fn assert_nothing_is_left(&self) {
+    pub fn assert_nothing_is_left(&self) {
         assert_eq!(
             (children(&self.sandbox.state("machines")), children(&self.sandbox.path("run"))),
             (NO_FILES, NO_FILES)

@@ -103,7 +103,7 @@ proptest! {
         let done = Sandbox::new().inside(
             |_, cx| {
                 let mut doc = cx.document(&Source::default(), Kind::Image)?;
-                doc.set(&Registered { at: "now".into() });
+                doc.set(&Registered { at: "now".into(), files: Default::default() });
                 cx.emit(doc)?;
                 Ok(Answer::Done)
             },

@@ -9,11 +9,10 @@ use serde::{Deserialize, Serialize};
 pub struct Finding {
     /// `banger/v1`.
     pub api_version: String,
-    /// What it is: `process`, `machine`, `image`, `staging`, `runtime_dir`, `file`, `stranger`, `mount`,
-    /// `loop_device`; of networks `tap`, `tap_pool`,
-    /// `lease`, `bridge`, `nft`, `net_dir`, `subnet`, `route`.
+    /// What it is: `process`, `machine`, `image`, `staging`, `runtime_dir`, `socket`, `file`, `lock`, `loop`, `mount`; of
+    /// networks `tap`, `tap_pool`, `lease`, `bridge`, `nft`, `net_dir`, `subnet`, `route`.
     pub kind: String,
-    /// Which one: a path, `PID:START_TIME` of a process, an interface's name, an address or a network.
+    /// Which one: a path, `PID:START_TIME` of a process, a device, an interface's name, an address or a network.
     pub id: String,
     /// Whose: a VM's or image's name or id, a bridge's user id, or empty where nobody can be named.
     pub owner: String,

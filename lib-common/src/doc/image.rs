@@ -178,6 +178,22 @@ pub struct SeedSize {
 pub struct Registered {
     /// Since when, RFC 3339 UTC.
     pub at: String,
+    /// Its files as they were put there, by their names in its directory; without the module tree.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "super::distinct")]
+    pub files: BTreeMap<String, FileFacts>,
+}
+
+/// By what a file that was changed is known without reading it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct FileFacts {
+    /// Its size.
+    pub size_bytes: u64,
+    /// When its content was last changed, in nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// Its inode's number.
+    pub inode: u64,
 }
 
 /// How long a stage of an operation took.

@@ -1,6 +1,6 @@
 //! bg-gc: removes what it reads, if a fresh look still calls it a leak.
 
-use super::audit::{self, Found};
+use super::audit::{self, Found, VerifyArgs};
 use crate::cli::{Answer, Context};
 use crate::doc::{API_VERSION, Finding, strict, to_json};
 use crate::error::{Code, Error, Failures, Result};
@@ -22,7 +22,7 @@ pub fn gc(cx: &mut Context<'_>, args: GcArgs) -> Result<Answer> {
     }
     cx.stages.begin("audit");
     let store = cx.store();
-    let fresh = audit::audit(&store, &cx.config, audit::Look { now: args.now, deep: false })?;
+    let fresh = audit::audit(&store, &cx.config, VerifyArgs { now: args.now, deep: false })?;
     cx.stages.begin("remove");
     let mut failed = Failures::default();
     for found in fresh.iter().filter(|f| f.finding.is_leak && asked.iter().any(|a| same(a, &f.finding))) {

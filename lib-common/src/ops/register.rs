@@ -4,8 +4,10 @@ use crate::cli::{Answer, Context, Source};
 use crate::digest;
 use crate::doc::{AbsPath, Digest, Document, Kernel, Kind, Name, Registered, Rootfs, Seed, SeedSize};
 use crate::error::{Code, Error, Result};
+use crate::ops::image::files::record_facts;
 use crate::store::{Staging, Store, now, save_record};
 use crate::sys::fs::{clone_file, remove_dir, rename_exchange, rename_new, sync_all, sync_dir};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What `bg-register` takes.
@@ -57,7 +59,8 @@ pub(super) fn put(cx: &mut Context<'_>, mut doc: Document, args: &RegisterArgs) 
     if let Some(seed) = &seed {
         doc.set(seed);
     }
-    doc.set(&Registered { at: now() });
+    doc.set(&Registered { at: now(), files: BTreeMap::new() });
+    record_facts(&mut doc, staging.path())?;
     doc.append_timings(&cx.stages.take_before("publish"))?;
     save_record(&staging.path().join("image.json"), &doc)?;
     sync_all(staging.path())?;
@@ -72,7 +75,7 @@ pub(super) fn put(cx: &mut Context<'_>, mut doc: Document, args: &RegisterArgs) 
 }
 
 fn refuse_existing(store: &Store, name: &Name, replace: bool) -> Result<()> {
-    if replace || !store.image_dir(name).exists() {
+    if !store.has_image(name)? || replace {
         return Ok(());
     }
     Err(Error::new(Code::Exists, format!("there is an image `{name}` already"))

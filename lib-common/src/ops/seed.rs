@@ -6,6 +6,7 @@ use crate::digest;
 use crate::disk::seed;
 use crate::doc::{AbsPath, Check, Disks, Document, Kind, Name, Rootfs, Seed, SeedSize};
 use crate::error::{Code, Error, Result};
+use crate::ops::image::files::record_facts;
 use crate::ops::machine::is_running;
 use crate::store::save_record;
 use crate::sys::fs::{remove_file, sync_all};
@@ -98,6 +99,7 @@ pub(super) fn into_store(cx: &mut Context<'_>, name: &Name, sizes: &[u64]) -> Re
     }
     let seed = Seed { source_digest: rootfs.digest, sizes: built };
     doc.set(&seed);
+    record_facts(&mut doc, &home)?;
     doc.append_timings(&cx.stages.take_before("save"))?;
     save_record(&home.join("image.json"), &doc)?;
     let replaced = old.into_iter().flat_map(|old| old.sizes).map(|size| size.path);

@@ -7,9 +7,9 @@
 use crate::doc::{Boot, Moment, Timing, to_json};
 use crate::error::Result;
 use crate::sys::fs::{remove_file, replace};
+use crate::sys::owned;
 use crate::timing::{monotonic_ms, rounded};
 use serde::de::DeserializeOwned;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// What [`Timing::tool`] says of them.
@@ -115,9 +115,7 @@ fn write(path: &Path, json: &str) -> Result<()> {
 
 /// What is not as it should be tells nothing: a VM is of full use without it.
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    let mut text = String::new();
-    std::fs::File::open(path).ok()?.take(MAX_BYTES).read_to_string(&mut text).ok()?;
-    crate::doc::strict(&text).ok()
+    crate::doc::strict(&owned::read_text(path, MAX_BYTES).ok()??).ok()
 }
 
 #[cfg(test)]

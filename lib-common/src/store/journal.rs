@@ -4,11 +4,11 @@
 //! ignored: its side effect had not begun. Whatever is killed at any point is found by an operation that is open while
 //! its process is gone, and [`Journal::undo_open`] takes it back.
 
-use crate::doc::{JournalLine, ShimState, Undo, to_json};
+use crate::doc::{JournalLine, MAX_BYTES, ShimState, Undo, to_json};
 use crate::error::{Code, Error, Failures, Result};
 use crate::sys::fs::{preallocate, remove_dir, remove_file};
 use crate::sys::process::ProcessId;
-use crate::sys::signal;
+use crate::sys::{owned, signal};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -80,11 +80,7 @@ impl Journal {
 
     /// The last operation, and whether it is open.
     fn last_operation(&self) -> Result<Option<(OpenOperation, bool)>> {
-        let journal = match std::fs::read(&self.path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Error::io("read", &self.path, &e)),
-        };
+        let Some(journal) = owned::read(&self.path, MAX_BYTES as u64)? else { return Ok(None) };
         let mut last: Option<(OpenOperation, bool)> = None;
         // What follows the last line feed is torn.
         let whole = journal.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
@@ -237,7 +233,7 @@ fn take_back(undo: &Undo, object: &Path) -> Result<()> {
 
 /// Ends the shim whose state lies in `runtime_dir`; the VMM and its vsock device die with it.
 pub fn end_shim(runtime_dir: &Path) -> Result<()> {
-    let Ok(text) = std::fs::read_to_string(runtime_dir.join("shim.json")) else { return Ok(()) };
+    let Some(text) = owned::read_text(&runtime_dir.join("shim.json"), MAX_BYTES as u64)? else { return Ok(()) };
     let state: ShimState = crate::doc::strict(&text)?;
     for process in [Some(state.shim), state.vmm, state.vsock_device].into_iter().flatten() {
         ProcessId::from(process).end()?;

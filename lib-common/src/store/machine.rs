@@ -1,10 +1,13 @@
 //! One VM's directory: its files, its lock, and whether it runs.
 
 use super::{Journal, Store, boot, read_record_of, save_record};
-use crate::doc::{AbsPath, Document, ExitInfo, Kind, Launch, Name, ProcessDoc, ShimState, State, Status, Vmm};
+use crate::doc::{
+    AbsPath, Document, ExitInfo, Kind, Launch, MAX_BYTES, Name, ProcessDoc, ShimState, State, Status, Vmm,
+};
 use crate::error::{Code, Error, Result};
 use crate::sys::fs::sync_dir;
 use crate::sys::lock::Lock;
+use crate::sys::owned;
 use crate::sys::process::ProcessId;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -95,15 +98,22 @@ impl MachineDir {
             Err(e) => return Err(Error::io("list", &self.runtime, &e)),
         };
         let ours = |dir: &PathBuf| {
-            let text = std::fs::read_to_string(dir.join("launch.json")).unwrap_or_default();
+            let text = owned::read_text(&dir.join("launch.json"), MAX_BYTES as u64).ok().flatten().unwrap_or_default();
             crate::doc::strict::<Launch>(&text).is_ok_and(|launch| launch.exit_file.parent() == Some(&self.path))
         };
         Ok(entries.filter_map(|e| Some(e.ok()?.path())).filter(ours).collect())
     }
 
-    /// Takes the VM's lock; [`Code::NotFound`] where the VM is gone by then, [`Code::Permission`] where its directory is none.
+    /// Whether its directory is there; one that is a link, or another user's, is an error.
+    pub fn is_there(&self) -> Result<bool> {
+        let machines = self.path.parent().unwrap_or(Path::new("/"));
+        let state = machines.parent().unwrap_or(Path::new("/"));
+        owned::is_dir(state, Path::new("machines").join(self.name.as_str()))
+    }
+
+    /// Takes the VM's lock; [`Code::NotFound`] where the VM is gone by then.
     pub fn lock(&self) -> Result<Lock> {
-        super::check_directory(&self.path)?;
+        self.is_there()?;
         let lock = Lock::take(&self.file("lock"), self.lock_wait);
         match lock {
             Err(_) if !self.path.is_dir() => {
@@ -116,6 +126,7 @@ impl MachineDir {
 
     /// Its record as it was saved, or `None` where its creation was not finished.
     fn saved(&self) -> Result<Option<Document>> {
+        self.is_there()?;
         read_record_of(&self.record_file(), Kind::Machine, &self.name)
     }
 
@@ -147,11 +158,7 @@ impl MachineDir {
     /// The processes of the running VM with this id, or `None` when it does not run.
     pub fn running(&self, id: &str) -> Result<Option<ShimState>> {
         let file = self.runtime_dir(id)?.join("shim.json");
-        let text = match std::fs::read_to_string(&file) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Error::io("read", &file, &e)),
-        };
+        let Some(text) = owned::read_text(&file, MAX_BYTES as u64)? else { return Ok(None) };
         let state: ShimState = crate::doc::strict(&text)?;
         Ok(ProcessId::from(state.shim.clone()).is_alive().then_some(state))
     }
@@ -201,7 +208,7 @@ impl MachineDir {
 
     /// How the last run ended, if the shim could write it.
     pub fn exit_info(&self) -> Option<ExitInfo> {
-        crate::doc::strict(&std::fs::read_to_string(self.exit_file()).ok()?).ok()
+        crate::doc::strict(&owned::read_text(&self.exit_file(), MAX_BYTES as u64).ok()??).ok()
     }
 }
 

@@ -23,10 +23,11 @@ pub use machine::{MachineDir, id_of};
 pub use staging::{Staging, free_name, remove_by_rename};
 
 use crate::config::Config;
-use crate::doc::{Document, Kind, MAX_BYTES, Name};
+use crate::doc::{AbsPath, Document, Kind, MAX_BYTES, Name};
 use crate::error::{Code, Error, Result};
-use crate::sys::fs::{open_own, private_dir};
+use crate::sys::fs::private_dir;
 use crate::sys::lock::Lock;
+use crate::sys::owned;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -82,6 +83,14 @@ impl Store {
         Ok(())
     }
 
+    /// Refuses directories of this store that are links, or another user's. What is missing is fine.
+    pub fn check(&self) -> Result<()> {
+        for below in ["", "images", "machines", "staging", "ssh"] {
+            owned::is_dir(&self.state, below)?;
+        }
+        owned::is_dir(&self.runtime, "").map(drop)
+    }
+
     /// Where images are.
     pub fn images_dir(&self) -> PathBuf {
         self.state.join("images")
@@ -104,6 +113,7 @@ impl Store {
 
     /// The image's record.
     pub fn image(&self, name: &Name) -> Result<Document> {
+        self.has_image(name)?;
         let record = self.image_dir(name).join("image.json");
         read_record_of(&record, Kind::Image, name)?.ok_or_else(|| {
             let known = self.image_names().unwrap_or_default();
@@ -111,11 +121,26 @@ impl Store {
         })
     }
 
+    /// Whether the directory of the image `name` is there; one that is a link, or another user's, is an error.
+    pub fn has_image(&self, name: &Name) -> Result<bool> {
+        owned::is_dir(&self.state, Path::new("images").join(name.as_str()))
+    }
+
+    /// Refuses a file of an image that is a link, or another user's. What is missing, or lies elsewhere, is for others to
+    /// judge.
+    pub fn check_files<'a>(&self, files: impl IntoIterator<Item = &'a AbsPath>) -> Result<()> {
+        for file in files {
+            if let Ok(below) = file.strip_prefix(&self.state) {
+                owned::open(&self.state, below)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The VM `name`; it need not have a record yet, but its directory must be there.
     pub fn machine(&self, name: &Name) -> Result<MachineDir> {
         let machine = self.machine_dir(name);
-        check_directory(machine.path())?;
-        if machine.path().is_dir() {
+        if machine.is_there()? {
             return Ok(machine);
         }
         let known = self.machine_names().unwrap_or_default();
@@ -129,21 +154,20 @@ impl Store {
 
     /// The images' names, sorted.
     pub fn image_names(&self) -> Result<Vec<Name>> {
+        owned::is_dir(&self.state, "images")?;
         names_in(&self.images_dir())
     }
 
     /// The VMs' names, sorted.
     pub fn machine_names(&self) -> Result<Vec<Name>> {
+        owned::is_dir(&self.state, "machines")?;
         names_in(&self.machines_dir())
     }
 
     /// The image that was made the default.
     pub fn default_image(&self) -> Result<Option<Name>> {
-        match std::fs::read_to_string(self.default_image_file()) {
-            Ok(text) => Name::parse(text.trim()).map(Some).map_err(|e| e.with_code(Code::BadDocument)),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(Error::io("read", &self.default_image_file(), &e)),
-        }
+        let text = owned::read_text(&self.default_image_file(), MAX_BYTES as u64)?;
+        text.map(|text| Name::parse(text.trim()).map_err(|e| e.with_code(Code::BadDocument))).transpose()
     }
 
     /// Makes an image the default.
@@ -167,15 +191,9 @@ impl Store {
     }
 }
 
-/// A record, or `None` where there is none: `images/NAME/image.json` and the like. That path, below its first directory, is
-/// followed through no link, and what is another user's is refused.
+/// A record, or `None` where there is none. It is a plain file of the caller's in a directory of the caller's.
 pub fn read_record(path: &Path, kind: Kind) -> Result<Option<Document>> {
-    let base = path.ancestors().nth(3).unwrap_or_else(|| Path::new("/"));
-    let Some(file) = open_own(base, path.strip_prefix(base).unwrap_or(path))? else { return Ok(None) };
-    let len = file.metadata().map_err(|e| Error::io("read", path, &e))?.len();
-    // With room for more than is there the whole is one read, and the next finds its end.
-    let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(MAX_BYTES).min(MAX_BYTES) + 64);
-    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, &e))?;
+    let Some(bytes) = owned::read(path, MAX_BYTES as u64 + 1)? else { return Ok(None) };
     let damaged = |e: Error| e.within(format!("the record {} is damaged", path.display()));
     Document::parse(&bytes, kind).map(Some).map_err(damaged)
 }
@@ -205,19 +223,6 @@ fn names_in(dir: &Path) -> Result<Vec<Name>> {
     let mut names: Vec<Name> = entries.filter_map(|e| Name::parse(e.ok()?.file_name().to_str()?).ok()).collect();
     names.sort();
     Ok(names)
-}
-
-/// What is there is a directory, and no link to one.
-fn check_directory(path: &Path) -> Result<()> {
-    match std::fs::symlink_metadata(path) {
-        Ok(meta) if !meta.is_dir() => {
-            Err(Error::new(Code::Permission, format!("{} is not a directory", path.display()))
-                .hint("`bg-verify` says what it is")
-                .detail("path", path.display().to_string()))
-        }
-        // That it is missing is for the caller to say.
-        _ => Ok(()),
-    }
 }
 
 fn not_found(what: &str, name: &Name, known: &[Name], ls: &str) -> Error {

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, RenameFlags, fallocate, renameat2};
 use nix::unistd::{Whence, lseek64};
 use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -203,52 +203,11 @@ fn write_beside(path: &Path, bytes: &[u8], mode: u32, sync: fn(&File) -> std::io
     temp.persist(path).map(drop).map_err(|e| io(&e.error))
 }
 
-/// Opens a file for reading, `relative` to `base`: no part of that may be a symbolic link or lead out of it, and what is
-/// there has to be a regular file of the caller's own. `None` where it is missing. openat2(2).
-///
-/// # Errors
-/// [`Code::Permission`](crate::Code::Permission) for what is none of the caller's.
-pub fn open_own(base: &Path, relative: &Path) -> Result<Option<File>> {
-    use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-    let path = base.join(relative);
-    let refused = |what: String| {
-        Error::new(crate::Code::Permission, format!("{} {what}", path.display()))
-            .hint("`bg-verify` says what else is not as banger has left it")
-            .detail("path", path.display().to_string())
-    };
-    let dir = match File::open(base) {
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
-        dir => dir.map_err(|e| Error::io("open", base, &e))?,
-    };
-    // A FIFO would have to be waited for.
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
-    let file = match openat2(&dir, relative, OpenHow::new().flags(flags).resolve(resolve)) {
-        Ok(file) => File::from(file),
-        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
-        Err(Errno::ELOOP | Errno::EXDEV) => return Err(refused("is reached by a symbolic link".into())),
-        Err(e) => return Err(Error::io("read", &path, &e.into())),
-    };
-    let meta = file.metadata().map_err(|e| Error::io("read", &path, &e))?;
-    if !meta.is_file() {
-        return Err(refused("is not a regular file".into()));
-    }
-    if meta.uid() != nix::unistd::geteuid().as_raw() {
-        return Err(refused(format!("belongs to the user {}", meta.uid())));
-    }
-    Ok(Some(file))
-}
-
 /// Makes a directory of mode 0700 with its parents; one that is there must be the caller's own and no symlink.
 pub fn private_dir(path: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| Error::io("make", path, &e))?;
-    let meta = fs_err::symlink_metadata(path)?;
-    if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() {
-        let message = format!("{} is not a directory of yours", path.display());
-        return Err(Error::new(crate::Code::Permission, message).detail("path", path.display().to_string()));
-    }
-    Ok(())
+    super::owned::is_dir(path, "").map(drop)
 }
 
 /// Free bytes for this user on the file system of `path`.

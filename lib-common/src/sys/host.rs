@@ -1,7 +1,7 @@
 //! What /proc says of this host, for whoever reads what was measured on it. Knows no domain.
 
 use crate::error::{Error, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The kernel's release.
 pub fn kernel_release() -> Result<String> {
@@ -43,10 +43,39 @@ pub fn file_system(path: &Path) -> Result<Option<String>> {
 fn mounted_above(mounts: &str, path: &Path) -> Option<String> {
     let mount = |line: &str| {
         let (left, right) = line.split_once(" - ")?;
-        let point = left.split(' ').nth(4)?.replace("\\040", " ");
+        let point = unescaped(left.split(' ').nth(4)?);
         path.starts_with(&point).then_some((point.len(), right.split(' ').next()?.to_owned()))
     };
     mounts.lines().filter_map(mount).max_by_key(|(length, _)| *length).map(|(_, kind)| kind)
+}
+
+/// What proc_pid_mountinfo(5) writes as three octal digits after a backslash: blanks, line feeds, backslashes.
+fn unescaped(field: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(field.to_owned(), |text, (escape, plain)| text.replace(escape, plain))
+}
+
+/// Where something is mounted in this mount namespace; nothing where that cannot be read.
+pub fn mount_points() -> Vec<PathBuf> {
+    let mounts = read("/proc/self/mountinfo").unwrap_or_default();
+    mounts.lines().filter_map(|line| Some(unescaped(line.split(' ').nth(4)?).into())).collect()
+}
+
+/// The loop devices that are in use, as `/dev/loop0`, each with its file, whether that was removed meanwhile or not
+/// (sysfs-block-loop). Nothing where that cannot be read.
+pub fn backing_files() -> Vec<(String, PathBuf)> {
+    let devices = std::fs::read_dir("/sys/block").into_iter().flatten().filter_map(std::result::Result::ok);
+    let mut found: Vec<_> = devices
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok().filter(|name| name.starts_with("loop"))?;
+            let file = std::fs::read_to_string(entry.path().join("loop/backing_file")).ok()?;
+            let file = file.trim_end_matches('\n');
+            Some((format!("/dev/{name}"), file.strip_suffix(" (deleted)").unwrap_or(file).into()))
+        })
+        .collect();
+    found.sort();
+    found
 }
 
 fn read(path: &str) -> Result<String> {
@@ -64,6 +93,8 @@ mod tests {
         for (path, kind) in [("/x", "ext4"), ("/mnt/a/x", "btrfs"), ("/mnt/ab", "ext4"), ("/mnt/a b/x", "tmpfs")] {
             assert_eq!(mounted_above(mounts, Path::new(path)).as_deref(), Some(kind), "{path}");
         }
+        assert_eq!(unescaped("/a\\040b\\134c"), "/a b\\c");
+        assert!(mount_points().contains(&"/proc".into()));
         assert!(file_system(Path::new("/proc/self")).unwrap().is_some_and(|kind| kind == "proc"));
     }
 }

@@ -105,8 +105,17 @@ pub struct Glance(#[allow(dead_code, reason = "held, not read")] Option<Flock<Fi
 
 /// A look at what a lock guards; `None` while somebody holds the lock. Without a lock file nobody is kept out.
 pub fn glance(path: &Path) -> Option<Glance> {
-    let Ok(file) = File::open(path) else { return Some(Glance(None)) };
+    // A link or FIFO of that name is nobody's lock, and nobody waits for whoever writes to it.
+    let mut options = File::options();
+    options.read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
+    let Ok(file) = options.open(path) else { return Some(Glance(None)) };
     Flock::lock(file, FlockArg::LockSharedNonblock).ok().map(|lock| Glance(Some(lock)))
+}
+
+/// The process that last took a lock, as it says itself.
+pub fn signer(path: &Path) -> Option<i32> {
+    let text = super::owned::read_text(path, 100).ok()??;
+    text.split_whitespace().next()?.parse().ok()
 }
 
 fn busy(path: &Path, wait: Duration) -> Error {

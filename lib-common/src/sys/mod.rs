@@ -22,6 +22,8 @@ pub mod netlink;
 #[cfg(feature = "host")]
 pub mod netns;
 #[cfg(feature = "host")]
+pub mod owned;
+#[cfg(feature = "host")]
 pub mod poll;
 #[cfg(feature = "host")]
 pub mod process;

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::signal::Signal;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -96,6 +97,11 @@ pub fn cmdline(pid: i32) -> Vec<String> {
     bytes.split(|b| *b == 0).filter(|a| !a.is_empty()).map(|a| String::from_utf8_lossy(a).into_owned()).collect()
 }
 
+/// The user whose process it is, or `None` where there is no such process.
+pub fn user_of(pid: i32) -> Option<u32> {
+    Some(std::fs::metadata(format!("/proc/{pid}")).ok()?.uid())
+}
+
 /// Every pid of this /proc.
 pub fn all_pids() -> Result<Vec<i32>> {
     let names = fs_err::read_dir("/proc")?.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok());
@@ -119,10 +125,12 @@ impl ProcessId {
             && exe_of(self.pid).is_none_or(|exe| exe == self.exe)
     }
 
-    /// A handle on that very process, or `None` when it is gone: opened first, compared after, so it cannot be another.
+    /// A handle on that very process, or `None` when it is gone: opened first, compared after, so it cannot be another. An
+    /// executable that cannot be read is not the one that is wanted.
     pub fn open(&self) -> Result<Option<PidFd>> {
         let Some(fd) = pidfd_open(self.pid)? else { return Ok(None) };
-        Ok(self.is_alive().then_some(PidFd(fd)))
+        let is_it = self.is_alive() && exe_of(self.pid).is_some_and(|exe| exe == self.exe);
+        Ok(is_it.then_some(PidFd(fd)))
     }
 
     /// Kills that very process, and waits until it is gone. One that is gone already is fine.

@@ -50,10 +50,11 @@ impl Capped {
     }
 }
 
-/// Opens a file to append to it, mode 0600, never through a symlink.
+/// Opens a file to append to it, mode 0600, never through a symlink; a FIFO that nobody reads is an error, and no wait.
 pub(super) fn append_to(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NOCTTY);
+    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NOCTTY | nix::libc::O_NONBLOCK;
+    options.append(true).create(true).mode(0o600).custom_flags(flags);
     options.open(path).map_err(|e| Error::io("open", path, &e))
 }
 

@@ -15,7 +15,7 @@ use crate::sys::cmd::{Cmd, Stream, Streams};
 use crate::sys::fs::{private_dir, remove_dir, replace};
 use crate::sys::poll::readable;
 use crate::sys::process::{PidFd, ProcessId};
-use crate::sys::{program, signal};
+use crate::sys::{owned, program, signal};
 use crate::timing::Stages;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, waitpid};
@@ -185,10 +185,9 @@ pub fn wait_end(state: &ShimState, timeout: Duration) -> Result<bool> {
 
 fn read_state(runtime_dir: &Path) -> Result<Option<ShimState>> {
     let file = runtime_dir.join(files::STATE);
-    match std::fs::read_to_string(&file) {
-        Ok(text) => strict(&text).map(Some).context(format!("{} is not as it should be", file.display())),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::io("read", &file, &e)),
+    match owned::read_text(&file, MAX_BYTES as u64)? {
+        Some(text) => strict(&text).map(Some).context(format!("{} is not as it should be", file.display())),
+        None => Ok(None),
     }
 }
 

@@ -4,9 +4,11 @@ use crate::error::{Code, Context, Error, Result};
 use crate::store::Store;
 use crate::sys::fs::{private_dir, save};
 use crate::sys::lock::Lock;
+use crate::sys::owned;
 use ssh_key::rand_core::OsRng;
 use ssh_key::{Algorithm, LineEnding, PrivateKey, PublicKey};
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// A guest's SSH host key.
@@ -74,7 +76,16 @@ pub fn ensure_user_key(store: &Store) -> Result<String> {
 }
 
 fn existing(store: &Store) -> Result<Option<String>> {
-    read(&private_key(store))?.as_ref().map(public_line).transpose()
+    let path = private_key(store);
+    let Some(file) = owned::open(store.state_dir(), "ssh/id_ed25519")? else { return Ok(None) };
+    if file.metadata()?.mode() & 0o077 != 0 {
+        let message = format!("others may read the private key {}", path.display());
+        return Err(Error::new(Code::Permission, message).hint(format!(
+            "chmod 600 {0}; if somebody may have read it, remove it: a new one is made, and VMs get it at their next start",
+            path.display()
+        )));
+    }
+    read(&path)?.as_ref().map(public_line).transpose()
 }
 
 fn read(path: &Path) -> Result<Option<PrivateKey>> {

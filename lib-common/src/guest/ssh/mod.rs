@@ -139,14 +139,18 @@ pub fn command_line(words: &[String]) -> Result<Option<String>> {
 
 /// The VM's own known_hosts, with the key that `guest` says and no other; written only where it is not so already.
 pub fn known_hosts(machine: &MachineDir, guest: &Guest) -> Result<PathBuf> {
-    let key = keys::checked(&guest.host_key)?;
-    let line = format!("{} {key}\n", machine.name());
+    let line = known_hosts_line(machine.name(), guest)?;
     let path = machine.known_hosts();
     if std::fs::read(&path).is_ok_and(|old| old == line.as_bytes()) {
         return Ok(path);
     }
     save(&path, line.as_bytes(), 0o600)?;
     Ok(path)
+}
+
+/// What the known_hosts of the VM `name` has.
+pub fn known_hosts_line(name: &Name, guest: &Guest) -> Result<String> {
+    Ok(format!("{name} {}\n", keys::checked(&guest.host_key)?))
 }
 
 /// A path as a word of ssh_config(5): in double quotes, and `%` is no token there.

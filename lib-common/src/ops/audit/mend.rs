@@ -2,21 +2,23 @@
 //! the thing has, and looks once more.
 
 use super::files::shim_lives;
+use super::machines::{is_confined, is_right};
 use super::{Found, Remedy};
 use crate::build::slot::lock_of;
 use crate::config::Config;
-use crate::doc::Name;
+use crate::doc::{Kind, Name};
 use crate::error::Result;
-use crate::store::{Journal, Store, end_shim, remove_by_rename};
+use crate::store::{Journal, Store, end_shim, read_record, remove_by_rename};
 use crate::sys::fs::{remove_dir, remove_file};
 use crate::sys::lock::{Lock, is_held};
+use crate::sys::owned;
 use std::path::Path;
 
 /// Takes it away; false where somebody works on it by now. What is gone already is fine.
 pub fn mend(store: &Store, config: &Config, found: &Found) -> Result<bool> {
     match &found.remedy {
         Remedy::Report => Ok(false),
-        Remedy::Machine(dir) => locked(dir, || machine(store, dir)),
+        Remedy::Machine(dir) => locked(dir, || machine(store, config, dir)),
         Remedy::Image(dir) => {
             let _lock = store.lock_images()?;
             if dir.join("image.json").exists() { Ok(false) } else { remove_by_rename(store, dir).map(|()| true) }
@@ -24,8 +26,14 @@ pub fn mend(store: &Store, config: &Config, found: &Found) -> Result<bool> {
         // One that is being removed may have lost its lock; another one in it would be in the way.
         Remedy::Seed(file) => {
             let _lock = store.lock_images()?;
-            if super::files::is_named(file) { Ok(false) } else { remove_file(file).map(|()| true) }
+            if super::images::is_named(file) { Ok(false) } else { remove_file(file).map(|()| true) }
         }
+        Remedy::KnownHosts(file) => {
+            let dir = file.parent().unwrap_or(file);
+            locked(dir, || known_hosts(dir, file))
+        }
+        // What was put in its place since is no directory of ours: nothing is looked up behind it.
+        Remedy::Staged(dir) if !matches!(owned::is_dir(dir, ""), Ok(true)) => Ok(dir.symlink_metadata().is_err()),
         Remedy::Staged(dir) if !dir.join("lock").exists() => remove_dir(dir).map(|()| true),
         Remedy::Staged(dir) => locked(dir, || remove_dir(dir).map(|()| true)),
         Remedy::Temporary(path) => temporary(path),
@@ -37,6 +45,9 @@ pub fn mend(store: &Store, config: &Config, found: &Found) -> Result<bool> {
 
 /// Does it with the lock of a directory; false where somebody else has that.
 fn locked(dir: &Path, work: impl FnOnce() -> Result<bool>) -> Result<bool> {
+    if !owned::is_dir(dir, "")? {
+        return Ok(true);
+    }
     match Lock::try_take(&dir.join("lock")) {
         Ok(None) => Ok(false),
         Err(_) if !dir.exists() => Ok(true),
@@ -47,19 +58,30 @@ fn locked(dir: &Path, work: impl FnOnce() -> Result<bool>) -> Result<bool> {
     }
 }
 
-fn machine(store: &Store, dir: &Path) -> Result<bool> {
-    Journal::in_dir(dir).undo_open()?;
+fn machine(store: &Store, config: &Config, dir: &Path) -> Result<bool> {
+    let journal = Journal::in_dir(dir);
+    match journal.open_operation()? {
+        Some(open) if !is_confined(store, config, &open) => return Ok(false),
+        Some(_) => journal.undo_open()?,
+        None => {}
+    }
     if !dir.join("machine.json").exists() {
         remove_by_rename(store, dir)?;
     }
     Ok(true)
 }
 
+fn known_hosts(dir: &Path, file: &Path) -> Result<bool> {
+    let record = read_record(&dir.join("machine.json"), Kind::Machine)?;
+    if record.is_none_or(|doc| is_right(file, &doc)) { Ok(false) } else { remove_file(file).map(|()| true) }
+}
+
 fn temporary(path: &Path) -> Result<bool> {
     if is_held(&lock_of(path)) || path.parent().is_some_and(|place| is_held(&place.join("lock"))) {
         return Ok(false);
     }
-    if path.is_dir() {
+    // Of a link it is the link that goes.
+    if path.symlink_metadata().is_ok_and(|m| m.is_dir()) {
         remove_dir(path)?
     } else {
         remove_file(path)?

@@ -3,13 +3,13 @@
 //! A thing is abandoned when nobody holds its lock and no process of its operation lives. An abandoned thing is a leak
 //! once it is five minutes old: the next tool of a pipeline may still come for it.
 
-mod attached;
-mod changed;
 mod files;
+mod host;
+mod images;
+mod machines;
 mod mend;
 mod net;
 mod processes;
-mod strangers;
 
 pub use mend::mend;
 pub use processes::of_runtime_dir;
@@ -34,6 +34,9 @@ const IN_THE_MAKING: Duration = Duration::from_secs(1);
 /// Between two looks at what somebody may just be making.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// What is just ending, such as a shim that has removed its directory, or just changing hands, is given this long.
+const JUST_ENDING: Duration = Duration::from_millis(300);
+
 /// A finding and how to take it away.
 #[derive(Debug)]
 pub struct Found {
@@ -54,6 +57,8 @@ enum Remedy {
     Staged(PathBuf),
     /// Remove a seed that the record of its image does not name.
     Seed(PathBuf),
+    /// Remove a VM's known_hosts that has another key than its record.
+    KnownHosts(PathBuf),
     /// Remove a temporary file or directory.
     Temporary(PathBuf),
     /// End the shim and what belongs to it, and remove its runtime directory; it is that of a VM of the store, or not.
@@ -64,19 +69,19 @@ enum Remedy {
     Network(net::Remedy),
 }
 
-/// How closely is looked.
+/// What `bg-verify` takes.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Look {
-    /// Young things count as leaks too.
+pub struct VerifyArgs {
+    /// Young things are leaks, too.
     pub now: bool,
-    /// Images' files are read and digested.
+    /// Digest the files of images.
     pub deep: bool,
 }
 
 /// `bg-verify`: prints findings, one a line; exit 1 if one of them is a leak.
-pub fn verify(cx: &mut Context<'_>, look: Look) -> Result<Answer> {
+pub fn verify(cx: &mut Context<'_>, args: VerifyArgs) -> Result<Answer> {
     cx.stages.begin("audit");
-    let found = audit(&cx.store(), &cx.config, look)?;
+    let found = audit(&cx.store(), &cx.config, args)?;
     for f in &found {
         cx.emit_line(&to_json(&f.finding));
     }
@@ -84,20 +89,27 @@ pub fn verify(cx: &mut Context<'_>, look: Look) -> Result<Answer> {
 }
 
 /// Looks at everything.
-pub fn audit(store: &Store, config: &Config, Look { now, deep }: Look) -> Result<Vec<Found>> {
-    let mut found = strangers::strangers(store)?;
-    found.extend(files::machines(store)?);
-    found.extend(files::images(store)?);
-    found.extend(changed::changed(store, deep)?);
-    found.extend(files::seeds(store)?);
-    found.extend(files::staging(store)?);
-    found.extend(files::runtime(store)?);
+///
+/// # Errors
+/// [`crate::Code::Permission`] where one of the store's own directories is a link, or another user's: what is in it is
+/// nobody's whom we know.
+pub fn audit(store: &Store, config: &Config, args: VerifyArgs) -> Result<Vec<Found>> {
+    store.check()?;
+    // First the directories and processes, then who they belong to: a VM is in the store before it has any.
+    let (dirs, running) = (files::runtime_dirs(store)?, processes::seen(store)?);
+    let machines::Machines { known, mut found } = machines::machines(store, config)?;
+    found.extend(images::images(store, args.deep)?);
+    found.extend(images::unnamed(store)?);
+    found.extend(files::staging(store, config)?);
+    found.extend(files::runtime(store, dirs, &known)?);
     found.extend(files::temporary(store, &config.cache_dir)?);
-    found.extend(attached::attached(store, config)?);
-    found.extend(processes::processes(store)?);
-    found.extend(net::networks(store, config, now)?);
+    found.extend(processes::processes(store, running, &known)?);
+    found.extend(host::locks(store)?);
+    found.extend(host::loop_devices(store, config));
+    found.extend(host::mounts(store, config));
+    found.extend(net::networks(store, config, args.now)?);
     for f in &mut found {
-        let old = now || u128::from(f.finding.age_ms) >= YOUNG.as_millis();
+        let old = args.now || u128::from(f.finding.age_ms) >= YOUNG.as_millis();
         f.finding.is_leak = old && !matches!(f.remedy, Remedy::Report);
     }
     Ok(found)
@@ -123,6 +135,18 @@ fn outlast_the_making(path: &Path, decided: impl Fn() -> bool) -> Result<()> {
         wait(&[], Some(Instant::now() + LOOK_AGAIN))?;
     }
     Ok(())
+}
+
+/// Waits until something is so, at most so long; says whether it is.
+fn wait_until(at_most: Duration, is_so: impl Fn() -> bool) -> Result<bool> {
+    let deadline = Instant::now() + at_most;
+    while !is_so() {
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        wait(&[], Some(Instant::now() + LOOK_AGAIN))?;
+    }
+    Ok(true)
 }
 
 /// Since the last change of a file or directory, in milliseconds; 0 where it cannot be asked.

@@ -1,47 +1,46 @@
 //! Processes: shims, VMMs and vsock devices of ours that no record knows. They carry the runtime directory in their
 //! arguments, so they are found even when the state directory is lost.
 
-use super::files::{known_runtime_dirs, look_at, shim_state};
-use super::{Found, Remedy, finding};
+use super::files::{look_at, shim_state};
+use super::{Found, JUST_ENDING, Remedy, finding};
+use crate::doc::Name;
 use crate::error::Result;
 use crate::store::Store;
-use crate::sys::process::{ProcessId, all_pids, boot_id, cmdline, executable, is_program, stat, ticks_to_ms};
+use crate::sys::process::{ProcessId, all_pids, boot_id, cmdline, executable, is_program, stat, ticks_to_ms, user_of};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The programs that a running VM is made of, by their names; and VMMs, by how their names begin: a release of Firecracker
 /// comes as `firecracker-v1.16.1-x86_64`.
 const PROGRAMS: [&str; 2] = ["bg-shim", "vhost-device-vsock"];
 const VMMS: [&str; 2] = ["qemu-system-", "firecracker"];
 
-/// What is just ending, such as a shim that has removed its directory, is given this long.
-const JUST_ENDING: Duration = Duration::from_millis(300);
-
 /// A process of ours, as it was seen.
-struct Seen {
+pub struct Seen {
     process: ProcessId,
     parent: i32,
     dir: PathBuf,
+    user: u32,
 }
 
-/// Processes that belong to this store's runtime directory and to no VM that it knows as running.
-pub fn processes(store: &Store) -> Result<Vec<Found>> {
-    // First the processes, then who they belong to: a VM is in the store before it has any.
-    let seen = seen(store)?;
-    let known = known_runtime_dirs(store)?;
+/// Those of the processes that [`seen`] gave that belong to no VM which the store knows as running.
+pub fn processes(store: &Store, seen: Vec<Seen>, known: &[(PathBuf, Name)]) -> Result<Vec<Found>> {
     let (uptime, deadline) = (uptime_ms(), Instant::now() + JUST_ENDING);
     let mut found = vec![];
-    for Seen { process, parent, dir } in seen {
+    for Seen { process, parent, dir, user } in seen {
         let owner = known.iter().find(|(d, _)| *d == dir).map(|(_, name)| name.clone());
         let Some(_look) = look_at(store, owner.as_ref()) else { continue };
         if owner.is_some() && belongs(&dir, &process, parent) || ends_by(&process, deadline) {
             continue;
         }
         let program = process.exe.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let evidence = match &owner {
+        let why = match &owner {
             Some(name) => format!("{program} is not the process that the VM `{name}` runs in"),
             None => format!("{program} runs for {}, which belongs to no VM of this store", dir.display()),
         };
+        let ProcessId { start_time, boot_id, exe, .. } = &process;
+        let who = format!("{}, user {user}, started {start_time} ticks into the boot {boot_id}", exe.display());
+        let evidence = format!("{why} ({who})");
         let mut f = finding("process", format!("{}:{}", process.pid, process.start_time), evidence);
         f.owner = owner.map(|name| name.to_string()).unwrap_or_default();
         f.age_ms = uptime.saturating_sub(ticks_to_ms(process.start_time));
@@ -55,7 +54,8 @@ pub fn of_runtime_dir(store: &Store, dir: &Path) -> Result<Vec<ProcessId>> {
     Ok(seen(store)?.into_iter().filter(|seen| seen.dir == dir).map(|seen| seen.process).collect())
 }
 
-fn seen(store: &Store) -> Result<Vec<Seen>> {
+/// The processes that belong to this store's runtime directory.
+pub fn seen(store: &Store) -> Result<Vec<Seen>> {
     let boot_id = boot_id()?;
     let mut seen = vec![];
     for pid in all_pids()? {
@@ -63,8 +63,9 @@ fn seen(store: &Store) -> Result<Vec<Seen>> {
         let args = cmdline(pid);
         let Some(dir) = args.iter().find_map(|arg| runtime_dir_in(arg, store.runtime_dir())) else { continue };
         let Some(stat) = stat(pid) else { continue };
+        let Some(user) = user_of(pid) else { continue };
         let process = ProcessId { pid, start_time: stat.start_time, boot_id: boot_id.clone(), exe };
-        seen.push(Seen { process, parent: stat.ppid, dir });
+        seen.push(Seen { process, parent: stat.ppid, dir, user });
     }
     Ok(seen)
 }

@@ -2,8 +2,9 @@
 
 use crate::build::manifest;
 use crate::digest;
-use crate::doc::{Digest, Kernel, ManifestEntry, Rootfs, Seed};
+use crate::doc::{Digest, Document, FileFacts, Kernel, ManifestEntry, Registered, Rootfs, Seed};
 use crate::error::{Code, Context, Error, Result};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// What is wrong with a file.
@@ -40,8 +41,29 @@ pub(in crate::ops) fn wrong(
     }
 }
 
+/// By what a change of a file is known without reading it; `None` where it cannot be asked.
+pub(in crate::ops) fn facts_of(path: &Path) -> Option<FileFacts> {
+    let meta = path.symlink_metadata().ok()?;
+    let mtime_ns = meta.mtime().checked_mul(1_000_000_000)?.checked_add(meta.mtime_nsec())?;
+    Some(FileFacts { size_bytes: meta.len(), mtime_ns, inode: meta.ino() })
+}
+
+/// Puts into the record of an image what is known of its files now, which lie in `dir`, the image's or one in the making. A
+/// document that is not registered has no such record.
+pub(in crate::ops) fn record_facts(doc: &mut Document, dir: &Path) -> Result<()> {
+    let Some(mut registered) = doc.section::<Registered>()? else { return Ok(()) };
+    let (kernel, rootfs): (Option<Kernel>, Option<Rootfs>) = (doc.section()?, doc.section()?);
+    let kernel = kernel.into_iter().flat_map(|k| [k.vmlinux, k.initrd]);
+    let rootfs = rootfs.into_iter().flat_map(|r| [r.path, r.manifest]);
+    let seeds = doc.section::<Seed>()?.into_iter().flat_map(|s| s.sizes).map(|size| size.path);
+    let names = kernel.chain(rootfs).chain(seeds).filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
+    registered.files = names.filter_map(|name| facts_of(&dir.join(&name)).map(|facts| (name, facts))).collect();
+    doc.set(&registered);
+    Ok(())
+}
+
 /// All that is wrong with the files of an image, in words; nothing where they are what the record says.
-pub(super) fn all_wrong(rootfs: &Rootfs, kernel: &Kernel, seed: Option<&Seed>) -> Result<Vec<String>> {
+pub(in crate::ops) fn all_wrong(rootfs: &Rootfs, kernel: &Kernel, seed: Option<&Seed>) -> Result<Vec<String>> {
     let file: fn(&Path) -> Result<Digest> = digest::of_file;
     let of_kernel = |key: &str| kernel.digests.get(key);
     let mut files = vec![

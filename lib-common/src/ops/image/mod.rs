@@ -92,7 +92,7 @@ pub fn rm(cx: &mut Context<'_>, names: &[Name]) -> Result<Answer> {
 }
 
 fn rm_one(store: &Store, name: &Name) -> Result<()> {
-    if !store.image_dir(name).exists() {
+    if !store.has_image(name)? {
         return Ok(());
     }
     let users = users_of(store, name)?;

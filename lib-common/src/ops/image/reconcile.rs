@@ -3,14 +3,14 @@
 //! What can be made anew is: seeds. A kernel may be replaced, and is recorded as it is. The root file system is what was
 //! registered, and its record never follows it: a changed one is damaged. The kernel of the default image is the bundle's.
 
-use super::files::{Wrong, wrong};
+use super::files::{Wrong, record_facts, wrong};
 use super::{bundle, named};
 use crate::build::kernel::bundle::release;
 use crate::build::kernel::bzimage::release_of;
 use crate::cli::{Answer, Context, Source};
 use crate::digest;
 use crate::disk::seed::{DEFAULT_SIZES, check_seed};
-use crate::doc::{AbsPath, Document, Kernel, Kind, Name, Rootfs, Section, Seed};
+use crate::doc::{AbsPath, Document, Kernel, Kind, Name, Registered, Rootfs, Section, Seed};
 use crate::error::{Code, Error, Result};
 use crate::ops::register::{Copy, RegisterArgs, publish, put};
 use crate::ops::seed;
@@ -126,6 +126,7 @@ fn replace_kernel(cx: &mut Context<'_>, image: &Image, (doc, mut kernel): (&Docu
     cx.stages.begin("record");
     let mut record = image.before.clone();
     record.set(&kernel);
+    record_facts(&mut record, staging.path())?;
     record.append_timings_of(doc)?;
     record.append_timings(&cx.stages.take_before("publish"))?;
     save_record(&staging.path().join("image.json"), &record)?;
@@ -159,12 +160,14 @@ fn link_the_rest(home: &Path, staged: &Path) -> Result<()> {
 fn record_kernel(cx: &mut Context<'_>, image: &Image) -> Result<bool> {
     let recorded: Kernel = image.before.require()?;
     let found = found_kernel(image, &recorded)?;
-    if found == recorded {
+    let mut record = image.before.clone();
+    record.set(&found);
+    record_facts(&mut record, &image.home)?;
+    let facts = |doc: &Document| doc.section::<Registered>();
+    if found == recorded && facts(&record)? == facts(&image.before)? {
         return Ok(false);
     }
     cx.stages.begin("record");
-    let mut record = image.before.clone();
-    record.set(&found);
     record.append_timings(&cx.stages.take_before("save"))?;
     let _lock = image.store.lock_images()?;
     image.is_unchanged()?;

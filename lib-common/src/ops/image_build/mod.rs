@@ -5,7 +5,7 @@ mod finish;
 mod output;
 mod provision;
 mod shell;
-mod vm;
+pub(in crate::ops) mod vm;
 
 use crate::build::image::{Plan, Recipe};
 use crate::build::slot::Slot;

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The disk of modules.
-const MODULES: &str = "modules.ext4";
+pub(in crate::ops) const MODULES: &str = "modules.ext4";
 
 /// A running VM. Dropped, it is ended and nothing of it is left.
 pub(super) struct BuildVm {

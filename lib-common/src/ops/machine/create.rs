@@ -10,7 +10,7 @@ use crate::error::{Code, Error, Result};
 use crate::ops::tap;
 use crate::store::{MachineDir, Store, random_id};
 use crate::sys::fs::{link_or_clone, sync_dir};
-use std::os::unix::fs::MetadataExt;
+use crate::sys::owned;
 
 /// What `bg-vm plan` takes; what is not given comes from the configuration.
 #[derive(Clone, Debug, Default)]
@@ -169,6 +169,8 @@ fn claim_unsynced(cx: &mut Context<'_>, doc: &mut Document, (operation, intents)
     if doc.has("disks") {
         return Err(Error::new(Code::BadDocument, "the document has `disks` already"));
     }
+    let seeds = image.seed.iter().flat_map(|seed| &seed.sizes).map(|size| &size.path);
+    store.check_files([&image.kernel.vmlinux, &image.kernel.initrd, &image.rootfs.path].into_iter().chain(seeds))?;
     cx.stages.begin("lock");
     let staged = store.stage_with(operation, intents)?;
     let (operation, lock) = staged.publish_unsynced(machine.path()).map_err(|e| match e.code() {
@@ -222,7 +224,7 @@ pub(in crate::ops) fn launch_disks(doc: &Document, machine: &MachineDir) -> Resu
     Ok([disks.root.path, disks.work.path].map(|path| LaunchDisk { path, read_only: false }).into())
 }
 
-/// The disks of a document, checked: regular files in the VM's own directory, not links to somewhere else.
+/// The disks of a document, checked: regular files of the caller's in the VM's own directory, not links to somewhere else.
 pub(super) fn own_disks(doc: &Document, machine: &MachineDir) -> Result<Disks> {
     let disks: Disks = doc.require()?;
     let expected = |path: &AbsPath, name: &str| path.to_path_buf() == machine.file(name);
@@ -230,13 +232,9 @@ pub(super) fn own_disks(doc: &Document, machine: &MachineDir) -> Result<Disks> {
         return Err(Error::new(Code::BadDocument, format!("the disks are not those of the VM `{}`", machine.name())));
     }
     for path in [&disks.root.path, &disks.work.path] {
-        match std::fs::symlink_metadata(path) {
-            Ok(meta) if meta.is_file() && meta.uid() == nix::unistd::geteuid().as_raw() => {}
-            Ok(meta) if meta.is_file() => {
-                return Err(Error::new(Code::Permission, format!("{path} belongs to the user {}", meta.uid())));
-            }
-            Ok(_) => return Err(Error::new(Code::BadDocument, format!("{path} is not a regular file"))),
-            Err(e) => return Err(Error::io("open", path, &e).with_code(Code::MissingFile)),
+        if !owned::is_file(path)? {
+            let message = format!("the disk {path} is not there");
+            return Err(Error::new(Code::MissingFile, message).hint(format!("bg-vm rm {}", machine.name())));
         }
     }
     Ok(disks)

@@ -4,8 +4,8 @@ use super::is_running;
 use crate::cli::{Answer, Context};
 use crate::doc::Name;
 use crate::error::{Code, Error, Result};
+use crate::sys::owned;
 use crate::vmm::previous_log;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -66,10 +66,8 @@ impl Log {
     /// was; a missing file is empty.
     fn print(&mut self, cx: &mut Context<'_>, path: &Path, from: u64) -> Result<u64> {
         let failed = |e: &std::io::Error| Error::io("read", path, e);
-        let mut file = match File::open(path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-            Err(e) => return Err(failed(&e)),
+        let Some(mut file) = owned::open(path.parent().unwrap_or(path), path.file_name().unwrap_or_default())? else {
+            return Ok(0);
         };
         let length = file.metadata().map_err(|e| failed(&e))?.len().saturating_sub(from);
         file.seek(SeekFrom::Start(from)).map_err(|e| failed(&e))?;

@@ -69,7 +69,7 @@ fn rm_one(cx: &mut Context<'_>, target: &Target, force: bool) -> Result<Option<S
     cx.stages.begin("lock");
     let store = cx.store();
     let machine = store.machine_dir(&target.name);
-    if !machine.path().exists() {
+    if !machine.is_there()? {
         return Ok(None);
     }
     let lock = match machine.lock() {

@@ -5,14 +5,15 @@ use super::{Target, for_each, is_running, targets};
 use crate::cli::{Answer, Context};
 use crate::disk::look;
 use crate::doc::{
-    AbsPath, Accel, Document, Guest, Identity, ImageRef, Kernel, Launch, LaunchDisk, LaunchNet, Name, SecondDisk, Spec,
-    Undo, Vmm,
+    AbsPath, Accel, Document, Guest, Identity, ImageRef, Kernel, Launch, LaunchDisk, LaunchNet, MAX_BYTES, Name,
+    SecondDisk, Spec, Undo, Vmm,
 };
 use crate::error::{Code, Error, Result};
 use crate::guest::ssh::keys;
 use crate::ops::tap;
 use crate::store::{MachineDir, Operation, id_of};
 use crate::sys::lock::Lock;
+use crate::sys::owned;
 use crate::vmm::{self, Choosing, Started, bootcheck};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -210,6 +211,9 @@ fn launch_plan(
     let spec: Spec = doc.require()?;
     let machine_id = id_of(doc)?;
     let own = |name: &str| AbsPath::new(machine.file(name));
+    for name in ["vmlinux", "initrd"] {
+        owned::is_file(&machine.file(name))?;
+    }
     Ok(Launch {
         runtime_dir: machine.runtime_dir(&machine_id)?,
         machine_id,
@@ -239,7 +243,7 @@ fn launch_plan(
 /// Host key and `guest` section: made with the VM, kept for its life.
 pub(super) fn prepare_guest(doc: &mut Document, machine: &MachineDir) -> Result<(String, Guest)> {
     let file = machine.host_key();
-    if let (Some(guest), Ok(pem)) = (doc.section::<Guest>()?, std::fs::read_to_string(&file)) {
+    if let (Some(guest), Some(pem)) = (doc.section::<Guest>()?, owned::read_text(&file, MAX_BYTES as u64)?) {
         return Ok((pem, guest));
     }
     let key = keys::new_host_key()?;

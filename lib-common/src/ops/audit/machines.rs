@@ -1,0 +1,218 @@
+//! VMs: half made, damaged, missing files, with files that no record knows, or not plain directories of the caller's.
+
+use super::files::{children, of_dir, refused};
+use super::{Found, Remedy, age_ms, finding};
+use crate::build::slot::TEMP_PREFIX;
+use crate::config::Config;
+use crate::disk::clone::{ROOT_FILE, WORK_FILE};
+use crate::doc::{Disks, Document, Guest, ImageRef, Kind, Name, Undo};
+use crate::error::{Error, Result};
+use crate::guest::ssh::known_hosts_line;
+use crate::store::{Journal, MachineDir, OpenOperation, Store, id_of, read_record};
+use crate::sys::lock::glance;
+use crate::sys::owned;
+use std::path::{Path, PathBuf};
+
+/// All that a VM's directory has, beside temporary files.
+const NAMES: [&str; 15] = [
+    ROOT_FILE,
+    WORK_FILE,
+    "console.log",
+    "console.log.1",
+    "exit.json",
+    "initrd",
+    "journal",
+    KNOWN_HOSTS,
+    "lock",
+    "machine.json",
+    // Of an image build that failed and was kept.
+    crate::ops::image_build::vm::MODULES,
+    "shim.log",
+    "shim.log.1",
+    "ssh_host_ed25519_key",
+    "vmlinux",
+];
+const KNOWN_HOSTS: &str = "known_hosts";
+
+/// The VMs of a store.
+#[derive(Default)]
+pub struct Machines {
+    /// Each one's runtime directory and name: by its journal, where it has no record yet, and by its record.
+    pub known: Vec<(PathBuf, Name)>,
+    /// What is wrong.
+    pub found: Vec<Found>,
+}
+
+/// Looks at every VM once: journal first and record second, since a creation saves its record and then ends in the journal.
+pub fn machines(store: &Store, config: &Config) -> Result<Machines> {
+    let mut all = Machines::default();
+    for path in children(&store.machines_dir())? {
+        match owned::is_dir(&store.machines_dir(), path.file_name().unwrap_or_default()) {
+            Ok(true) => look_into(store, config, &path, &mut all),
+            Ok(false) => {}
+            Err(e) => all.found.push(refused("machine", &path, &e)),
+        }
+    }
+    Ok(all)
+}
+
+fn look_into(store: &Store, config: &Config, path: &Path, all: &mut Machines) {
+    // Held while we look, so that nothing begins or ends between the journal and the record.
+    let look = glance(&path.join("lock"));
+    let journal = Journal::in_dir(path).open_operation();
+    let record = read_record(&path.join("machine.json"), Kind::Machine);
+    if let Some(name) = path.file_name().and_then(|n| Name::parse(n.to_str()?).ok()) {
+        let machine = store.machine_dir(&name);
+        let undo = journal.iter().flatten().flat_map(|open| &open.undo);
+        let begun = undo.filter_map(|undo| match undo {
+            Undo::StopVm { runtime_dir } => Some(runtime_dir.to_path_buf()),
+            _ => None,
+        });
+        let recorded = record.iter().flatten().filter_map(|doc| runtime_dir(&machine, doc));
+        all.known.extend(begun.chain(recorded).map(|dir| (dir, name.clone())));
+    }
+    // Whoever holds the lock works on it; without its directory, it was removed meanwhile.
+    if look.is_some() && path.symlink_metadata().is_ok() {
+        all.found.extend(wrong_with(store, config, path, (journal, record)));
+    }
+}
+
+fn runtime_dir(machine: &MachineDir, doc: &Document) -> Option<PathBuf> {
+    Some(machine.runtime_dir(&id_of(doc).ok()?).ok()?.to_path_buf())
+}
+
+/// What is wrong with a VM that nobody works on.
+fn wrong_with(
+    store: &Store,
+    config: &Config,
+    path: &Path,
+    (journal, record): (Result<Option<OpenOperation>>, Result<Option<Document>>),
+) -> Vec<Found> {
+    let mut found = vec![];
+    match journal {
+        Ok(None) => {}
+        Ok(Some(open)) => return vec![unfinished_one(store, config, path, &open)],
+        Err(e) => found.push(damaged(path, "journal", &e)),
+    }
+    match record {
+        Ok(Some(doc)) => {
+            found.extend(missing_files(path, &doc));
+            found.extend(odd_files(path, &doc));
+        }
+        Ok(None) => {
+            let f = of_dir("machine", path, "it has no record, and nobody is making it".into());
+            found.push(Found { finding: f, remedy: Remedy::Machine(path.to_owned()) });
+        }
+        // A bad record isolates its own VM, and is kept: somebody may mend it.
+        Err(e) => found.push(damaged(path, "machine.json", &e)),
+    }
+    found
+}
+
+fn damaged(path: &Path, file: &str, e: &Error) -> Found {
+    let mut f = of_dir("machine", path, e.with_causes());
+    f.fix = format!("mend {}, or remove the VM: bg-vm rm {}", path.join(file).display(), f.owner);
+    Found { finding: f, remedy: Remedy::Report }
+}
+
+fn unfinished_one(store: &Store, config: &Config, path: &Path, open: &OpenOperation) -> Found {
+    let mut f = of_dir("machine", path, unfinished(open));
+    if is_confined(store, config, open) {
+        return Found { finding: f, remedy: Remedy::Machine(path.to_owned()) };
+    }
+    let journal = path.join("journal");
+    f.evidence += "; what it names is not in our directories";
+    f.fix = format!("look at {}: its directories may be configured otherwise now (BG_RUNTIME_DIR)", journal.display());
+    Found { finding: f, remedy: Remedy::Report }
+}
+
+/// That an operation is open which nobody does.
+pub fn unfinished(open: &OpenOperation) -> String {
+    format!("the operation `{}` was not finished, and its process is gone", open.operation)
+}
+
+/// Whether undoing it touches nothing outside of the directories of this store, its cache, and its networks.
+pub fn is_confined(store: &Store, config: &Config, open: &OpenOperation) -> bool {
+    open.undo.iter().all(|undo| match undo {
+        Undo::RemoveObject => true,
+        Undo::RemoveFile { path } => [store.state_dir(), store.runtime_dir(), &config.cache_dir]
+            .iter()
+            .any(|dir| path.strip_prefix(dir).is_ok_and(|below| below != Path::new(""))),
+        Undo::StopVm { runtime_dir } => runtime_dir.parent() == Some(store.runtime_dir()),
+        Undo::GiveBackTap { network_dir, .. } => {
+            [&config.net_dir, Path::new(crate::net::DEFAULT_DIR)].iter().any(|dir| network_dir.parent() == Some(*dir))
+        }
+    })
+}
+
+fn missing_files(path: &Path, doc: &Document) -> Vec<Found> {
+    let disks = doc.section::<Disks>().ok().flatten();
+    let files = disks.into_iter().flat_map(|d| [d.root.path.to_path_buf(), d.work.path.to_path_buf()]);
+    let boot = doc.section::<ImageRef>().ok().flatten().map(|_| [path.join("vmlinux"), path.join("initrd")]);
+    let mut found = vec![];
+    for file in files.chain(boot.into_iter().flatten()) {
+        let evidence = match owned::is_file(&file) {
+            Ok(true) if file.parent() == Some(path) => continue,
+            Ok(true) => format!("{} is not in its directory", file.display()),
+            Ok(false) => format!("{} is missing", file.display()),
+            // It is told with all that is in the directory.
+            Err(_) if file.parent() == Some(path) => continue,
+            Err(e) => e.with_causes(),
+        };
+        let mut f = of_dir("machine", path, evidence);
+        f.fix = format!("bg-vm rm {}", f.owner);
+        found.push(Found { finding: f, remedy: Remedy::Report });
+    }
+    found
+}
+
+/// What is in its directory and is no plain file of a VM's.
+fn odd_files(path: &Path, doc: &Document) -> Vec<Found> {
+    let mut found = vec![];
+    for entry in std::fs::read_dir(path).into_iter().flatten().filter_map(std::result::Result::ok) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let file = entry.path();
+        // Temporary files have a look of their own.
+        if name.starts_with(TEMP_PREFIX) {
+            continue;
+        }
+        let is_plain = entry.file_type().is_ok_and(|t| t.is_file());
+        if NAMES.contains(&name.as_str()) {
+            if !is_plain && let Err(e) = owned::is_file(&file) {
+                found.push(refused("machine", &file, &e));
+            } else if name == KNOWN_HOSTS {
+                found.extend(known_hosts(path, &file, doc));
+            }
+        } else {
+            let mut f = of_file(path, &file, "nothing that belongs to a VM has that name".into());
+            f.fix = format!("see what it is, and move it away: {}", file.display());
+            found.push(Found { finding: f, remedy: Remedy::Report });
+        }
+    }
+    found.sort_by(|a, b| a.finding.id.cmp(&b.finding.id));
+    found
+}
+
+/// A known_hosts that has another key than the VM: `bg-ssh` writes a right one when it is needed.
+fn known_hosts(path: &Path, file: &Path, doc: &Document) -> Option<Found> {
+    if is_right(file, doc) {
+        return None;
+    }
+    let f = of_file(path, file, "a known_hosts with another key than the VM's".into());
+    Some(Found { finding: f, remedy: Remedy::KnownHosts(file.to_owned()) })
+}
+
+/// Whether a VM's known_hosts is what `bg-ssh` would write; one that cannot be read, or is gone, is no concern of anybody's.
+pub(super) fn is_right(file: &Path, doc: &Document) -> bool {
+    let Ok(Some(has)) = owned::read(file, crate::doc::MAX_BYTES as u64) else { return true };
+    let (Ok(name), Ok(Some(guest))) = (doc.name(), doc.section::<Guest>()) else { return false };
+    known_hosts_line(&name, &guest).is_ok_and(|line| line.as_bytes() == has)
+}
+
+/// A finding of a file in a VM's directory.
+fn of_file(path: &Path, file: &Path, evidence: String) -> crate::doc::Finding {
+    let mut f = finding("file", file.display().to_string(), evidence);
+    f.owner = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    f.age_ms = age_ms(file);
+    f
+}

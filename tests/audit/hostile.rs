@@ -1,0 +1,180 @@
+//! Links, FIFOs, devices and what is another user's, put into our directories: refused by name, with what to do, and never
+//! followed, opened or waited for.
+
+use super::{may_chown, store};
+use crate::support::Sandbox;
+use crate::support::fixture::{Files, WORK};
+use lib_common::error::Code;
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use serde_json::Value;
+use std::fs::rename;
+use std::os::unix::fs::{chown, symlink};
+use std::path::Path;
+
+/// What somebody does to a thing of ours.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Attack {
+    /// It becomes a symbolic link to itself, elsewhere.
+    Link,
+    /// It becomes a named pipe that nobody writes to.
+    Fifo,
+    /// It becomes a device.
+    Device,
+    /// It becomes another user's.
+    Chown,
+}
+
+impl Attack {
+    fn on(self, sandbox: &Sandbox, path: &Path) {
+        let away = sandbox.path("home/away");
+        match self {
+            Attack::Chown => return chown(path, Some(12345), None).unwrap(),
+            _ => rename(path, &away).unwrap(),
+        }
+        match self {
+            Attack::Link => symlink(&away, path).unwrap(),
+            Attack::Fifo => nix::unistd::mkfifo(path, Mode::S_IRWXU).unwrap(),
+            // One that gives zeros without an end.
+            _ => mknod(path, SFlag::S_IFCHR, Mode::S_IRWXU, makedev(1, 5)).unwrap(),
+        }
+    }
+
+    fn in_words(self) -> &'static str {
+        match self {
+            Attack::Link => "is a symbolic link",
+            Attack::Fifo => "is a FIFO",
+            Attack::Device => "is a device",
+            Attack::Chown => "belongs to user 12345, and you are user 0",
+        }
+    }
+}
+
+/// What is attacked, whether it is a directory, and the tools that have to refuse it.
+type Case = (&'static str, bool, &'static [&'static [&'static str]]);
+
+const CREATE: &[&str] = &["bg-vm", "create", "new", "--no-start", "--work-size", WORK];
+const START: &[&str] = &["bg-vm", "start", "dev"];
+const SHOW: &[&str] = &["bg-vm", "show", "dev"];
+const REMOVE: &[&str] = &["bg-vm", "rm", "dev"];
+const LOGS: &[&str] = &["bg-vm", "logs", "dev"];
+const VERIFY: &[&str] = &["bg-verify", "--now"];
+const REGISTER: &[&str] = &["bg-register", "--name", "new"];
+const REPLACE: &[&str] = &["bg-register", "--name", "debian", "--replace"];
+const LIST: &[&str] = &["bg-vm", "ls"];
+const IMAGES: &[&str] = &["bg-image", "ls"];
+
+const CASES: &[Case] = &[
+    ("state", true, &[CREATE, VERIFY, REGISTER]),
+    ("state/machines", true, &[LIST, START, SHOW, REMOVE, CREATE, VERIFY]),
+    ("state/images", true, &[IMAGES, CREATE, REGISTER, &["bg-image", "rm", "debian"], VERIFY]),
+    ("state/staging", true, &[CREATE, REGISTER, VERIFY]),
+    ("run", true, &[CREATE, VERIFY]),
+    (
+        "state/machines/dev",
+        true,
+        &[START, SHOW, REMOVE, LOGS, &["bg-vm", "kill", "dev"], &["bg-ssh", "dev", "--", "true"]],
+    ),
+    ("state/machines/dev/machine.json", false, &[START, SHOW]),
+    ("state/machines/dev/journal", false, &[START]),
+    ("state/machines/dev/root.ext4", false, &[START]),
+    ("state/machines/dev/work.ext4", false, &[START]),
+    ("state/machines/dev/vmlinux", false, &[START]),
+    ("state/machines/dev/initrd", false, &[START]),
+    ("state/images/debian", true, &[CREATE, REPLACE, &["bg-image", "show", "debian"], &["bg-image", "rm", "debian"]]),
+    ("state/images/debian/image.json", false, &[CREATE, &["bg-image", "show", "debian"]]),
+    ("state/images/debian/rootfs.ext4", false, &[CREATE]),
+    ("state/images/debian/initrd", false, &[CREATE]),
+    ("state/default-image", false, &[CREATE]),
+];
+
+fn refused(case: &Case, attack: Attack) {
+    let (place, _, tools) = *case;
+    let sandbox = store();
+    let document = Files::new(&sandbox, "other").document().to_string();
+    // The runtime directory is made when it is needed.
+    std::fs::create_dir_all(sandbox.path("run")).unwrap();
+    let path = sandbox.path(place);
+    attack.on(&sandbox, &path);
+    let was = path.symlink_metadata().unwrap().file_type();
+    for tool in tools {
+        let done = sandbox.run(tool[0], &tool[1..], if tool[0] == "bg-register" { &document } else { "" });
+        let said = done.failed_with(Code::Permission);
+        let what = format!("{attack:?} {place} {tool:?}: {said:?}");
+        assert_eq!(said.exit, 77, "{what}");
+        let all = format!("{} {}", said.message, said.causes.join(" "));
+        assert!(all.contains(&format!("{} {}", path.display(), attack.in_words())), "{what}");
+        assert!(
+            said.hint.as_deref().is_some_and(|hint| hint.contains(&format!("ls -ld {}", path.display()))),
+            "{what}"
+        );
+        assert_eq!(path.symlink_metadata().unwrap().file_type(), was, "{what}: it was touched");
+    }
+    // What was found in one VM or image is a finding; it is no leak, and what it leads to is left alone.
+    if !tools.contains(&VERIFY) {
+        let found = sandbox.findings(&["--now"]);
+        let about = |f: &&Value| f["evidence"].as_str().unwrap().contains(attack.in_words());
+        assert!(found.iter().any(|f| about(&f)), "{attack:?} {place}: {found:?}");
+        assert!(found.iter().all(|f| f["is_leak"] == false), "{attack:?} {place}: {found:?}");
+        assert_eq!(super::collect(&sandbox, &found), Vec::<Value>::new());
+    }
+}
+
+#[test]
+fn symbolic_links_are_refused() {
+    CASES.iter().for_each(|case| refused(case, Attack::Link));
+}
+
+#[test]
+fn pipes_are_refused_and_nobody_waits_for_them() {
+    CASES.iter().filter(|(_, is_dir, _)| !is_dir).for_each(|case| refused(case, Attack::Fifo));
+}
+
+#[test]
+fn devices_are_refused_and_never_read() {
+    if may_chown("devices_are_refused_and_never_read") {
+        CASES.iter().filter(|(_, is_dir, _)| !is_dir).for_each(|case| refused(case, Attack::Device));
+    }
+}
+
+#[test]
+fn what_is_another_users_is_refused() {
+    if may_chown("what_is_another_users_is_refused") {
+        CASES.iter().for_each(|case| refused(case, Attack::Chown));
+    }
+}
+
+#[test]
+fn one_vm_that_is_refused_does_not_hide_the_others() {
+    let sandbox = store();
+    crate::support::fixture::create(&sandbox, "fine");
+    Attack::Link.on(&sandbox, &sandbox.state("machines/dev"));
+    let done = sandbox.run("bg-vm", &["ls"], "");
+    assert_eq!(done.documents().iter().map(|d| d["name"].as_str().unwrap()).collect::<Vec<_>>(), ["fine"], "{done:?}");
+    assert!(done.stderr.contains("dev is a symbolic link"), "{done:?}");
+    sandbox.run("bg-vm", &["rm", "fine"], "").ok();
+}
+
+#[test]
+fn a_lock_or_a_log_that_is_a_link_or_a_pipe_is_neither_followed_nor_waited_for() {
+    let world = crate::running::World::new(&["dev"]);
+    let precious = world.sandbox.path("home/precious");
+    std::fs::write(&precious, "precious").unwrap();
+    for name in ["lock", "shim.log", "console.log", "exit.json", "ssh_host_ed25519_key"] {
+        for attack in [Attack::Link, Attack::Fifo] {
+            let path = world.sandbox.state("machines/dev").join(name);
+            let _ = std::fs::remove_file(&path);
+            match attack {
+                Attack::Link => symlink(&precious, &path).unwrap(),
+                _ => nix::unistd::mkfifo(&path, Mode::S_IRWXU).unwrap(),
+            }
+            // Some are replaced by a plain file, others refused; none is waited for.
+            let started = world.vm(&["start", "dev"], "");
+            assert!(started.exit == 0 || started.exit == i32::from(started.failed().exit), "{name}: {started:?}");
+            let _ = world.vm(&["kill", "dev"], "");
+            world.sandbox.findings(&["--now"]);
+            assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious", "{name} {attack:?}");
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+    world.vm(&["start", "dev"], "").ok();
+}
