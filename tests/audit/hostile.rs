@@ -2,8 +2,9 @@
 //! followed, opened or waited for.
 
 use super::{may_chown, store};
-use crate::support::Sandbox;
+use crate::running::World;
 use crate::support::fixture::{Files, WORK};
+use crate::support::{Sandbox, finish};
 use lib_common::error::Code;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::Value;
@@ -89,15 +90,17 @@ const CASES: &[Case] = &[
 
 fn refused(case: &Case, attack: Attack) {
     let (place, _, tools) = *case;
-    let sandbox = store();
-    let document = Files::new(&sandbox, "other").document().to_string();
+    let world = World::new(&["dev"]);
+    let sandbox = &world.sandbox;
+    let document = Files::new(sandbox, "other").document().to_string();
     // The runtime directory is made when it is needed.
     std::fs::create_dir_all(sandbox.path("run")).unwrap();
     let path = sandbox.path(place);
-    attack.on(&sandbox, &path);
+    attack.on(sandbox, &path);
     let was = path.symlink_metadata().unwrap().file_type();
     for tool in tools {
-        let done = sandbox.run(tool[0], &tool[1..], if tool[0] == "bg-register" { &document } else { "" });
+        let input = if tool[0] == "bg-register" { document.as_str() } else { "" };
+        let done = finish(world.command(tool[0], &tool[1..]).spawn().unwrap(), input.as_bytes());
         let said = done.failed_with(Code::Permission);
         let what = format!("{attack:?} {place} {tool:?}: {said:?}");
         assert_eq!(said.exit, 77, "{what}");
@@ -115,7 +118,7 @@ fn refused(case: &Case, attack: Attack) {
         let about = |f: &&Value| f["evidence"].as_str().unwrap().contains(attack.in_words());
         assert!(found.iter().any(|f| about(&f)), "{attack:?} {place}: {found:?}");
         assert!(found.iter().all(|f| f["is_leak"] == false), "{attack:?} {place}: {found:?}");
-        assert_eq!(super::collect(&sandbox, &found), Vec::<Value>::new());
+        assert_eq!(super::collect(sandbox, &found), Vec::<Value>::new());
     }
 }
 
@@ -156,7 +159,7 @@ fn one_vm_that_is_refused_does_not_hide_the_others() {
 
 #[test]
 fn a_lock_or_a_log_that_is_a_link_or_a_pipe_is_neither_followed_nor_waited_for() {
-    let world = crate::running::World::new(&["dev"]);
+    let world = World::new(&["dev"]);
     let precious = world.sandbox.path("home/precious");
     std::fs::write(&precious, "precious").unwrap();
     for name in ["lock", "shim.log", "console.log", "exit.json", "ssh_host_ed25519_key"] {

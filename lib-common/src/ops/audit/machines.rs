@@ -11,6 +11,7 @@ use crate::guest::ssh::known_hosts_line;
 use crate::store::{Journal, MachineDir, OpenOperation, Store, id_of, read_record};
 use crate::sys::lock::glance;
 use crate::sys::owned;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// All that a VM's directory has, beside temporary files.
@@ -168,7 +169,7 @@ fn missing_files(path: &Path, doc: &Document) -> Vec<Found> {
 
 /// What is in its directory and is no plain file of a VM's.
 fn odd_files(path: &Path, doc: &Document) -> Vec<Found> {
-    let mut found = vec![];
+    let (mut found, me) = (vec![], nix::unistd::geteuid().as_raw());
     for entry in std::fs::read_dir(path).into_iter().flatten().filter_map(std::result::Result::ok) {
         let name = entry.file_name().to_string_lossy().into_owned();
         let file = entry.path();
@@ -176,7 +177,7 @@ fn odd_files(path: &Path, doc: &Document) -> Vec<Found> {
         if name.starts_with(TEMP_PREFIX) {
             continue;
         }
-        let is_plain = entry.file_type().is_ok_and(|t| t.is_file());
+        let is_plain = entry.metadata().is_ok_and(|meta| meta.is_file() && meta.uid() == me);
         if NAMES.contains(&name.as_str()) {
             if !is_plain && let Err(e) = owned::is_file(&file) {
                 found.push(refused("machine", &file, &e));
