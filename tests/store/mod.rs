@@ -15,7 +15,7 @@ mod soak;
 use crate::support::fixture::{Files, WORK};
 use crate::support::launched::fake_firecracker;
 use crate::support::netns::Namespace;
-use crate::support::{Done, Sandbox, children, finish, program};
+use crate::support::{Done, Sandbox, finish, program};
 use mounts::Mounts;
 use serde_json::Value;
 use std::process::Command;

@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_types)]
 
 pub mod fixture;
+pub mod footprint;
 pub mod launched;
 pub mod netns;
 pub mod served;

@@ -1,6 +1,11 @@
 //! What the guest is: an ordinary Debian with the identity that the host gave it.
 
 use super::world::World;
+use lib_common::doc::HEALTH_PORT;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Instant;
 
 #[test]
 fn the_guest_is_an_ordinary_debian_with_its_own_identity() {
@@ -77,4 +82,39 @@ fn an_agent_that_is_killed_comes_back_and_stats_and_logs_tell() {
     }
     world.guest("dev", "echo hello from the guest > /dev/ttyS0");
     assert!(world.ok("bg-vm", &["logs", "dev"]).contains("hello from the guest"));
+}
+
+/// A connection to the agent that says so much, and waits; `None` where the guest has too many that it has not accepted yet.
+fn slow_client(vsock: &Path) -> Option<UnixStream> {
+    let mut stream = UnixStream::connect(vsock).ok()?;
+    stream.write_all(format!("CONNECT {HEALTH_PORT}\n").as_bytes()).ok()?;
+    let mut byte = [0];
+    while byte != *b"\n" {
+        stream.read_exact(&mut byte).ok()?;
+    }
+    // Whoever had to make room by now is not heard any more.
+    let _ = stream.write_all(b"GET /healthz HT");
+    Some(stream)
+}
+
+#[test]
+fn slow_clients_of_the_agent_keep_nobody_out_and_cost_little() {
+    let world = World::new();
+    let vsock = world.boot("dev")["vmm"]["vsock"].as_str().unwrap().to_owned();
+    let mut slow = vec![];
+    world.until("256 slow clients", || {
+        slow.extend(slow_client(Path::new(&vsock)));
+        slow.len() == 256
+    });
+    for _ in 0..10 {
+        let begun = Instant::now();
+        assert_eq!(world.json("bg-health", &["dev"])["health"]["status"], "ok");
+        println!("bg-health beside 256 slow clients: {} ms", begun.elapsed().as_millis());
+    }
+    assert_eq!(world.guest("dev", "echo entered"), "entered");
+    let kib: u64 =
+        world.guest("dev", "awk '/^VmHWM/ {print $2}' /proc/$(pgrep -o guest-agent)/status").parse().unwrap();
+    println!("the agent's resident memory at its most: {kib} KiB");
+    assert!(kib < 16 << 10, "{kib} KiB");
+    drop(slow);
 }

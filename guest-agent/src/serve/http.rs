@@ -1,6 +1,6 @@
 //! The agent's HTTP server: one request a connection, over any stream socket, every wait and size bounded.
 
-use super::accept::{self, Accept, Slots};
+use super::accept::{self, Accept, Slot, Slots};
 use super::io;
 use super::request::{self, MAX_BODY_BYTES, MAX_HEAD_BYTES, Request};
 use lib_common::doc::{Health, HealthStatus, Listeners};
@@ -120,7 +120,7 @@ impl Response {
 
 /// Serves for ever.
 pub fn serve<L: Accept>(listener: &L, slots: &Arc<Slots>, limits: Limits, service: Arc<dyn Service>) -> ! {
-    accept::serve(listener, (slots, 0), refuse, move |conn| handle(conn.as_fd(), limits, service.as_ref()))
+    accept::serve(listener, (slots, 0), refuse, move |conn, slot| handle(conn.as_fd(), slot, limits, service.as_ref()))
 }
 
 /// Answers one connection too many with what the socket takes at once; a client that cannot take it is not waited for.
@@ -134,13 +134,19 @@ fn refuse(conn: impl AsFd) {
 }
 
 /// One request and its answer. Errors on the connection are the client's loss alone.
-fn handle(fd: BorrowedFd<'_>, limits: Limits, service: &dyn Service) {
+fn handle(fd: BorrowedFd<'_>, slot: &Slot, limits: Limits, service: &dyn Service) {
     if io::set_nonblocking(fd).is_err() {
         return;
     }
     // A client whose request was read whole has nothing more to say. One that was cut short may still be writing.
-    let (response, linger) = match read_request(fd, Instant::now() + limits.request) {
+    let waiting = slot.waits(fd);
+    let request = read_request(fd, Instant::now() + limits.request);
+    let makes_room = waiting.is_ended();
+    drop(waiting);
+    let (response, linger) = match request {
         Ok(Some(request)) => (answer(&request, service), Duration::ZERO),
+        // Its client took longer than others who wait.
+        _ if makes_room => (Response::error(Status::RequestTimeout), Duration::ZERO),
         Ok(None) => return,
         Err(status) => (Response::error(status), limits.linger),
     };

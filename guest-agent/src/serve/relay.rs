@@ -41,7 +41,7 @@ pub fn serve<L: Accept, S: AsFd>(
     patience: Patience,
     connect: impl Fn() -> std::io::Result<S> + Send + Sync + 'static,
 ) -> ! {
-    accept::serve(listener, (slots, reserve), drop, move |conn| {
+    accept::serve(listener, (slots, reserve), drop, move |conn, _| {
         if let Ok(server) = connect() {
             // Whatever broke, both ends are closed now, which is all that either side needs to know.
             let _ = relay(conn.as_fd(), server.as_fd(), patience);

@@ -1,0 +1,72 @@
+//! All that a banger has on its host: to compare before and after.
+
+use super::children;
+use super::netns::Namespace;
+use lib_common::sys::process::{all_pids, cmdline, rss_bytes};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// What is there of one banger, in its directory and in its network namespace.
+#[derive(Debug, PartialEq)]
+pub struct Footprint {
+    /// By pid: arguments, descriptors, and namespaces of each process of this world.
+    processes: BTreeMap<i32, (Vec<String>, Vec<PathBuf>, Vec<PathBuf>)>,
+    links: Vec<String>,
+    rules: String,
+    mounts: String,
+    /// With their sizes.
+    files: BTreeMap<PathBuf, u64>,
+}
+
+/// Where the links of a directory of /proc lead, sorted.
+fn targets(dir: &str) -> Vec<PathBuf> {
+    let mut targets: Vec<PathBuf> =
+        children(Path::new(dir)).iter().filter_map(|link| std::fs::read_link(link).ok()).collect();
+    targets.sort();
+    targets
+}
+
+impl Footprint {
+    /// Of the banger whose directories lie in `dir`.
+    pub fn of(dir: &Path, netns: &Namespace) -> Self {
+        let name = dir.display().to_string();
+        let of_it = |pid: &i32| cmdline(*pid).iter().any(|arg| arg.contains(&name));
+        let process =
+            |pid| (pid, (cmdline(pid), targets(&format!("/proc/{pid}/fd")), targets(&format!("/proc/{pid}/ns"))));
+        let mut files = BTreeMap::new();
+        walk(dir, &mut files);
+        Footprint {
+            processes: all_pids().unwrap().into_iter().filter(of_it).map(process).collect(),
+            links: netns.links(),
+            rules: netns.ok("nft list ruleset"),
+            mounts: std::fs::read_to_string(format!("/proc/{}/mountinfo", netns.pid())).unwrap(),
+            files,
+        }
+    }
+
+    /// The resident memory of its processes, in bytes.
+    pub fn resident(&self) -> Vec<u64> {
+        self.processes.keys().map(|pid| rss_bytes(*pid)).collect()
+    }
+
+    /// Says that nothing has grown since: no process has a MiB more than it had.
+    #[track_caller]
+    pub fn assert_is_as(&self, before: &Footprint, memory: &[u64]) {
+        assert_eq!(self, before);
+        for (grown, was) in self.resident().iter().zip(memory) {
+            assert!(*grown <= was + (1 << 20), "{was} bytes have become {grown}: {:?}", self.processes);
+        }
+    }
+}
+
+fn walk(dir: &Path, files: &mut BTreeMap<PathBuf, u64>) {
+    for path in children(dir) {
+        let meta = path.symlink_metadata().unwrap();
+        // A directory's own size is the file system's business; logs and counts of starts are for growing.
+        let grows = ["shim.log", "console.log", "runs", "metrics.ndjson"].iter().any(|name| path.ends_with(name));
+        files.insert(path.clone(), if meta.is_dir() || grows { 0 } else { meta.len() });
+        if meta.is_dir() {
+            walk(&path, files);
+        }
+    }
+}
