@@ -234,7 +234,7 @@ fn a_disk_that_lies_elsewhere_or_is_a_link_is_refused() {
     write(&record, &good).unwrap();
     std::fs::rename(&disk, &aside).unwrap();
     std::os::unix::fs::symlink(&elsewhere, &disk).unwrap();
-    let doc = start(&sandbox, "dev").failed_with(Code::BadDocument);
+    let doc = start(&sandbox, "dev").failed_with(Code::Permission);
     assert!(doc.message.contains("not a regular file"), "{doc:?}");
     remove_file(&disk).unwrap();
     start(&sandbox, "dev").failed_with(Code::MissingFile);

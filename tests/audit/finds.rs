@@ -54,7 +54,7 @@ fn damage_is_named_is_no_leak_and_stays() {
         );
         assert!(!found["fix"].as_str().unwrap().is_empty());
         assert_eq!(
-            (collect(&sandbox, &[found.clone()]), the_one(&sandbox, &["--now"])["id"].clone()),
+            (collect(&sandbox, std::slice::from_ref(&found)), the_one(&sandbox, &["--now"])["id"].clone()),
             (NONE, found["id"].clone())
         );
     }
@@ -108,7 +108,7 @@ fn a_known_hosts_with_another_key_goes_and_one_with_the_vms_stays() {
     assert_eq!((&found["kind"], &found["is_leak"]), (&"file".into(), &true.into()));
     // It was written anew meanwhile.
     write(&file, format!("dev {key}\n")).unwrap();
-    assert_eq!((collect(&sandbox, &[found.clone()]), file.exists()), (NONE, true));
+    assert_eq!((collect(&sandbox, std::slice::from_ref(&found)), file.exists()), (NONE, true));
     write(&file, "dev ssh-ed25519 AAAA\n").unwrap();
     assert_eq!((collect(&sandbox, &[found]).len(), file.exists()), (1, false));
 }

@@ -9,13 +9,28 @@ use std::path::{Path, PathBuf};
 /// What is there of one banger, in its directory and in its network namespace.
 #[derive(Debug, PartialEq)]
 pub struct Footprint {
-    /// By pid: arguments, descriptors, and namespaces of each process of this world.
-    processes: BTreeMap<i32, (Vec<String>, Vec<PathBuf>, Vec<PathBuf>)>,
+    /// By pid.
+    processes: BTreeMap<i32, Process>,
     links: Vec<String>,
     rules: String,
     mounts: String,
     /// With their sizes.
     files: BTreeMap<PathBuf, u64>,
+}
+
+/// What a process has.
+#[derive(Debug, PartialEq)]
+struct Process {
+    arguments: Vec<String>,
+    descriptors: Vec<PathBuf>,
+    namespaces: Vec<PathBuf>,
+}
+
+impl Process {
+    fn of(pid: i32) -> Self {
+        let targets = |dir| targets(&format!("/proc/{pid}/{dir}"));
+        Process { arguments: cmdline(pid), descriptors: targets("fd"), namespaces: targets("ns") }
+    }
 }
 
 /// Where the links of a directory of /proc lead, sorted.
@@ -31,12 +46,10 @@ impl Footprint {
     pub fn of(dir: &Path, netns: &Namespace) -> Self {
         let name = dir.display().to_string();
         let of_it = |pid: &i32| cmdline(*pid).iter().any(|arg| arg.contains(&name));
-        let process =
-            |pid| (pid, (cmdline(pid), targets(&format!("/proc/{pid}/fd")), targets(&format!("/proc/{pid}/ns"))));
         let mut files = BTreeMap::new();
         walk(dir, &mut files);
         Footprint {
-            processes: all_pids().unwrap().into_iter().filter(of_it).map(process).collect(),
+            processes: all_pids().unwrap().into_iter().filter(of_it).map(|pid| (pid, Process::of(pid))).collect(),
             links: netns.links(),
             rules: netns.ok("nft list ruleset"),
             mounts: std::fs::read_to_string(format!("/proc/{}/mountinfo", netns.pid())).unwrap(),

@@ -283,6 +283,7 @@ fn resident_kib() -> u64 {
 }
 
 #[test]
+#[allow(clippy::disallowed_types, reason = "it starts itself")]
 fn of_256_slow_clients_none_keeps_others_out_and_all_of_them_take_little() {
     // Its memory is that of the whole process, so it has one of its own.
     if std::env::var_os("BG_ALONE").is_none() {

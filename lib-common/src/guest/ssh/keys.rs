@@ -176,7 +176,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = store(dir.path());
         std::fs::create_dir(dir.path().join("ssh")).unwrap();
-        std::fs::write(private_key(&store), "x").unwrap();
+        save(&private_key(&store), b"x", 0o644).unwrap();
+        assert_eq!(ensure_user_key(&store).unwrap_err().code(), Code::Permission, "others may read it");
+        save(&private_key(&store), b"x", 0o600).unwrap();
         assert_eq!(ensure_user_key(&store).unwrap_err().code(), Code::BadInput);
         assert_eq!(std::fs::read(private_key(&store)).unwrap(), b"x");
     }

@@ -49,14 +49,14 @@ pub(in crate::ops) fn facts_of(path: &Path) -> Option<FileFacts> {
 }
 
 /// Puts into the record of an image what is known of its files now, which lie in `dir`, the image's or one in the making. A
-/// document that is not registered has no such record.
+/// document that is not registered has no such record. Seeds are made anew in place, before the record says so: they have
+/// none.
 pub(in crate::ops) fn record_facts(doc: &mut Document, dir: &Path) -> Result<()> {
     let Some(mut registered) = doc.section::<Registered>()? else { return Ok(()) };
     let (kernel, rootfs): (Option<Kernel>, Option<Rootfs>) = (doc.section()?, doc.section()?);
     let kernel = kernel.into_iter().flat_map(|k| [k.vmlinux, k.initrd]);
     let rootfs = rootfs.into_iter().flat_map(|r| [r.path, r.manifest]);
-    let seeds = doc.section::<Seed>()?.into_iter().flat_map(|s| s.sizes).map(|size| size.path);
-    let names = kernel.chain(rootfs).chain(seeds).filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
+    let names = kernel.chain(rootfs).filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
     registered.files = names.filter_map(|name| facts_of(&dir.join(&name)).map(|facts| (name, facts))).collect();
     doc.set(&registered);
     Ok(())
