@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 export CARGO_TARGET_DIR := $(TARGET_DIR)
 export PATH := $(TARGET_DIR)/release:$(PATH)
 
-.PHONY: all setup build tools agent test test-firecracker test-dev-image test-image-build test-faults bench bench-tap \
+.PHONY: all setup build tools agent test test-firecracker test-dev-image test-image-build test-faults test-defects bench bench-tap \
 	bench-create lint demo install clean
 
 all: build
@@ -61,9 +61,15 @@ test-dev-image: setup build
 test-image-build: setup build
 	BG_TEST_FULL=1 cargo test --release --locked -p banger --test tests -- a_build_ended --nocapture
 
-# Every verb of tests/faults, killed before every system call that changes something; `test` runs a sample.
+# All of what `test` tries a sample of: every system call gone wrong, crowds, random histories, thousands of lives, thirty of
+# them with real guests.
 test-faults: setup build
-	BG_TEST_FULL=1 cargo test --release --locked -p banger --test tests -- faults --nocapture
+	cargo build --release --locked -p banger --examples
+	BG_TEST_FULL=1 cargo test --release --locked -p banger --test tests -- faults store:: hostile audit vm::soak --nocapture
+
+# Defects that somebody could make, one by one in a copy of this tree, each of which a test has to catch.
+test-defects: setup
+	pipelines/test-defects
 
 # What building costs, as ratios; docs/performance.md has what was measured.
 bench: setup build
