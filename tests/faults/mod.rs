@@ -7,7 +7,8 @@
 #![allow(clippy::disallowed_types)]
 
 mod order;
-mod trace;
+mod shim;
+pub mod trace;
 
 use crate::running::World;
 use crate::support::Done;
@@ -84,6 +85,21 @@ const CREATE: Verb = Verb {
     },
     children: true,
     sample: SAMPLE,
+};
+
+/// With its start in one.
+const CREATE_AND_START: Verb = Verb {
+    args: &["create", "dev", "--work-size", WORK],
+    after: |world, what| {
+        assert!(matches!(show(world, "dev").as_deref(), None | Some("stopped" | "running")), "{what}");
+        if show(world, "dev").is_none() {
+            fixture::create(&world.sandbox, "dev");
+        }
+        world.vm(&["start", "dev"], "").ok();
+        assert_eq!(show(world, "dev").as_deref(), Some("running"), "{what}");
+    },
+    children: false,
+    ..CREATE
 };
 
 const START: Verb = Verb {
@@ -180,7 +196,7 @@ const REGISTER: Verb = Verb {
 };
 
 /// All of them, or some that are spread evenly.
-fn sampled(points: &[Point], sample: usize) -> Vec<&Point> {
+pub fn sampled(points: &[Point], sample: usize) -> Vec<&Point> {
     let n = points.len();
     if std::env::var_os("BG_TEST_FULL").is_some() || n <= sample {
         return points.iter().collect();
@@ -188,7 +204,7 @@ fn sampled(points: &[Point], sample: usize) -> Vec<&Point> {
     (0..sample).map(|i| &points[(i * n / sample + seed()) % n]).collect()
 }
 
-fn seed() -> usize {
+pub fn seed() -> usize {
     std::env::var("BG_TEST_SEED").map_or(0, |seed| seed.parse().unwrap())
 }
 
@@ -197,7 +213,7 @@ fn bystander(world: &World) -> String {
     digest::of_tree(&world.sandbox.state("machines/kept")).unwrap().to_string()
 }
 
-fn has_strace(test: &str) -> bool {
+pub fn has_strace(test: &str) -> bool {
     let there = std::process::Command::new("strace").arg("-V").output().is_ok_and(|o| o.status.success());
     if !there {
         println!("NOT RUN: {test} (strace is not installed)");
@@ -215,7 +231,7 @@ fn attack(test: &str, verb: &Verb, faults: &[&str], calls_of: fn(&Point) -> bool
     let command = world.command(verb.tool, verb.args);
     let before = bystander(&world);
     let stdin = (verb.before)(&world);
-    let (done, calls) = trace::calls(&world, &command, &stdin, verb.children);
+    let (done, calls) = trace::calls(&world.sandbox, &command, &stdin, verb.children);
     done.ok();
     let points: Vec<Point> = trace::points(&calls).into_iter().filter(calls_of).collect();
     let tried = sampled(&points, verb.sample);
@@ -225,7 +241,7 @@ fn attack(test: &str, verb: &Verb, faults: &[&str], calls_of: fn(&Point) -> bool
             world.sandbox.collect();
             let stdin = (verb.before)(&world);
             let what = format!("{} {:?}: {fault} at {point:?}", verb.tool, verb.args);
-            let done = trace::with_fault(&world, &command, &stdin, point, fault);
+            let done = trace::with_fault(&world.sandbox, &command, &stdin, point, fault);
             met += usize::from(ended(&done, &what));
             world.sandbox.collect();
             assert_eq!(world.sandbox.staged(), Vec::<PathBuf>::new(), "{what}");
@@ -298,7 +314,9 @@ fn interrupted(test: &str, verb: &Verb) {
 
 #[test]
 fn a_creation_killed_at_any_call_is_whole_or_gone() {
-    killed("a_creation_killed_at_any_call_is_whole_or_gone", &CREATE);
+    for verb in [&CREATE, &CREATE_AND_START] {
+        killed("a_creation_killed_at_any_call_is_whole_or_gone", verb);
+    }
 }
 
 #[test]

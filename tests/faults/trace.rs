@@ -1,17 +1,16 @@
 //! What a tool asks the kernel to change, as strace(1) shows it, and the same run again with one of those calls gone
 //! wrong.
 
-use super::World;
-use crate::support::{Done, finish};
+use crate::support::{Done, Sandbox, finish};
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
 
 /// The calls that are looked at. `?`: not every architecture has each.
-const CALLS: &str = "trace=?open,?creat,openat,?openat2,write,writev,pwrite64,?pwritev,?rename,?renameat,renameat2,\
+pub const CALLS: &str = "trace=?open,?creat,openat,?openat2,write,writev,pwrite64,?pwritev,?rename,?renameat,renameat2,\
     ?link,linkat,?symlink,symlinkat,?unlink,unlinkat,?mkdir,mkdirat,?rmdir,?mknod,mknodat,fsync,fdatasync,syncfs,\
     ftruncate,fallocate,copy_file_range,?chmod,fchmod,fchmodat,?chown,fchown,fchownat,fsetxattr,setxattr,utimensat,\
-    ioctl,flock,sendto,sendmsg,?fork,?vfork,clone,?clone3";
+    ioctl,flock,sendto,sendmsg,?fork,?vfork,clone,?clone3,exit_group";
 
 /// One call of a trace.
 #[derive(Clone, Debug)]
@@ -49,8 +48,20 @@ pub struct Point {
 impl Point {
     /// Whether it is a call that a full or broken disk, or a missing right, makes fail.
     pub fn is_of_files(&self) -> bool {
-        !["ioctl", "flock", "sendto", "sendmsg", "fork", "vfork", "clone", "clone3", "write", "writev"]
-            .contains(&&*self.call)
+        let others = [
+            "ioctl",
+            "flock",
+            "sendto",
+            "sendmsg",
+            "fork",
+            "vfork",
+            "clone",
+            "clone3",
+            "write",
+            "writev",
+            "exit_group",
+        ];
+        !others.contains(&&*self.call)
     }
 
     /// Whether a signal may end it before it has done anything: signal(7).
@@ -71,15 +82,15 @@ pub(super) fn under_strace(command: &Command, log: &Path, options: &[&str]) -> C
 }
 
 /// Runs it, and gives what it did in order: its first thread's calls alone, or, `with_children`, everybody's.
-pub fn calls(world: &World, command: &Command, stdin: &str, with_children: bool) -> (Done, Vec<Call>) {
-    let log = world.sandbox.path("calls");
+pub fn calls(sandbox: &Sandbox, command: &Command, stdin: &str, with_children: bool) -> (Done, Vec<Call>) {
+    let log = sandbox.path("calls");
     let follow: &[&str] = if with_children { &["-f"] } else { &[] };
     let options = [follow, &["-e", CALLS]].concat();
     let done = finish(under_strace(command, &log, &options).spawn().unwrap(), stdin.as_bytes());
     (done, parse(&String::from_utf8_lossy(&std::fs::read(log).unwrap()), with_children))
 }
 
-fn parse(log: &str, with_children: bool) -> Vec<Call> {
+pub fn parse(log: &str, with_children: bool) -> Vec<Call> {
     let mut seen: HashMap<(&str, &str), usize> = HashMap::new();
     let (mut first, mut calls) = (None, vec![]);
     for line in log.lines() {
@@ -97,13 +108,15 @@ fn parse(log: &str, with_children: bool) -> Vec<Call> {
     calls
 }
 
-/// Every mutating call of a trace that can be told from the others by its name and number: strace counts them for each
+/// Every mutating call of a trace, and the end after the last one, that can be told from the others by its name and number: strace counts them for each
 /// thread, and the thread that gets there first is the one it happens to.
 pub fn points(calls: &[Call]) -> Vec<Point> {
     let mut points = vec![];
     let mut firsts = std::collections::HashSet::new();
     for call in calls {
-        if firsts.insert((&call.name, call.nth)) && call.mutates() {
+        // The end of a program that it has started is not its own.
+        let counts = call.own || call.name != "exit_group";
+        if counts && firsts.insert((&call.name, call.nth)) && call.mutates() {
             points.push(Point { call: call.name.clone(), nth: call.nth, own: call.own });
         }
     }
@@ -111,8 +124,8 @@ pub fn points(calls: &[Call]) -> Vec<Point> {
 }
 
 /// Runs it once more, and `fault` ("signal=KILL", "error=EIO") is what becomes of that call.
-pub fn with_fault(world: &World, command: &Command, stdin: &str, point: &Point, fault: &str) -> Done {
-    let log = world.sandbox.path("fault");
+pub fn with_fault(sandbox: &Sandbox, command: &Command, stdin: &str, point: &Point, fault: &str) -> Done {
+    let log = sandbox.path("fault");
     let (trace, inject) =
         (format!("trace={}", point.call), format!("inject={}:{fault}:when={}", point.call, point.nth));
     let follow: &[&str] = if point.own { &[] } else { &["-f"] };

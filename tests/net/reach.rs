@@ -40,7 +40,8 @@ impl World {
     fn reaches_port(&self, at: &Namespace, address: &str, port: u16) -> bool {
         let address: SocketAddr = format!("{address}:{port}").parse().unwrap();
         let listener = at.inside(|| TcpListener::bind(address).unwrap());
-        let reached = self.guest.inside(|| TcpStream::connect_timeout(&address, Duration::from_millis(400)).is_ok());
+        // With the time for a second attempt: the kernel makes it after a second.
+        let reached = self.guest.inside(|| TcpStream::connect_timeout(&address, Duration::from_millis(1400)).is_ok());
         drop(listener);
         reached
     }

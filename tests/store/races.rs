@@ -33,6 +33,12 @@ fn distinct(docs: &[Value], pointer: &str) -> usize {
     values.collect::<BTreeSet<_>>().len()
 }
 
+/// How long that stage took the VM that had to wait longest, in milliseconds.
+fn longest(docs: &[Value], stage: &str) -> f64 {
+    let timings = docs.iter().flat_map(|doc| doc["timings"].as_array().unwrap());
+    timings.filter(|timing| timing["stage"] == stage).map(|timing| timing["ms"].as_f64().unwrap()).fold(0.0, f64::max)
+}
+
 /// The bridge and idle TAPs are all of the network that may be there.
 fn assert_network_is_idle(world: &World) {
     assert_eq!(world.run("bg-tap", &["ls"], "").documents(), NONE);
@@ -49,6 +55,9 @@ fn of_64_vms_made_at_once_no_two_share_anything() {
     // A CID counts within one vsock socket alone, as each Firecracker has one: that is what has to be unique.
     for unique in ["/id", "/net/address", "/net/mac", "/net/tap", "/vmm/vsock", "/vmm/pid", "/guest/host_key"] {
         assert_eq!(distinct(&docs, unique), CROWD, "{unique}");
+    }
+    for stage in ["lock", "network", "lease", "tap", "create_tap"] {
+        println!("the longest `{stage}` of {CROWD}: {:.0} ms", longest(&docs, stage));
     }
     assert_eq!(world.vm(&["ls"]).documents().iter().filter(|d| d["status"]["state"] == "running").count(), CROWD);
     assert_eq!(world.leaks(), NONE);

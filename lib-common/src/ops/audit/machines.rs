@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// All that a VM's directory has, beside temporary files.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     ROOT_FILE,
     WORK_FILE,
     "console.log",
@@ -28,6 +28,7 @@ const NAMES: [&str; 15] = [
     "machine.json",
     // Of an image build that failed and was kept.
     crate::ops::image_build::vm::MODULES,
+    crate::ops::image_build::provision::LOG,
     "shim.log",
     "shim.log.1",
     "ssh_host_ed25519_key",

@@ -3,7 +3,7 @@
 
 mod finish;
 mod output;
-mod provision;
+pub(in crate::ops) mod provision;
 mod shell;
 pub(in crate::ops) mod vm;
 

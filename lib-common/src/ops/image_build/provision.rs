@@ -19,7 +19,7 @@ use crate::timing::millis;
 use std::time::Instant;
 
 /// The log's name in the VM's directory.
-pub(super) const LOG: &str = "build.log";
+pub(in crate::ops) const LOG: &str = "build.log";
 
 /// Reads a program from its input, in the guest, runs it, and ends as it does. In `/run`, a tmpfs, so that nothing of it
 /// gets into the image.

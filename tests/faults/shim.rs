@@ -1,0 +1,117 @@
+//! The parent of a VM's processes with one system call gone wrong, between its start and its end: the tools say what is so, and
+//! the VM starts again.
+
+use super::trace::{self, Point};
+use super::{World, bystander, has_strace, is_whole, sampled, seed, show, with_dev};
+use crate::support::{Done, finish, program};
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// A `bg-vm` whose `bg-shim` runs under strace: the tools look for each other where they lie.
+struct Traced<'a> {
+    world: &'a World,
+    dir: PathBuf,
+}
+
+impl<'a> Traced<'a> {
+    fn new(world: &'a World) -> Self {
+        let dir = world.sandbox.path("bin");
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::copy(program("bg-vm"), dir.join("bg-vm")).unwrap();
+        Traced { world, dir }
+    }
+
+    fn log(&self) -> PathBuf {
+        self.world.sandbox.path("shim-calls")
+    }
+
+    /// From now on strace does that to it. It watches from the side (`-D`), so that the shim has the process that its starter
+    /// knows.
+    fn under(&self, options: &str) {
+        let path = self.dir.join("bg-shim");
+        let (log, shim) = (self.log().display().to_string(), program("bg-shim"));
+        // What strace itself would say, or hold open, is nobody's.
+        let text = format!("#!/bin/sh\nexec strace -D -o '{log}' {options} '{shim}' \"$@\"\n");
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+
+    fn vm(&self, args: &[&str]) -> Done {
+        let usual = self.world.command("bg-vm", args);
+        let mut command = Command::new(self.dir.join("bg-vm"));
+        command.args(args).env_clear().envs(usual.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.current_dir(usual.get_current_dir().unwrap());
+        for stream in [Command::stdin, Command::stdout, Command::stderr] {
+            stream(&mut command, std::process::Stdio::piped());
+        }
+        finish(command.spawn().unwrap(), b"")
+    }
+
+    /// Its life: started and ended.
+    fn life(&self) -> [Done; 2] {
+        [self.vm(&["start", "dev"]), self.vm(&["kill", "dev"])]
+    }
+}
+
+/// Runs the shim's life with each of those faults at its points; `ended` looks at how start and kill ended.
+fn attack(test: &str, faults: &[&str], sample: usize, calls_of: fn(&Point) -> bool, ended: impl Fn(&[Done; 2], &str)) {
+    if !has_strace(test) {
+        return;
+    }
+    let world = World::new(&["kept"]);
+    let before = bystander(&world);
+    with_dev(&world);
+    let traced = Traced::new(&world);
+    traced.under(&format!("-e {}", trace::CALLS));
+    traced.life().iter().for_each(|done| drop(done.ok()));
+    let log = String::from_utf8_lossy(&std::fs::read(traced.log()).unwrap()).into_owned();
+    let points: Vec<Point> = trace::points(&trace::parse(&log, false)).into_iter().filter(calls_of).collect();
+    let tried = sampled(&points, sample);
+    for point in &tried {
+        for fault in faults {
+            let what = format!("bg-shim: {fault} at {point:?}");
+            traced.under(&format!("-e trace={0} -e inject={0}:{fault}:when={1}", point.call, point.nth));
+            ended(&traced.life(), &what);
+            world.sandbox.collect();
+            assert!(matches!(show(&world, "dev").as_deref(), Some("stopped" | "crashed")), "{what}");
+            // Without strace it lives as ever.
+            world.vm(&["start", "dev"], "").ok();
+            world.vm(&["kill", "dev"], "").ok();
+            is_whole(&world, "dev", &what);
+            assert_eq!(world.sandbox.findings(&["--now"]), Vec::<Value>::new(), "{what}");
+            assert_eq!(bystander(&world), before, "{what}");
+        }
+    }
+    println!("{test}: {} of {} points from {} on, {faults:?}", tried.len(), points.len(), seed());
+    assert!(points.len() > 10, "{} points", points.len());
+}
+
+#[test]
+fn a_shim_killed_at_any_call_is_a_vm_that_can_be_started() {
+    let test = "a_shim_killed_at_any_call_is_a_vm_that_can_be_started";
+    attack(
+        test,
+        &["signal=KILL"],
+        12,
+        |_| true,
+        |[start, kill], what| {
+            assert!(start.exit == 0 || start.stderr.contains("\"Error\""), "{what}: {start:?}");
+            assert!(kill.exit == 0 || kill.stderr.contains("\"Error\""), "{what}: {kill:?}");
+        },
+    );
+}
+
+#[test]
+fn a_call_of_a_shim_that_fails_is_told_or_does_no_harm() {
+    let test = "a_call_of_a_shim_that_fails_is_told_or_does_no_harm";
+    let faults = ["error=ENOSPC", "error=EIO", "error=EMFILE", "error=EACCES"];
+    attack(test, &faults, 3, Point::is_of_files, |[start, _], what| {
+        if start.exit != 0 {
+            let doc = start.failed();
+            let said = format!("{} {:?} {:?}", doc.message, doc.causes, doc.details);
+            assert!(doc.code != "internal" && said.contains('/'), "{what}: {} {said}", doc.code);
+        }
+    });
+}
