@@ -101,10 +101,12 @@ impl Started {
         let ended = || Error::new(Code::VmmFailed, "the VM ended as soon as it was started");
         let _shield = signal::shield();
         let link = &mut self.shim.link;
-        link.socket.write_all(word).map_err(|e| ended().because(&e))?;
+        let sent = link.socket.write_all(word);
         match link.reply(Instant::now() + KEPT_WITHIN) {
-            Ok(Some(ShimReply::Kept)) => Ok(()),
+            // A shim that has ended before this has said why.
             Ok(Some(ShimReply::Failed(doc))) => Err(Error::from(doc).within(ended().message())),
+            _ if let Err(e) = &sent => Err(ended().because(e)),
+            Ok(Some(ShimReply::Kept)) => Ok(()),
             Ok(_) => Err(ended()),
             Err(e) => Err(e.within(ended().message())),
         }
