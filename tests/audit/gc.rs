@@ -187,3 +187,14 @@ fn a_link_above_a_leak_is_not_followed() {
     sandbox.run("bg-gc", &["--now"], list).failed_with(lib_common::Code::Permission);
     assert!(precious.join("0123/file").exists());
 }
+
+#[test]
+fn a_leak_that_is_not_in_the_list_stays() {
+    let sandbox = store();
+    let dirs = ["staging/0123", "staging/4567"].map(|dir| sandbox.state(dir));
+    dirs.iter().for_each(|dir| fill(dir));
+    let found = sandbox.findings(&["--now"]);
+    assert_eq!(found.iter().filter(|f| f["is_leak"] == true).count(), 2, "{found:?}");
+    assert_eq!(collect(&sandbox, &found[..1]).len(), 1);
+    assert_eq!(dirs.map(|dir| dir.exists()), [false, true]);
+}

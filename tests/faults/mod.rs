@@ -204,6 +204,20 @@ pub fn sampled(points: &[Point], sample: usize) -> Vec<&Point> {
     (0..sample).map(|i| &points[(i * n / sample + seed()) % n]).collect()
 }
 
+/// Which of a verb's points are tried.
+type Choose = fn(&[Point], usize) -> Vec<&Point>;
+
+/// The same, and the first point of each system call that would not be among them.
+fn with_each_call(points: &[Point], sample: usize) -> Vec<&Point> {
+    let mut chosen = sampled(points, sample);
+    for point in points {
+        if chosen.iter().all(|other| other.call != point.call) {
+            chosen.push(point);
+        }
+    }
+    chosen
+}
+
 pub fn seed() -> usize {
     std::env::var("BG_TEST_SEED").map_or(0, |seed| seed.parse().unwrap())
 }
@@ -223,7 +237,13 @@ pub fn has_strace(test: &str) -> bool {
 
 /// Runs a verb with each of those faults at each of its points of those calls; `ended` looks at how it ended, and says whether
 /// the fault has met the tool. It must have done so once in two times.
-fn attack(test: &str, verb: &Verb, faults: &[&str], calls_of: fn(&Point) -> bool, ended: impl Fn(&Done, &str) -> bool) {
+fn attack(
+    test: &str,
+    verb: &Verb,
+    faults: &[&str],
+    (calls_of, choose): (fn(&Point) -> bool, Choose),
+    ended: impl Fn(&Done, &str) -> bool,
+) {
     if !has_strace(test) {
         return;
     }
@@ -234,7 +254,7 @@ fn attack(test: &str, verb: &Verb, faults: &[&str], calls_of: fn(&Point) -> bool
     let (done, calls) = trace::calls(&world.sandbox, &command, &stdin, verb.children);
     done.ok();
     let points: Vec<Point> = trace::points(&calls).into_iter().filter(calls_of).collect();
-    let tried = sampled(&points, verb.sample);
+    let tried = choose(&points, verb.sample);
     let mut met = 0;
     for point in &tried {
         for fault in faults {
@@ -263,38 +283,26 @@ fn attack(test: &str, verb: &Verb, faults: &[&str], calls_of: fn(&Point) -> bool
 }
 
 fn killed(test: &str, verb: &Verb) {
-    attack(
-        test,
-        verb,
-        &["signal=KILL"],
-        |_| true,
-        |done, what| {
-            // Where a program is killed that it has started, it says so.
-            assert!(done.exit == 137 || done.exit == 0 || done.stderr.contains("\"Error\""), "{what}: {done:?}");
-            done.exit != 0
-        },
-    );
+    attack(test, verb, &["signal=KILL"], (|_| true, sampled), |done, what| {
+        // Where a program is killed that it has started, it says so.
+        assert!(done.exit == 137 || done.exit == 0 || done.stderr.contains("\"Error\""), "{what}: {done:?}");
+        done.exit != 0
+    });
 }
 
 /// It fails with an error that names a path, or was whole without that call.
 fn refused(test: &str, verb: &Verb) {
     let faults = ["error=ENOSPC", "error=EIO", "error=EMFILE", "error=EACCES"];
     let verb = &Verb { sample: verb.sample.div_ceil(4), ..*verb };
-    attack(
-        test,
-        verb,
-        &faults,
-        |point| point.own && point.is_of_files(),
-        |done, what| {
-            if done.exit == 0 {
-                return false;
-            }
-            let doc = done.failed();
-            let said = format!("{} {:?} {:?}", doc.message, doc.causes, doc.details);
-            assert!(doc.code != "internal" && said.contains('/'), "{what}: {} {said}", doc.code);
-            true
-        },
-    );
+    attack(test, verb, &faults, (|point| point.own && point.is_of_files(), sampled), |done, what| {
+        if done.exit == 0 {
+            return false;
+        }
+        let doc = done.failed();
+        let said = format!("{} {:?} {:?}", doc.message, doc.causes, doc.details);
+        assert!(doc.code != "internal" && said.contains('/'), "{what}: {} {said}", doc.code);
+        true
+    });
 }
 
 /// It does not notice.
@@ -304,7 +312,7 @@ fn interrupted(test: &str, verb: &Verb) {
         test,
         verb,
         &["error=EINTR"],
-        |point| point.own && point.may_be_interrupted(),
+        (|point| point.own && point.may_be_interrupted(), with_each_call),
         |done, what| {
             assert_eq!(done.exit, 0, "{what}: {done:?}");
             true
