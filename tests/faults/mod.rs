@@ -91,7 +91,8 @@ const CREATE: Verb = Verb {
 const CREATE_AND_START: Verb = Verb {
     args: &["create", "dev", "--work-size", WORK],
     after: |world, what| {
-        assert!(matches!(show(world, "dev").as_deref(), None | Some("stopped" | "running")), "{what}");
+        let state = show(world, "dev");
+        assert!(matches!(state.as_deref(), None | Some("stopped" | "running")), "{state:?}: {what}");
         if show(world, "dev").is_none() {
             fixture::create(&world.sandbox, "dev");
         }

@@ -71,7 +71,7 @@ impl Point {
 }
 
 /// `command` under strace with those options; what it saw goes to the file `log`.
-pub(super) fn under_strace(command: &Command, log: &Path, options: &[&str]) -> Command {
+pub fn under_strace(command: &Command, log: &Path, options: &[&str]) -> Command {
     let mut strace = Command::new("strace");
     strace.arg("-o").arg(log).args(options).arg(command.get_program()).args(command.get_args());
     strace.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));

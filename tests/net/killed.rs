@@ -46,6 +46,7 @@ fn at_every_step(host: &Host, calls: &[&str], args: &[&str], stdin: impl Fn() ->
     for call in calls {
         let mut nth = 1;
         while killed_at(host, (call, nth), args, &stdin()) {
+            println!("{args:?}, killed at {call} {nth}");
             then();
             (nth, points) = (nth + 1, points + 1);
         }

@@ -75,9 +75,10 @@ impl Is {
         }
     }
 
-    /// What it may be once the verb was killed and what it left was collected. A VM whose start was undone has run and ended.
+    /// What it may be once the verb was killed and what it left was collected. A VM whose
+    /// start was undone has run and ended, and so has one whose removal came no further.
     fn after_killed(self, verb: &str) -> Vec<Is> {
-        let ended = if verb == "start" { vec![Is::Stopped, Is::Lost] } else { vec![] };
+        let ended = if ["start", "rm --force"].contains(&verb) { vec![Is::Stopped, Is::Lost] } else { vec![] };
         [vec![self, self.after(verb).0], ended].concat()
     }
 }

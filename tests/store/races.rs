@@ -1,9 +1,12 @@
 //! Many tools at once on one store: what must be unique is, one wins, everybody else is told why not, and nothing is left.
 
 use super::{NONE, Place, World, is_full};
+use crate::faults::{has_strace, trace};
 use crate::support::fixture::{Files, WORK};
+use crate::support::launched::until;
 use crate::support::{Done, children, finish};
 use lib_common::error::Code;
+use lib_common::sys::process::{all_pids, cmdline};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -121,7 +124,7 @@ fn whoever_waits_for_a_lock_is_told_by_whom_it_is_held_and_gets_it_when_that_is_
     world.vm(&["restart", "dev"]).ok();
     let mut holder = world.command("bg-vm", &["stop", "--timeout", "600", "dev"]).spawn().unwrap();
     let lock = world.sandbox.state("machines/dev/lock");
-    crate::support::launched::until("it is held", || lib_common::sys::lock::is_held(&lock));
+    until("it is held", || lib_common::sys::lock::is_held(&lock));
     let waiter = world.command("bg-vm", &["kill", "dev"]).env("BG_LOCK_WAIT", "0.3").spawn().unwrap();
     let begun = Instant::now();
     let e = finish(waiter, b"").failed_with(Code::LockBusy);
@@ -170,4 +173,50 @@ fn counted(world: &World, name: &str) -> String {
     std::fs::write(&script, text).unwrap();
     std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
     format!("{}:{path}", dir.display())
+}
+
+#[test]
+fn a_lock_on_a_file_that_was_removed_meanwhile_is_none() {
+    let test = "a_lock_on_a_file_that_was_removed_meanwhile_is_none";
+    if !has_strace(test) {
+        return;
+    }
+    let world = World::new();
+    world.vm(&["create", "dev"]).ok();
+    let (mut command, lock) = (world.command("bg-vm", &["kill", "dev"]), world.sandbox.state("machines/dev/lock"));
+    command.env("BG_LOCK_WAIT", "0.3");
+    let (_, calls) = trace::calls(&world.sandbox, &command, "", false);
+    let opens = |call: &&trace::Call| call.text.contains(lock.to_str().unwrap()) && call.text.contains("O_CREAT");
+    let nth = calls.iter().find(opens).unwrap().nth;
+    // It has opened the file, and stops before it can lock it.
+    let stops = format!("inject=openat:signal=STOP:when={nth}");
+    let log = world.sandbox.path("stops");
+    let strace = trace::under_strace(&command, &log, &["-e", "trace=openat", "-e", &stops]).spawn().unwrap();
+    let stopped = || {
+        let tracee = |pid: &i32| lib_common::sys::process::stat(*pid).is_some_and(|s| matches!(s.state, 't' | 'T'));
+        let ours = |pid: &i32| cmdline(*pid).first().is_some_and(|program| program.ends_with("bg-vm"));
+        let named = std::fs::read_to_string(&log).is_ok_and(|text| text.contains(lock.to_str().unwrap()));
+        all_pids()
+            .unwrap()
+            .into_iter()
+            .filter(|_| named)
+            .find(|pid| tracee(pid) && ours(pid) && is_of(*pid, strace.id()))
+    };
+    let mut pid = None;
+    until("it has stopped", || {
+        pid = stopped();
+        pid.is_some()
+    });
+    world.vm(&["rm", "--force", "dev"]).ok();
+    world.vm(&["create", "dev", "--no-start"]).ok();
+    let held = lib_common::sys::lock::Lock::try_take(&lock).unwrap().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.unwrap()), nix::sys::signal::Signal::SIGCONT).unwrap();
+    finish(strace, b"").failed_with(Code::LockBusy);
+    drop(held);
+}
+
+/// Whether that process was started by this one.
+fn is_of(pid: i32, parent: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().any(|line| line == format!("PPid:\t{parent}"))
 }

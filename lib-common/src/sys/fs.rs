@@ -178,7 +178,7 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
 /// Makes all that was written to the file system of `dir` durable: one call, where a fsync for each of a thousand files
 /// would take seconds.
 pub fn sync_all(dir: &Path) -> Result<()> {
-    Ok(nix::unistd::syncfs(fs_err::File::open(dir)?)?)
+    nix::unistd::syncfs(fs_err::File::open(dir)?).map_err(|e| Error::io("sync", dir, &e.into()))
 }
 
 /// Replaces `path` by `bytes` so that after a crash it is the old or the new content, never a part: a unique temporary

@@ -86,18 +86,30 @@ fn reach(root: &Path, below: &Path, wanted: Wanted) -> Result<Option<(OwnedFd, P
     let mut path = root.to_owned();
     let mut steps = below.components().peekable();
     let wanted_now = |last: bool| if last { wanted } else { Wanted::Directory };
-    let Some(mut at) = own(open_at_cwd(root, flags, Mode::empty()), &path, wanted_now(steps.peek().is_none()))? else {
+    let Some(mut at) =
+        own(uninterrupted(|| open_at_cwd(root, flags, Mode::empty())), &path, wanted_now(steps.peek().is_none()))?
+    else {
         return Ok(None);
     };
     while let Some(step) = steps.next() {
         path.push(step);
-        let opened = openat2(&at, step.as_os_str(), how);
+        let opened = uninterrupted(|| openat2(&at, step.as_os_str(), how));
         match own(opened, &path, wanted_now(steps.peek().is_none()))? {
             Some(next) => at = next,
             None => return Ok(None),
         }
     }
     Ok(Some((at, path)))
+}
+
+/// Makes a call again that a signal has interrupted, as std does.
+fn uninterrupted(call: impl Fn() -> nix::Result<OwnedFd>) -> nix::Result<OwnedFd> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            other => return other,
+        }
+    }
 }
 
 /// What was opened, if it is of the kind that is wanted, and the caller's.

@@ -100,7 +100,7 @@ impl Shim {
             .open(&path)
             .map_err(|e| Error::io("make", &path, &e))?;
         let assembled = initrd::assemble(&self.launch.initrd, &self.identity, &mut file);
-        refuse_unpadded(self.launch.kind, assembled.context("cannot assemble the initrd")?)
+        refuse_unpadded(self.launch.kind, assembled.context(format!("cannot assemble the initrd {}", path.display()))?)
     }
 
     /// Once the VMM has read it.
