@@ -84,7 +84,7 @@ mod tests {
             (Hosts::open(&names, subnet, true).unwrap(), Leases::open(&leased, subnet, true).unwrap());
         let mut all = vec![];
         for (id, name) in [([1; 16], "dev"), ([2; 16], &*"x".repeat(63))] {
-            let host = Host { address: leases.lease(&id, None).unwrap().address, name: Name::parse(name).unwrap() };
+            let host = Host { address: leases.lease(&id, None, 0).unwrap().address, name: Name::parse(name).unwrap() };
             hosts.note(&id, 1000, &host).unwrap();
             all.push(host);
         }
@@ -93,7 +93,7 @@ mod tests {
         leases.give_up(&[1; 16], all[0].address).unwrap();
         assert_eq!(hosts.of_user(&leases, 1000).unwrap(), all[1..]);
         // Whoever has that address next is another VM, whose name nobody noted.
-        assert!(leases.lease(&[3; 16], Some(all[0].address)).unwrap().new);
+        assert!(leases.lease(&[3; 16], Some(all[0].address), 0).unwrap().new);
         assert_eq!(hosts.of_user(&leases, 1000).unwrap(), all[1..]);
     }
 }

@@ -89,15 +89,15 @@ impl Leases {
         Ok(Leases { records: Records::open(path, write)?, subnet })
     }
 
-    /// An address for a VM: the one that it has; else the one that it `had`, where that is free; else the next one.
-    pub fn lease(&self, id: &MachineId, had: Option<Ipv4Addr>) -> Result<Lease> {
+    /// An address for a VM: the one that it has; else the one that it `had`, where that is free; else the next one. It is noted as lent now, to that store.
+    pub fn lease(&self, id: &MachineId, had: Option<Ipv4Addr>, store: u64) -> Result<Lease> {
         let places = subnet::guests(self.subnet);
         let address = |place| subnet::address(self.subnet, place);
         if let Some(place) = self.records.find(places.clone(), |_, holder| holder == id)? {
             return Ok(Lease { address: address(place), new: false });
         }
         if let Some(place) = had.and_then(|address| subnet::place(self.subnet, address))
-            && self.claim(place, id)?
+            && self.claim(place, id, store)?
         {
             return Ok(Lease { address: address(place), new: true });
         }
@@ -105,7 +105,7 @@ impl Leases {
         let mut next = cursor.clamp(places.start - 1, places.end - 1) + 1;
         for end in [places.end, next] {
             while let Some(place) = self.records.find(next..end, |_, holder| *holder == FREE)? {
-                if self.claim(place, id)? {
+                if self.claim(place, id, store)? {
                     self.records.put(CURSOR, &u128::from(place).to_le_bytes())?;
                     return Ok(Lease { address: address(place), new: true });
                 }
@@ -120,8 +120,8 @@ impl Leases {
     /// Notes that a VM has an address, as its TAP says. An address that is not of this network is left alone.
     pub fn note(&self, id: &MachineId, address: Ipv4Addr) -> Result<()> {
         match subnet::place(self.subnet, address) {
-            Some(place) if self.claim(place, id)? => self.sign(id, address, 0),
-            _ => Ok(()),
+            Some(place) => self.claim(place, id, 0).map(drop),
+            None => Ok(()),
         }
     }
 
@@ -149,11 +149,13 @@ impl Leases {
         subnet::size(self.subnet) + place
     }
 
-    fn claim(&self, place: u32, id: &MachineId) -> Result<bool> {
+    /// With its note: whoever is killed in between has left an address that is free.
+    fn claim(&self, place: u32, id: &MachineId, store: u64) -> Result<bool> {
         let Some(held) = self.records.try_lock(place)? else { return Ok(false) };
         if held.get()? != FREE {
             return Ok(false);
         }
+        self.records.put(self.note_of(place), &Note { since: now(), store }.to_record(id))?;
         held.put(id)?;
         Ok(true)
     }

@@ -25,12 +25,12 @@ fn last_byte(lease: Lease) -> u8 {
 fn addresses_go_round_and_one_given_up_comes_back_last() {
     let (_dir, path, subnet) = leases(29);
     let leases = Leases::open(&path, subnet, true).unwrap();
-    let first: Vec<u8> = (0..3).map(|n| last_byte(leases.lease(&id(n), None).unwrap())).collect();
+    let first: Vec<u8> = (0..3).map(|n| last_byte(leases.lease(&id(n), None, 0).unwrap())).collect();
     assert_eq!(first, [2, 3, 4]);
     leases.give_up(&id(0), Ipv4Addr::new(10, 0, 0, 2)).unwrap();
-    let next: Vec<u8> = (3..6).map(|n| last_byte(leases.lease(&id(n), None).unwrap())).collect();
+    let next: Vec<u8> = (3..6).map(|n| last_byte(leases.lease(&id(n), None, 0).unwrap())).collect();
     assert_eq!(next, [5, 6, 2]);
-    let e = leases.lease(&id(6), None).unwrap_err();
+    let e = leases.lease(&id(6), None, 0).unwrap_err();
     assert_eq!(e.code(), Code::InUse);
     assert!(e.message().contains("10.0.0.0/29 is taken: 5 of them"), "{e}");
 }
@@ -39,12 +39,16 @@ fn addresses_go_round_and_one_given_up_comes_back_last() {
 fn a_vm_keeps_its_address_and_gets_an_old_one_back() {
     let (_dir, path, subnet) = leases(29);
     let leases = Leases::open(&path, subnet, true).unwrap();
-    let first = leases.lease(&id(0), None).unwrap();
-    assert_eq!(leases.lease(&id(0), None).unwrap(), Lease { new: false, ..first }, "asked twice, it has one address");
+    let first = leases.lease(&id(0), None, 0).unwrap();
+    assert_eq!(
+        leases.lease(&id(0), None, 0).unwrap(),
+        Lease { new: false, ..first },
+        "asked twice, it has one address"
+    );
     let wanted = Ipv4Addr::new(10, 0, 0, 5);
-    assert_eq!(leases.lease(&id(1), Some(wanted)).unwrap().address, wanted);
-    assert_ne!(leases.lease(&id(2), Some(wanted)).unwrap().address, wanted, "somebody has it");
-    let elsewhere = leases.lease(&id(3), Some(Ipv4Addr::new(192, 168, 0, 9))).unwrap();
+    assert_eq!(leases.lease(&id(1), Some(wanted), 0).unwrap().address, wanted);
+    assert_ne!(leases.lease(&id(2), Some(wanted), 0).unwrap().address, wanted, "somebody has it");
+    let elsewhere = leases.lease(&id(3), Some(Ipv4Addr::new(192, 168, 0, 9)), 0).unwrap();
     assert!(subnet::place(subnet, elsewhere.address).is_some());
     leases.give_up(&id(9), wanted).unwrap();
     assert!(leases.all().unwrap().contains(&(wanted, id(1))), "nobody gives up what is another's");
@@ -58,7 +62,7 @@ fn no_two_of_many_get_the_same() {
         let lease = |n| {
             let leases = Leases::open(&path, subnet, true).unwrap();
             begin.wait();
-            leases.lease(&id(n), None).unwrap().address
+            leases.lease(&id(n), None, 0).unwrap().address
         };
         let taken: Vec<Ipv4Addr> = std::thread::scope(|scope| {
             let lease = &lease;
@@ -80,9 +84,9 @@ proptest! {
         for (n, take) in steps {
             let had = expected.iter().find(|(_, holder)| **holder == id(n)).map(|(address, _)| *address);
             match (take, had) {
-                (true, Some(address)) => prop_assert_eq!(leases.lease(&id(n), None).unwrap().address, address),
+                (true, Some(address)) => prop_assert_eq!(leases.lease(&id(n), None, 0).unwrap().address, address),
                 (true, None) => {
-                    let lease = leases.lease(&id(n), None).unwrap();
+                    let lease = leases.lease(&id(n), None, 0).unwrap();
                     prop_assert!(lease.new && expected.insert(lease.address, id(n)).is_none());
                 }
                 (false, Some(address)) => {
@@ -100,7 +104,7 @@ proptest! {
 fn a_note_is_of_the_vm_that_has_the_address_now() {
     let (_dir, path, subnet) = leases(29);
     let leases = Leases::open(&path, subnet, true).unwrap();
-    let address = leases.lease(&id(0), None).unwrap().address;
+    let address = leases.lease(&id(0), None, 0).unwrap().address;
     assert_eq!(leases.signed(&id(0), address).unwrap(), None, "nobody has signed yet");
     leases.sign(&id(0), address, 7).unwrap();
     let note = leases.signed(&id(0), address).unwrap().unwrap();

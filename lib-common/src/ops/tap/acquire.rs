@@ -116,10 +116,12 @@ fn lend(config: &Config, network: &Open, stages: &mut Stages, wants: &Wants) -> 
     let pool = network.pool()?;
     let _hurry = pool.hurry()?;
     let leases = network.leases()?;
-    let lease = leases.lease(&wants.id, wants.had.as_ref().map(|net| net.address.address()))?;
     // In which store another user has the VM is not known here.
-    let own = wants.owner == own_uid();
-    leases.sign(&wants.id, lease.address, if own { store_tag(wants.owner, &config.state_dir) } else { 0 })?;
+    let store = if wants.owner == own_uid() { store_tag(wants.owner, &config.state_dir) } else { 0 };
+    let lease = leases.lease(&wants.id, wants.had.as_ref().map(|net| net.address.address()), store)?;
+    if !lease.new {
+        leases.sign(&wants.id, lease.address, store)?;
+    }
     let host = Host { address: lease.address, name: wants.name.clone() };
     network.hosts(true)?.note(&wants.id, wants.owner, &host)?;
     match take((network, &pool), stages, wants, &lease) {
