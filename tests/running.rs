@@ -24,8 +24,10 @@ impl World {
         let sandbox = Sandbox::new();
         fixture::register(&sandbox, "debian");
         std::fs::create_dir(sandbox.path("fake")).unwrap();
-        let fake = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/fake-vmm");
-        std::fs::copy(fake, sandbox.path("fake/fake-vmm")).unwrap();
+        for fake in ["fake-vmm", "fake-guest"] {
+            let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support").join(fake);
+            std::fs::copy(from, sandbox.path("fake").join(fake)).unwrap();
+        }
         let world = World { sandbox };
         world.set_mode("runs");
         for vm in vms {
@@ -186,6 +188,10 @@ fn a_vm_whose_record_was_damaged_while_it_ran_is_removed_with_its_processes() {
         write(world.record("dev"), damage).unwrap();
         let failed = world.vm(&["rm", "dev"], "").failed_with(Code::InUse);
         assert!(failed.hint.unwrap().contains("--force"), "{damage:?}");
+        // What nobody is known to have may be its.
+        let found = world.sandbox.findings(&["--now"]);
+        assert!(found.iter().any(|f| f["kind"] == "process" && f["fix"].as_str().unwrap().contains("rm --force dev")));
+        assert!(found.iter().all(|f| f["is_leak"] == false), "{damage:?}: {found:?}");
     }
     world.vm(&["rm", "--force", "dev"], "").ok();
     world.assert_nothing_is_left();

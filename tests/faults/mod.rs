@@ -6,6 +6,8 @@
 
 #![allow(clippy::disallowed_types)]
 
+mod blind;
+mod build;
 mod order;
 mod shim;
 pub mod trace;

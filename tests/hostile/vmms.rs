@@ -84,7 +84,7 @@ fn whoever_is_killed_the_vm_has_crashed_and_starts_again() {
                 [Some(state.shim.clone()), state.vmm.clone(), state.vsock_device.clone()]
                     .into_iter()
                     .flatten()
-                    .all(|process| !ProcessId::from(process).is_alive())
+                    .all(|process| !ProcessId::from(process).is_alive().unwrap())
             });
             for verb in ["stop", "kill"] {
                 world.vm(&[verb, "dev"], "").ok();

@@ -6,6 +6,7 @@
 mod audit;
 mod audit_fabric;
 mod bench;
+mod failing;
 mod in_netns;
 mod killed;
 mod life;

@@ -120,7 +120,7 @@ fn processes_of_a_state_directory_that_is_gone_are_found_and_ended_by_identity()
     let mut stale = found[0].clone();
     stale["id"] = format!("{}9", found[0]["id"].as_str().unwrap()).into();
     assert_eq!(world.run("bg-gc", &["--now"], &stale.to_string()).ok(), "");
-    assert!(identities.iter().all(|p| p.is_alive()));
+    assert!(identities.iter().all(|p| p.is_alive().unwrap()));
     world.collect();
-    until("they are gone", || identities.iter().all(|p| !p.is_alive()));
+    until("they are gone", || identities.iter().all(|p| !p.is_alive().unwrap()));
 }

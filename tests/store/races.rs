@@ -193,7 +193,8 @@ fn a_lock_on_a_file_that_was_removed_meanwhile_is_none() {
     let log = world.sandbox.path("stops");
     let strace = trace::under_strace(&command, &log, &["-e", "trace=openat", "-e", &stops]).spawn().unwrap();
     let stopped = || {
-        let tracee = |pid: &i32| lib_common::sys::process::stat(*pid).is_some_and(|s| matches!(s.state, 't' | 'T'));
+        let tracee =
+            |pid: &i32| lib_common::sys::process::stat(*pid).unwrap().is_some_and(|s| matches!(s.state, 't' | 'T'));
         let ours = |pid: &i32| cmdline(*pid).first().is_some_and(|program| program.ends_with("bg-vm"));
         let named = std::fs::read_to_string(&log).is_ok_and(|text| text.contains(lock.to_str().unwrap()));
         all_pids()

@@ -246,7 +246,7 @@ fn open_at(dir: &Path) -> Result<Option<Open>> {
     let Some(space) = Space::at(dir)? else {
         let inode = dir.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
         return match inode {
-            Some(inode) if netns::is_alive(inode) => Err(elsewhere(inode)),
+            Some(inode) if netns::is_alive(inode)? => Err(elsewhere(inode)),
             _ => Ok(None),
         };
     };

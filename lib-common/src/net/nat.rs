@@ -12,7 +12,6 @@ use nftables::schema::{Chain, Element, NfListObject, Nftables, Rule, Set, SetTyp
 use nftables::stmt::{Match, Operator, Statement};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 use std::collections::BTreeSet;
-use std::io::{Seek, Write};
 use std::net::Ipv4Addr;
 
 const TABLE: &str = "banger";
@@ -132,8 +131,7 @@ pub fn is_there() -> bool {
 
 /// Gives a ruleset to nft(8).
 pub fn apply(rules: &Nftables<'_>) -> Result<()> {
-    let mut file = tempfile::tempfile().map_err(Error::from)?;
-    file.write_all(to_json(rules).as_bytes()).and_then(|()| file.rewind())?;
+    let file = crate::sys::fs::unnamed(to_json(rules).as_bytes())?;
     let streams = Streams { stdin: Stream::from(file), ..Streams::default() };
     Cmd::new("nft").args(["-j", "-f", "-"]).spawn(streams)?.finish()
 }

@@ -363,7 +363,7 @@ fn random() -> Result<u64> {
 }
 
 fn cannot_make(e: Errno) -> Error {
-    let error = Error::from(e).within("cannot make a TAP");
+    let error = Error::from(e).within(format!("cannot make a TAP by {}", crate::sys::tun::DEVICE));
     match e {
         Errno::ENOENT => error.with_code(Code::MissingFile).hint("modprobe tun"),
         _ => error,

@@ -160,7 +160,7 @@ impl MachineDir {
         let file = self.runtime_dir(id)?.join("shim.json");
         let Some(text) = owned::read_text(&file, MAX_BYTES as u64)? else { return Ok(None) };
         let state: ShimState = crate::doc::strict(&text)?;
-        Ok(ProcessId::from(state.shim.clone()).is_alive().then_some(state))
+        Ok(ProcessId::from(state.shim.clone()).is_alive()?.then_some(state))
     }
 
     /// The record with what is computed: `status`, `vmm` with the pids of now or without it when it does not run, and in

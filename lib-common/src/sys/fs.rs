@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, RenameFlags, fallocate, renameat2};
 use nix::unistd::{Whence, lseek64};
 use std::fs::File;
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -201,6 +201,20 @@ fn write_beside(path: &Path, bytes: &[u8], mode: u32, sync: fn(&File) -> std::io
     let mut temp = builder.tempfile_in(dir).map_err(|e| io(&e))?;
     temp.write_all(bytes).and_then(|()| sync(temp.as_file())).map_err(|e| io(&e))?;
     temp.persist(path).map(drop).map_err(|e| io(&e.error))
+}
+
+/// A file without a name that has these bytes, to be read from its beginning: another program's input.
+///
+/// # Errors
+/// Those of the directory for temporary files, which they name.
+pub fn unnamed(bytes: &[u8]) -> Result<File> {
+    let write = || {
+        let mut file = tempfile::tempfile()?;
+        file.write_all(bytes)?;
+        file.rewind()?;
+        Ok(file)
+    };
+    write().map_err(|e| Error::io("write a temporary file in", &std::env::temp_dir(), &e))
 }
 
 /// Makes a directory of mode 0700 with its parents; one that is there must be the caller's own and no symlink.

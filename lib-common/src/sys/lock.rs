@@ -108,7 +108,19 @@ pub fn glance(path: &Path) -> Option<Glance> {
     // A link or FIFO of that name is nobody's lock, and nobody waits for whoever writes to it.
     let mut options = File::options();
     options.read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
-    let Ok(file) = options.open(path) else { return Some(Glance(None)) };
+    let file = match options.open(path) {
+        Ok(file) => file,
+        // Who cannot look, since the disk is broken or no descriptor is left, does not know that nobody holds it.
+        Err(e)
+            if matches!(
+                Errno::from_raw(e.raw_os_error().unwrap_or(0)),
+                Errno::EMFILE | Errno::ENFILE | Errno::EIO | Errno::ENOMEM
+            ) =>
+        {
+            return None;
+        }
+        Err(_) => return Some(Glance(None)),
+    };
     Flock::lock(file, FlockArg::LockSharedNonblock).ok().map(|lock| Glance(Some(lock)))
 }
 

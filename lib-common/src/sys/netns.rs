@@ -12,12 +12,18 @@ pub fn inode() -> Result<u64> {
 }
 
 /// Whether a namespace is still there, as far as the caller may see: a process is in it, or ip-netns(8) keeps it.
-pub fn is_alive(inode: u64) -> bool {
-    let of_processes =
-        super::process::all_pids().unwrap_or_default().into_iter().map(|pid| format!("/proc/{pid}/ns/net"));
-    let named = std::fs::read_dir("/run/netns").into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+///
+/// # Errors
+/// What keeps the processes from being listed: then nobody knows.
+pub fn is_alive(inode: u64) -> Result<bool> {
+    let of_processes = super::process::all_pids()?.into_iter().map(|pid| format!("/proc/{pid}/ns/net"));
+    let named = match std::fs::read_dir("/run/netns") {
+        Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => vec![],
+        Err(e) => return Err(Error::io("read", Path::new("/run/netns"), &e)),
+    };
     let mut paths = of_processes.map(PathBuf::from).chain(named);
-    paths.any(|path| std::fs::metadata(path).is_ok_and(|m| m.ino() == inode))
+    Ok(paths.any(|path| std::fs::metadata(path).is_ok_and(|m| m.ino() == inode)))
 }
 
 /// Every namespace that a process is in or a file keeps. `None` where the caller may not see that of some process. Init
@@ -68,7 +74,7 @@ mod tests {
     #[test]
     fn the_own_namespace_lives_where_all_can_be_seen() {
         let own = inode().unwrap();
-        assert!(is_alive(own) && !is_alive(1));
+        assert!(is_alive(own).unwrap() && !is_alive(1).unwrap());
         assert!(living().is_none_or(|living| living.contains(&own) && !living.contains(&1)));
     }
 }

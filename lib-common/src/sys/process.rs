@@ -48,8 +48,21 @@ pub struct Stat {
 }
 
 /// `/proc/PID/stat`, or `None` where there is no such process.
-pub fn stat(pid: i32) -> Option<Stat> {
-    parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+///
+/// # Errors
+/// What keeps it from being read: whoever has no descriptors left does not know that a process is gone.
+pub fn stat(pid: i32) -> Result<Option<Stat>> {
+    Ok(of_process(pid, "stat")?.as_deref().and_then(parse_stat))
+}
+
+/// A file of `/proc/PID`; `None` where the process ended before it was opened or read.
+fn of_process(pid: i32, name: &str) -> Result<Option<String>> {
+    let path = PathBuf::from(format!("/proc/{pid}/{name}"));
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error() == Some(Errno::ESRCH as i32) => Ok(None),
+        Err(e) => Err(Error::io("read", &path, &e)),
+    }
 }
 
 /// The command's name stands in parentheses and may hold any character, so fields count from the last `)`.
@@ -112,24 +125,27 @@ impl ProcessId {
     /// The process that has this pid now.
     pub fn of(pid: i32) -> Result<Self> {
         let gone = || Error::new(Code::Os, format!("there is no process {pid}"));
-        let start_time = stat(pid).ok_or_else(gone)?.start_time;
+        let start_time = stat(pid)?.ok_or_else(gone)?.start_time;
         let exe = exe_of(pid).ok_or_else(gone)?;
         Ok(ProcessId { pid, start_time, boot_id: boot_id()?, exe })
     }
 
     /// Whether that very process lives (a zombie does not).
-    pub fn is_alive(&self) -> bool {
+    ///
+    /// # Errors
+    /// Those of [`stat`]: then nobody knows.
+    pub fn is_alive(&self) -> Result<bool> {
         let same = |s: Stat| s.start_time == self.start_time && s.state != 'Z' && s.state != 'X';
-        stat(self.pid).is_some_and(same)
-            && boot_id().is_ok_and(|id| id == self.boot_id)
-            && exe_of(self.pid).is_none_or(|exe| exe == self.exe)
+        Ok(stat(self.pid)?.is_some_and(same)
+            && boot_id()? == self.boot_id
+            && exe_of(self.pid).is_none_or(|exe| exe == self.exe))
     }
 
     /// A handle on that very process, or `None` when it is gone: opened first, compared after, so it cannot be another. An
     /// executable that cannot be read is not the one that is wanted.
     pub fn open(&self) -> Result<Option<PidFd>> {
         let Some(fd) = pidfd_open(self.pid)? else { return Ok(None) };
-        let is_it = self.is_alive() && exe_of(self.pid).is_some_and(|exe| exe == self.exe);
+        let is_it = self.is_alive()? && exe_of(self.pid).is_some_and(|exe| exe == self.exe);
         Ok(is_it.then_some(PidFd(fd)))
     }
 
@@ -225,13 +241,13 @@ mod tests {
     #[test]
     fn a_process_is_itself_and_a_changed_start_time_is_somebody_else() {
         let me = ProcessId::of(i32::try_from(std::process::id()).unwrap()).unwrap();
-        assert!(me.is_alive() && me.open().unwrap().is_some());
+        assert!(me.is_alive().unwrap() && me.open().unwrap().is_some());
         for other in [
             ProcessId { start_time: me.start_time + 1, ..me.clone() },
             ProcessId { boot_id: "another".into(), ..me.clone() },
             ProcessId { exe: "/bin/other".into(), ..me.clone() },
         ] {
-            assert!(!other.is_alive() && other.open().unwrap().is_none(), "{other:?}");
+            assert!(!other.is_alive().unwrap() && other.open().unwrap().is_none(), "{other:?}");
         }
     }
 }

@@ -173,7 +173,7 @@ pub fn end(runtime_dir: &Path) -> Result<()> {
 
 /// Whether a VM lives in `runtime_dir`.
 pub fn lives(runtime_dir: &Path) -> Result<bool> {
-    Ok(read_state(runtime_dir)?.is_some_and(|state| ProcessId::from(state.shim).is_alive()))
+    read_state(runtime_dir)?.map_or(Ok(false), |state| ProcessId::from(state.shim).is_alive())
 }
 
 /// Waits, at most `timeout`, until a VM has ended by itself and its shim with it; says whether it has. For a guest that

@@ -27,6 +27,8 @@ impl Init for Systemd {
 
 /// In a build nothing writes a new random seed or journal: the agent has masked them.
 const CLEAN: &str = r#"
+# What is still being started would leave its traces afterwards.
+timeout 120 systemctl is-system-running --wait >/dev/null 2>&1
 rm -rf /var/log/journal/*
 rm -f /var/lib/systemd/random-seed /var/lib/systemd/credential.secret /var/lib/systemd/timers/stamp-*
 rmdir /var/lib/systemd/linger 2>/dev/null || :

@@ -97,7 +97,9 @@ impl Session {
                 "the guest's sshd has another host key than the guest was given",
             ));
         }
-        let login_with_key = || session.ssh.userauth_pubkey_file(login.user, None, login.private_key, None);
+        // libssh2 would give up where a signal comes while it opens the file.
+        let key = std::fs::read_to_string(login.private_key).map_err(|e| Error::io("read", login.private_key, &e))?;
+        let login_with_key = || session.ssh.userauth_pubkey_memory(login.user, None, &key, None);
         session.again(login_with_key).map_err(|e| e.within("the guest's sshd refuses the key"))?;
         Ok(session)
     }

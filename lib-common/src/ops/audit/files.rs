@@ -1,7 +1,7 @@
 //! Directories and files that belong to no record: staging, runtime directories, sockets, temporary files.
 
 use super::machines::{is_confined, unfinished};
-use super::{Found, Remedy, age_ms, finding, outlast_the_making};
+use super::{Found, Remedy, age_ms, finding, is_blind, outlast_the_making};
 use crate::build::slot::{TEMP_PREFIX, lock_of};
 use crate::config::Config;
 use crate::doc::{Finding, MAX_BYTES, Name, ShimState, strict};
@@ -25,7 +25,7 @@ pub fn staging(store: &Store, config: &Config) -> Result<Vec<Found>> {
             Ok(true) => {}
             Ok(false) => continue,
             Err(e) => {
-                found.push(refused("staging", &path, &e));
+                found.push(refused("staging", &path, e)?);
                 continue;
             }
         }
@@ -59,14 +59,14 @@ pub fn runtime(store: &Store, dirs: Vec<PathBuf>, known: &[(PathBuf, Name)]) -> 
             Ok(true) if name != NET => {}
             Ok(_) => continue,
             Err(e) => {
-                found.push(refused("runtime_dir", &path, &e));
+                found.push(refused("runtime_dir", &path, e)?);
                 continue;
             }
         }
         let owner = known.iter().find(|(dir, _)| *dir == path).map(|(_, name)| name.clone());
         // The VM's own lock is held while it is being started or ended.
         let Some(_look) = look_at(store, owner.as_ref()) else { continue };
-        let evidence = match (shim_lives(&path), &owner) {
+        let evidence = match (shim_lives(&path)?, &owner) {
             (true, Some(name)) => {
                 found.extend(lost_socket(&path, name)?);
                 continue;
@@ -77,7 +77,7 @@ pub fn runtime(store: &Store, dirs: Vec<PathBuf>, known: &[(PathBuf, Name)]) -> 
             (false, _) => "no VM runs here any more",
         };
         let mut f = finding("runtime_dir", path.display().to_string(), evidence);
-        let id = shim_state(&path).map(|s| s.machine_id);
+        let id = shim_state(&path)?.map(|s| s.machine_id);
         f.owner = owner.as_ref().map(Name::to_string).or(id).unwrap_or_default();
         f.age_ms = age_ms(&path);
         found.push(Found { finding: f, remedy: Remedy::Runtime(path, owner) });
@@ -92,7 +92,7 @@ fn lost_socket(dir: &Path, owner: &Name) -> Result<Option<Found>> {
     // The first becomes the second.
     let is_there = || [files::VSOCK_EARLY, files::VSOCK].iter().any(|name| dir.join(name).symlink_metadata().is_ok());
     super::wait_until(super::JUST_ENDING, || {
-        is_there() || !shim_lives(dir) || shim_state(dir).is_some_and(|s| s.vmm.is_none())
+        Ok(is_there() || !shim_lives(dir)? || shim_state(dir)?.is_some_and(|s| s.vmm.is_none()))
     })
     .map(|settled| {
         (!settled).then(|| {
@@ -107,13 +107,20 @@ fn lost_socket(dir: &Path, owner: &Name) -> Result<Option<Found>> {
 }
 
 /// Whether the shim whose runtime directory this is lives.
-pub(super) fn shim_lives(dir: &Path) -> bool {
-    shim_state(dir).is_some_and(|s| ProcessId::from(s.shim).is_alive())
+pub(super) fn shim_lives(dir: &Path) -> Result<bool> {
+    shim_state(dir)?.map_or(Ok(false), |s| ProcessId::from(s.shim).is_alive())
 }
 
-/// What the shim says of its processes.
-pub(super) fn shim_state(dir: &Path) -> Option<ShimState> {
-    strict(&owned::read_text(&dir.join(files::STATE), MAX_BYTES as u64).ok()??).ok()
+/// What the shim says of its processes; `None` where nothing is, or nothing that a shim wrote.
+///
+/// # Errors
+/// What keeps it from being read: then nobody knows whether a VM runs.
+pub(super) fn shim_state(dir: &Path) -> Result<Option<ShimState>> {
+    match owned::read_text(&dir.join(files::STATE), MAX_BYTES as u64) {
+        Ok(text) => Ok(text.and_then(|text| strict(&text).ok())),
+        Err(e) if is_blind(&e) => Err(e),
+        Err(_) => Ok(None),
+    }
 }
 
 /// A look at a VM; `None` while its lock is held: then its processes come and go.
@@ -159,10 +166,16 @@ pub(super) fn of_dir(kind: &str, path: &Path, evidence: String) -> Finding {
 }
 
 /// A thing that is not a plain one of the caller's: reported, and left alone.
-pub(super) fn refused(kind: &str, path: &Path, e: &Error) -> Found {
+///
+/// # Errors
+/// The error itself, if it does not say what the thing is.
+pub(super) fn refused(kind: &str, path: &Path, e: Error) -> Result<Found> {
+    if is_blind(&e) {
+        return Err(e);
+    }
     let mut f = of_dir(kind, path, e.with_causes());
     f.fix = e.get_hint().unwrap_or_default().to_owned();
-    Found { finding: f, remedy: Remedy::Report }
+    Ok(Found { finding: f, remedy: Remedy::Report })
 }
 
 /// What a directory holds, but for names that begin with a dot and are no temporary files; empty where it is missing.

@@ -77,7 +77,7 @@ pub fn locks(store: &Store) -> Result<Vec<Found>> {
     for lock in places {
         let Some(pid) = dead_holder(&lock) else { continue };
         // The one who has it next says so a moment after taking it.
-        if wait_until(JUST_ENDING, || dead_holder(&lock) != Some(pid))? {
+        if wait_until(JUST_ENDING, || Ok(dead_holder(&lock) != Some(pid)))? {
             continue;
         }
         let evidence =
@@ -97,7 +97,7 @@ fn dead_holder(lock: &Path) -> Option<i32> {
     if !is_held(lock) {
         return None;
     }
-    signer(lock).filter(|pid| stat(*pid).is_none_or(|s| matches!(s.state, 'Z' | 'X')))
+    signer(lock).filter(|pid| stat(*pid).is_ok_and(|stat| stat.is_none_or(|s| matches!(s.state, 'Z' | 'X'))))
 }
 
 #[cfg(test)]

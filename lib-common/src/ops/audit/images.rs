@@ -22,7 +22,7 @@ pub fn images(store: &Store, deep: bool) -> Result<Vec<Found>> {
         match owned::is_dir(&store.images_dir(), path.file_name().unwrap_or_default()) {
             Ok(true) => one(&path, deep, &mut found)?,
             Ok(false) => {}
-            Err(e) => found.push(refused("image", &path, &e)),
+            Err(e) => found.push(refused("image", &path, e)?),
         }
     }
     found.extend(default_image(store));

@@ -1,7 +1,7 @@
 //! VMs: half made, damaged, missing files, with files that no record knows, or not plain directories of the caller's.
 
 use super::files::{children, of_dir, refused};
-use super::{Found, Remedy, age_ms, finding};
+use super::{Found, Remedy, age_ms, finding, is_blind};
 use crate::build::slot::TEMP_PREFIX;
 use crate::config::Config;
 use crate::disk::clone::{ROOT_FILE, WORK_FILE};
@@ -41,6 +41,8 @@ const KNOWN_HOSTS: &str = "known_hosts";
 pub struct Machines {
     /// Each one's runtime directory and name: by its journal, where it has no record yet, and by its record.
     pub known: Vec<(PathBuf, Name)>,
+    /// Those whose journal or record is damaged: what is nobody's may be theirs.
+    pub damaged: Vec<Name>,
     /// What is wrong.
     pub found: Vec<Found>,
 }
@@ -50,19 +52,21 @@ pub fn machines(store: &Store, config: &Config) -> Result<Machines> {
     let mut all = Machines::default();
     for path in children(&store.machines_dir())? {
         match owned::is_dir(&store.machines_dir(), path.file_name().unwrap_or_default()) {
-            Ok(true) => look_into(store, config, &path, &mut all),
+            Ok(true) => look_into(store, config, &path, &mut all)?,
             Ok(false) => {}
-            Err(e) => all.found.push(refused("machine", &path, &e)),
+            Err(e) => all.found.push(refused("machine", &path, e)?),
         }
     }
     Ok(all)
 }
 
-fn look_into(store: &Store, config: &Config, path: &Path, all: &mut Machines) {
+/// # Errors
+/// What keeps journal or record from being read: then nobody knows what is the VM's.
+fn look_into(store: &Store, config: &Config, path: &Path, all: &mut Machines) -> Result<()> {
     // Held while we look, so that nothing begins or ends between the journal and the record.
     let look = glance(&path.join("lock"));
-    let journal = Journal::in_dir(path).open_operation();
-    let record = read_record(&path.join("machine.json"), Kind::Machine);
+    let journal = unless_unreadable(Journal::in_dir(path).open_operation())?;
+    let record = unless_unreadable(read_record(&path.join("machine.json"), Kind::Machine))?;
     if let Some(name) = path.file_name().and_then(|n| Name::parse(n.to_str()?).ok()) {
         let machine = store.machine_dir(&name);
         let undo = journal.iter().flatten().flat_map(|open| &open.undo);
@@ -72,10 +76,41 @@ fn look_into(store: &Store, config: &Config, path: &Path, all: &mut Machines) {
         });
         let recorded = record.iter().flatten().filter_map(|doc| runtime_dir(&machine, doc));
         all.known.extend(begun.chain(recorded).map(|dir| (dir, name.clone())));
+        all.damaged.extend((journal.is_err() || record.is_err()).then_some(name));
     }
     // Whoever holds the lock works on it; without its directory, it was removed meanwhile.
     if look.is_some() && path.symlink_metadata().is_ok() {
         all.found.extend(wrong_with(store, config, path, (journal, record)));
+    }
+    Ok(())
+}
+
+/// What runs for no VM that the store knows may run for one whose record is damaged: that VM lives on, and its record may
+/// yet be mended.
+pub fn spare_damaged(found: &mut [Found], damaged: &[Name]) {
+    let Some(names) = damaged.iter().map(|name| format!("`{name}`")).reduce(|all, name| format!("{all}, {name}"))
+    else {
+        return;
+    };
+    for f in found {
+        let nobodys = match &f.remedy {
+            Remedy::Runtime(_, owner) => owner.is_none(),
+            Remedy::Process(_) => f.finding.owner.is_empty(),
+            _ => false,
+        };
+        if nobodys {
+            f.finding.evidence += &format!("; it may be of {names}, whose record is damaged");
+            f.finding.fix = format!("mend the record, or remove the VM: bg-vm rm --force {}", damaged[0]);
+            f.remedy = Remedy::Report;
+        }
+    }
+}
+
+/// A file that is damaged, or not ours, is that VM's matter; one that cannot be read ends the audit.
+fn unless_unreadable<T>(read: Result<T>) -> Result<Result<T>> {
+    match read {
+        Err(e) if is_blind(&e) => Err(e),
+        read => Ok(read),
     }
 }
 
@@ -181,7 +216,7 @@ fn odd_files(path: &Path, doc: &Document) -> Vec<Found> {
         let is_plain = entry.metadata().is_ok_and(|meta| meta.is_file() && meta.uid() == me);
         if NAMES.contains(&name.as_str()) {
             if !is_plain && let Err(e) = owned::is_file(&file) {
-                found.push(refused("machine", &file, &e));
+                found.extend(refused("machine", &file, e));
             } else if name == KNOWN_HOSTS {
                 found.extend(known_hosts(path, &file, doc));
             }

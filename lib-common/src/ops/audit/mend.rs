@@ -93,7 +93,7 @@ fn runtime(store: &Store, dir: &Path, owner: Option<&Name>) -> Result<bool> {
     let end = || end_shim(dir).and_then(|()| remove_dir(dir)).map(|()| true);
     match owner.map(|name| store.machine_dir(name)) {
         // It may have been started by now; with its lock nobody does.
-        Some(vm) if vm.path().exists() => locked(vm.path(), || if shim_lives(dir) { Ok(false) } else { end() }),
+        Some(vm) if vm.path().exists() => locked(vm.path(), || if shim_lives(dir)? { Ok(false) } else { end() }),
         _ => end(),
     }
 }

@@ -17,7 +17,7 @@ pub use processes::of_runtime_dir;
 use crate::cli::{Answer, Context};
 use crate::config::Config;
 use crate::doc::{API_VERSION, Finding, Name, to_json};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::store::Store;
 use crate::sys::poll::wait;
 use crate::sys::process::ProcessId;
@@ -92,18 +92,20 @@ pub fn verify(cx: &mut Context<'_>, args: VerifyArgs) -> Result<Answer> {
 ///
 /// # Errors
 /// [`crate::Code::Permission`] where one of the store's own directories is a link, or another user's: what is in it is
-/// nobody's whom we know.
+/// nobody's whom we know. What keeps a record or a process from being read: who cannot look does not know what is a leak.
 pub fn audit(store: &Store, config: &Config, args: VerifyArgs) -> Result<Vec<Found>> {
     store.check()?;
     // First the directories and processes, then who they belong to: a VM is in the store before it has any.
     let (dirs, running) = (files::runtime_dirs(store)?, processes::seen(store)?);
-    let machines::Machines { known, mut found } = machines::machines(store, config)?;
+    let machines::Machines { known, damaged, mut found } = machines::machines(store, config)?;
     found.extend(images::images(store, args.deep)?);
     found.extend(images::unnamed(store)?);
     found.extend(files::staging(store, config)?);
-    found.extend(files::runtime(store, dirs, &known)?);
     found.extend(files::temporary(store, &config.cache_dir)?);
-    found.extend(processes::processes(store, running, &known)?);
+    let mut nobodys = files::runtime(store, dirs, &known)?;
+    nobodys.extend(processes::processes(store, running, &known)?);
+    machines::spare_damaged(&mut nobodys, &damaged);
+    found.extend(nobodys);
     found.extend(host::locks(store)?);
     found.extend(host::loop_devices(store, config));
     found.extend(host::mounts(store, config));
@@ -113,6 +115,11 @@ pub fn audit(store: &Store, config: &Config, args: VerifyArgs) -> Result<Vec<Fou
         f.finding.is_leak = old && !matches!(f.remedy, Remedy::Report);
     }
     Ok(found)
+}
+
+/// Whether that is an error of looking, and says nothing of what was looked at.
+fn is_blind(e: &Error) -> bool {
+    matches!(e.code(), Code::Io | Code::Os)
 }
 
 /// A finding; whether it is a leak is decided by its age at the end.
@@ -138,9 +145,9 @@ fn outlast_the_making(path: &Path, decided: impl Fn() -> bool) -> Result<()> {
 }
 
 /// Waits until something is so, at most so long; says whether it is.
-fn wait_until(at_most: Duration, is_so: impl Fn() -> bool) -> Result<bool> {
+fn wait_until(at_most: Duration, is_so: impl Fn() -> Result<bool>) -> Result<bool> {
     let deadline = Instant::now() + at_most;
-    while !is_so() {
+    while !is_so()? {
         if Instant::now() >= deadline {
             return Ok(false);
         }

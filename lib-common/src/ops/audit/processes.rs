@@ -30,7 +30,7 @@ pub fn processes(store: &Store, seen: Vec<Seen>, known: &[(PathBuf, Name)]) -> R
     for Seen { process, parent, dir, user } in seen {
         let owner = known.iter().find(|(d, _)| *d == dir).map(|(_, name)| name.clone());
         let Some(_look) = look_at(store, owner.as_ref()) else { continue };
-        if owner.is_some() && belongs(&dir, &process, parent) || ends_by(&process, deadline) {
+        if owner.is_some() && belongs(&dir, &process, parent)? || ends_by(&process, deadline) {
             continue;
         }
         let program = process.exe.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -62,7 +62,7 @@ pub fn seen(store: &Store) -> Result<Vec<Seen>> {
         let Some(exe) = executable(pid).filter(|exe| is_ours(exe)) else { continue };
         let args = cmdline(pid);
         let Some(dir) = args.iter().find_map(|arg| runtime_dir_in(arg, store.runtime_dir())) else { continue };
-        let Some(stat) = stat(pid) else { continue };
+        let Some(stat) = stat(pid)? else { continue };
         let Some(user) = user_of(pid) else { continue };
         let process = ProcessId { pid, start_time: stat.start_time, boot_id: boot_id.clone(), exe };
         seen.push(Seen { process, parent: stat.ppid, dir, user });
@@ -85,10 +85,10 @@ fn runtime_dir_in(arg: &str, runtime: &Path) -> Option<PathBuf> {
 
 /// Whether it is the shim that its directory names, or a child of that: while a guest reboots they come and go, and none
 /// outlives its shim.
-fn belongs(dir: &Path, process: &ProcessId, parent: i32) -> bool {
-    let Some(shim) = shim_state(dir).map(|s| ProcessId::from(s.shim)) else { return false };
+fn belongs(dir: &Path, process: &ProcessId, parent: i32) -> Result<bool> {
+    let Some(shim) = shim_state(dir)?.map(|s| ProcessId::from(s.shim)) else { return Ok(false) };
     let is_shim = (shim.pid, shim.start_time) == (process.pid, process.start_time);
-    is_shim || parent == shim.pid && shim.is_alive()
+    Ok(is_shim || parent == shim.pid && shim.is_alive()?)
 }
 
 /// Whether it has ended by then.

@@ -9,7 +9,6 @@ use crate::net::Open;
 use crate::ops::tap::own_uid;
 use crate::store::MachineDir;
 use crate::sys::cmd::Streams;
-use std::io::{Seek, Write};
 use std::time::Duration;
 
 /// How long a guest may take to be told.
@@ -59,9 +58,7 @@ fn tell(cx: &Context<'_>, machine: &MachineDir, hosts: &[Host], netns: u64) -> R
         return Ok(());
     }
     let others: Vec<&Host> = hosts.iter().filter(|host| host.name != *machine.name()).collect();
-    let mut stdin = tempfile::tempfile()?;
-    stdin.write_all(to_json(&others).as_bytes())?;
-    stdin.rewind()?;
+    let stdin = crate::sys::fs::unnamed(to_json(&others).as_bytes())?;
     // The system's ssh, not a session of our own, which would load OpenSSL whenever `bg-vm` starts.
     let target = crate::ops::ssh::target(machine, &doc, TOLD_WITHIN, cx)?;
     let cmd = ssh::command(&target, Session { command: Some(COMMAND), tty: false, forwards: &[] })?;

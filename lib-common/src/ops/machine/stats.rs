@@ -33,15 +33,13 @@ pub fn stats(cx: &mut Context<'_>, names: &[Name], file: Option<PathBuf>) -> Res
 fn measure(machine: &MachineDir, doc: &Document) -> Result<Stats> {
     let (disks, vmm): (Disks, Vmm) = (doc.require()?, doc.require()?);
     let live = machine.running(&id_of(doc)?)?;
-    let processes: Vec<i32> = live
-        .into_iter()
-        .flat_map(|s| [Some(s.shim), s.vmm, s.vsock_device])
-        .flatten()
-        .map(ProcessId::from)
-        .filter(ProcessId::is_alive)
-        .map(|p| p.pid)
-        .collect();
-    let ticks: u64 = processes.iter().filter_map(|pid| process::stat(*pid)).map(|s| s.cpu_ticks).sum();
+    let (mut processes, mut ticks) = (vec![], 0);
+    for id in live.into_iter().flat_map(|s| [Some(s.shim), s.vmm, s.vsock_device]).flatten().map(ProcessId::from) {
+        if id.is_alive()? {
+            ticks += process::stat(id.pid)?.map_or(0, |stat| stat.cpu_ticks);
+            processes.push(id.pid);
+        }
+    }
     let vmm_pid = processes.iter().find(|pid| **pid == vmm.pid);
     let (io_read_bytes, io_write_bytes) = vmm_pid.map_or((0, 0), |pid| process::io_bytes(*pid));
     let health = http::get_health(&vmm.vsock, Duration::from_secs(2)).ok();

@@ -69,7 +69,7 @@ pub fn of_document(config: &Config, doc: &mut Document, with_address: bool) -> R
     let space = Space::current(config)?;
     if net.netns == space.netns() {
         give_back(config, &id, &net, with_address)?;
-    } else if crate::sys::netns::is_alive(net.netns) {
+    } else if crate::sys::netns::is_alive(net.netns)? {
         return Err(crate::net::elsewhere(net.netns));
     }
     if with_address {

@@ -1,6 +1,7 @@
 //! What the store knows of the VMs that aliases and leases name.
 
 use super::super::age_ms;
+use super::super::files::children;
 use crate::doc::{Name, Net};
 use crate::error::Result;
 use crate::net::name::{MachineId, machine_id};
@@ -31,8 +32,7 @@ impl Owners {
         for name in store.machine_names()? {
             owners.add(store, name, netns);
         }
-        let staged = std::fs::read_dir(store.staging_dir()).into_iter().flatten().filter_map(|e| Some(e.ok()?.path()));
-        owners.unsure |= staged.into_iter().any(|dir| is_held(&dir.join("lock")));
+        owners.unsure |= children(&store.staging_dir())?.iter().any(|dir| is_held(&dir.join("lock")));
         Ok(owners)
     }
 

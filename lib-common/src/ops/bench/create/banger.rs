@@ -81,7 +81,8 @@ fn way(doc: &Document, live: &Live) -> Result<Way> {
 
 /// The processor time of these processes and of their children that live, in seconds.
 pub(super) fn tree_cpu_s(roots: &[i32]) -> f64 {
-    let all: Vec<_> = all_pids().unwrap_or_default().into_iter().filter_map(|pid| Some((pid, stat(pid)?))).collect();
+    let all: Vec<_> =
+        all_pids().unwrap_or_default().into_iter().filter_map(|pid| Some((pid, stat(pid).ok()??))).collect();
     let mut tree = roots.to_vec();
     let mut seen = 0;
     while seen < tree.len() {

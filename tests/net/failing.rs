@@ -1,0 +1,91 @@
+//! One system call of `bg-tap` that fails: it says what it could not do, leaves nothing that the audit does not take, and does it
+//! the next time.
+
+use super::{Host, has_strace, machine};
+use crate::faults::{sampled, trace};
+use crate::support::program;
+use std::process::Command;
+
+/// How many points of each verb are tried, unless all are.
+const SAMPLE: usize = 3;
+
+const FAULTS: [&str; 4] = ["error=ENOSPC", "error=EIO", "error=EMFILE", "error=EACCES"];
+
+fn command(host: &Host, args: &[&str]) -> Command {
+    host.netns.tool(&host.sandbox, "bg-tap", args)
+}
+
+/// Runs a verb with each fault at its points. `begin` makes what it begins with, and gives its stdin.
+fn fails(host: &Host, args: &[&str], begin: impl Fn() -> String) {
+    let command = command(host, args);
+    let stdin = begin();
+    let (done, calls) = trace::calls(&host.sandbox, &command, &stdin, false);
+    done.ok();
+    // What nsenter(1) does before it becomes the tool changes nothing.
+    let fails = |point: &trace::Point| point.is_of_files() || ["sendto", "ioctl"].contains(&&*point.call);
+    let points: Vec<trace::Point> = trace::points(&calls).into_iter().filter(fails).collect();
+    let tried = sampled(&points, SAMPLE);
+    let mut met = 0;
+    for point in &tried {
+        for fault in FAULTS {
+            host.collect();
+            let stdin = begin();
+            let what = format!("bg-tap {args:?}: {fault} at {point:?}");
+            let done = trace::with_fault(&host.sandbox, &command, &stdin, point, fault);
+            if done.exit != 0 {
+                let doc = done.failed();
+                let said = format!("{} {:?} {:?}", doc.message, doc.causes, doc.details);
+                assert!(doc.code != "internal", "{what}: {said}");
+                // Of the kernel's network nothing has a path; of a program that cannot be started its name is told.
+                let named = said.contains('/') || said.contains("cannot start nft");
+                assert!(named || !point.is_of_files(), "{what}: {} {said}", doc.code);
+                met += 1;
+            }
+            host.collect();
+            let again = host.tap(args, begin());
+            assert_eq!(again.exit, 0, "{what}: {again:?}");
+        }
+    }
+    println!("bg-tap {args:?}: {} of {} points, {met} of {} runs failed", tried.len(), points.len(), tried.len() * 4);
+    assert!(points.len() > 3, "{} {args:?}: {calls:?}", program("bg-tap"));
+}
+
+#[test]
+fn a_call_of_bg_tap_that_fails_is_told_and_leaves_nothing() {
+    let test = "a_call_of_bg_tap_that_fails_is_told_and_leaves_nothing";
+    let Some(host) = Host::new(test).filter(|_| has_strace(test)) else { return };
+    let down = || {
+        host.tap(&["down", "--force"], "").ok();
+        String::new()
+    };
+    let up = || {
+        host.tap(&["up"], "").ok();
+        host.tap(&["pool", "fill", "2"], "").ok();
+        String::new()
+    };
+    let back = || {
+        for tap in host.ls().iter().filter_map(|tap| tap["tap"].as_str()) {
+            host.tap(&["release", "--with-address", "--tap", tap], "").ok();
+        }
+    };
+    fails(&host, &["up"], down);
+    up();
+    fails(&host, &["acquire"], || {
+        up();
+        back();
+        machine(1)
+    });
+    back();
+    fails(&host, &["pool", "fill", "4"], || {
+        host.tap(&["pool", "drain"], "").ok();
+        up()
+    });
+    fails(&host, &["pool", "drain"], up);
+    fails(&host, &["release", "--with-address"], || {
+        up();
+        back();
+        host.acquire(1).to_string()
+    });
+    fails(&host, &["down"], up);
+    host.down(&["--force"]);
+}
