@@ -71,7 +71,7 @@ fn what_cannot_be_looked_at_is_not_taken_for_gone() {
             for fault in faults {
                 remove_other();
                 let what = format!("{tool} {args:?}: {fault} at {point:?}: {text}");
-                let done = trace::with_fault(&world.sandbox, &command, stdin, point, fault);
+                let (done, _) = trace::with_fault(&world.sandbox, &command, stdin, point, fault);
                 assert!(!done.text().contains(r#""state":"stopped""#) || args[0] == "create", "{what}: {done:?}");
                 if tool == "bg-verify" {
                     let leaks = done.documents().into_iter().filter(|finding| finding["is_leak"] == true);

@@ -123,12 +123,15 @@ pub fn points(calls: &[Call]) -> Vec<Point> {
     points
 }
 
-/// Runs it once more, and `fault` ("signal=KILL", "error=EIO") is what becomes of that call.
-pub fn with_fault(sandbox: &Sandbox, command: &Command, stdin: &str, point: &Point, fault: &str) -> Done {
+/// Runs it once more, and `fault` ("signal=KILL", "error=EIO") is what becomes of that call. Says whether it came to that.
+pub fn with_fault(sandbox: &Sandbox, command: &Command, stdin: &str, point: &Point, fault: &str) -> (Done, bool) {
     let log = sandbox.path("fault");
     let (trace, inject) =
         (format!("trace={}", point.call), format!("inject={}:{fault}:when={}", point.call, point.nth));
     let follow: &[&str] = if point.own { &[] } else { &["-f"] };
     let options = [follow, &["-e", &trace, "-e", &inject]].concat();
-    finish(under_strace(command, &log, &options).spawn().unwrap(), stdin.as_bytes())
+    let done = finish(under_strace(command, &log, &options).spawn().unwrap(), stdin.as_bytes());
+    let log = std::fs::read(log).unwrap();
+    let log = String::from_utf8_lossy(&log);
+    (done, log.contains("(INJECTED)") || log.contains("+++ killed by SIGKILL"))
 }

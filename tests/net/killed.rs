@@ -146,7 +146,11 @@ fn is_cleared(host: &Host, calls: &[&str], args: &[&str], stdin: impl Fn() -> St
         host.tap(&["up"], "").ok();
         host.tap(&["pool", "fill", "2"], "").ok();
     };
-    if args != ["up"] {
+    let bystander = (!matches!(args, ["up" | "down"])).then(|| {
+        begin();
+        host.bystander()
+    });
+    if args == ["down"] {
         begin();
     }
     at_every_step(host, calls, args, stdin, || {
@@ -154,11 +158,13 @@ fn is_cleared(host: &Host, calls: &[&str], args: &[&str], stdin: impl Fn() -> St
         begin();
         let doc = host.acquire(2).to_string();
         host.tap(&["release", "--with-address"], doc).ok();
-        assert_eq!((host.ls(), host.collect()), (vec![], vec![]));
+        assert_eq!((host.others(), host.collect()), (vec![], vec![]));
+        bystander.iter().for_each(|vm| vm.assert_untouched(host, &format!("{args:?}")));
         if args == ["up"] {
             host.down(&[]);
         }
     });
+    bystander.into_iter().for_each(|vm| vm.end(host));
     host.down(&["--force"]);
 }
 

@@ -66,14 +66,42 @@ impl Host {
         taken.documents().iter().map(|f| (word(f, "kind"), word(f, "id"))).collect()
     }
 
-    /// A process that has a TAP open, as a VMM does, and is then held up for a minute, in a call that is not made.
+    /// A process that has a TAP open, as a VMM does, and is then held up for ten minutes, in a call that is not made.
     fn hold(&self, tap: &str) -> std::process::Child {
         let log = self.sandbox.path("strace").display().to_string();
-        let held = "inject=ioctl:retval=0:delay_exit=60000000:when=2";
+        let held = "inject=ioctl:retval=0:delay_exit=600000000:when=2";
         let line = ["-o", &log, "-e", "trace=ioctl", "-e", held, "ip", "tuntap", "del", tap, "mode", "tap"];
         let holder = self.netns.command("strace", &line).spawn().unwrap();
         self.wait_until_open(tap, true);
         holder
+    }
+
+    /// A VM that runs with a TAP, as far as the network knows, and that no verb is about.
+    fn bystander(&self) -> Bystander {
+        let tap = self.acquire(BYSTANDER)["net"]["tap"].as_str().unwrap().to_owned();
+        let holder = self.hold(&tap);
+        Bystander { was: self.seen_of(&tap), tap, holder }
+    }
+
+    /// What `ls` and the kernel say of a TAP.
+    fn seen_of(&self, tap: &str) -> (Value, Value) {
+        let listed = self.ls().into_iter().find(|listed| listed["tap"] == tap).unwrap();
+        let link = self.link(tap);
+        (
+            listed,
+            serde_json::json!([
+                link["ifindex"],
+                link["master"],
+                link["ifalias"],
+                link["linkinfo"]["info_data"],
+                link["flags"]
+            ]),
+        )
+    }
+
+    /// All TAPs and addresses but the bystander's.
+    fn others(&self) -> Vec<Value> {
+        self.ls().into_iter().filter(|listed| listed["machine_id"] != id(BYSTANDER)).collect()
     }
 
     fn wait_until_open(&self, tap: &str, open: bool) {
@@ -111,6 +139,38 @@ impl Host {
         assert_eq!(self.netns.links().into_iter().filter(own).collect::<Vec<_>>(), Vec::<String>::new());
         assert_eq!(self.netns.ok("nft list ruleset"), "");
         assert_eq!(children(&self.sandbox.path("net")), Vec::<std::path::PathBuf>::new());
+    }
+}
+
+/// The number of a VM that no verb is about.
+const BYSTANDER: u32 = 999;
+
+/// That VM's TAP, and what it was like.
+struct Bystander {
+    tap: String,
+    was: (Value, Value),
+    holder: std::process::Child,
+}
+
+impl Bystander {
+    #[track_caller]
+    fn assert_untouched(&self, host: &Host, what: &str) {
+        assert_eq!(host.seen_of(&self.tap), self.was, "{what}");
+    }
+
+    /// It ends, and nobody has its TAP open any more.
+    fn end(self, host: &Host) {
+        let tap = self.tap.clone();
+        drop(self);
+        host.wait_until_open(&tap, false);
+    }
+}
+
+impl Drop for Bystander {
+    /// The kernel ends the held up program with the one that holds it up: PTRACE_O_EXITKILL.
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
     }
 }
 
