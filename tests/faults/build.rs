@@ -1,6 +1,6 @@
 //! The same for an image build, whose guest pretends too: an SSH server that says yes to whatever it is to do.
 
-use super::{SAMPLE, Verb, World, fixture, interrupted, killed, refused};
+use super::{SAMPLE, Verb, World, fixture, interrupted, killed, refused, without_key};
 use crate::support::{Done, children, finish};
 use std::process::Command;
 
@@ -21,6 +21,7 @@ const BUILD: Verb = Verb {
 /// What it is built on, and with.
 fn base(world: &World) -> String {
     world.set_mode("guest");
+    without_key(world);
     for (file, content) in [("motd", "hello\n"), ("script", "#!/bin/sh\ntrue\n")] {
         std::fs::write(world.sandbox.path("home").join(file), content).unwrap();
     }

@@ -50,7 +50,7 @@ fn is_whole(world: &World, vm: &str, what: &str) {
 
 fn without_dev(world: &World) -> String {
     world.vm(&["rm", "--force", "dev"], "").ok();
-    String::new()
+    without_key(world)
 }
 
 fn with_dev(world: &World) -> String {
@@ -58,6 +58,15 @@ fn with_dev(world: &World) -> String {
         fixture::create(&world.sandbox, "dev");
     }
     world.vm(&["kill", "dev"], "").ok();
+    without_key(world)
+}
+
+/// A store whose own SSH key has yet to be made, as the first start does.
+fn without_key(world: &World) -> String {
+    let keys = world.sandbox.state("ssh");
+    if keys.exists() {
+        std::fs::remove_dir_all(keys).unwrap();
+    }
     String::new()
 }
 
@@ -268,6 +277,9 @@ fn attack(
             let (done, has_met) = trace::with_fault(&world.sandbox, &command, &stdin, point, fault);
             ended(&done, &what);
             met += usize::from(has_met);
+            if !has_met {
+                println!("{what}: not met");
+            }
             world.sandbox.collect();
             assert_eq!(world.sandbox.staged(), Vec::<PathBuf>::new(), "{what}");
             (verb.after)(&world, &what);
