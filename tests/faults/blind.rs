@@ -11,15 +11,14 @@ const FAULTS: [&str; 3] = ["error=EMFILE", "error=EIO", "error=ENOMEM"];
 
 /// The calls that open something, to read it or to change it, and what; without `BG_TEST_FULL` the first of those that differ
 /// in digits alone.
-fn opens(world: &World, command: &Command, stdin: &str) -> (usize, Vec<(Point, String)>) {
-    let (_, mut calls) = trace::calls(&world.sandbox, command, stdin, false);
+fn opens(world: &World, command: &Command, stdin: &str) -> (usize, Vec<Point>) {
+    let (_, mut calls) = trace::calls(&world.sandbox, command, stdin, (trace::CALLS, false));
     calls.retain(|call| call.name.starts_with("open"));
     let (all, mut seen) = (calls.len(), HashSet::new());
     if std::env::var_os("BG_TEST_FULL").is_none() {
         calls.retain(|call| seen.insert(call.text.replace(|c: char| c.is_ascii_hexdigit(), "")));
     }
-    let point = |call: trace::Call| (Point { call: call.name, nth: call.nth, own: true }, call.text);
-    (all, calls.into_iter().map(point).collect())
+    (all, calls.into_iter().map(Point::from).collect())
 }
 
 /// Its processes: a VM that somebody has ended or started again has others.
@@ -67,10 +66,10 @@ fn what_cannot_be_looked_at_is_not_taken_for_gone() {
         let remove_other = || drop(world.vm(&["rm", "other"], ""));
         let (all, tried) = opens(&world, &command, stdin);
         let faults = if all == tried.len() { &FAULTS[..] } else { &FAULTS[..1] };
-        for (point, text) in &tried {
+        for point in &tried {
             for fault in faults {
                 remove_other();
-                let what = format!("{tool} {args:?}: {fault} at {point:?}: {text}");
+                let what = format!("{tool} {args:?}: {fault} at {point:?}");
                 let (done, _) = trace::with_fault(&world.sandbox, &command, stdin, point, fault);
                 assert!(!done.text().contains(r#""state":"stopped""#) || args[0] == "create", "{what}: {done:?}");
                 if tool == "bg-verify" {

@@ -4,7 +4,7 @@ use super::{SAMPLE, Verb, World, fixture, interrupted, killed, refused, without_
 use crate::support::{Done, children, finish};
 use std::process::Command;
 
-const ARGS: &[&str] = &["--force", "--size", "16M", "--modules", "--copy", "motd:/etc/", "--run", "script"];
+pub const ARGS: &[&str] = &["--force", "--size", "16M", "--modules", "--copy", "motd:/etc/", "--run", "script"];
 
 const BUILD: Verb = Verb {
     tool: "bg-image-build",
@@ -19,7 +19,7 @@ const BUILD: Verb = Verb {
 };
 
 /// What it is built on, and with.
-fn base(world: &World) -> String {
+pub fn base(world: &World) -> String {
     world.set_mode("guest");
     without_key(world);
     for (file, content) in [("motd", "hello\n"), ("script", "#!/bin/sh\ntrue\n")] {
@@ -59,7 +59,7 @@ fn is_built(world: &World, built: &Done, what: &str) {
 }
 
 /// The guest that pretends needs Debian's python3 with paramiko.
-fn has_guest(test: &str) -> bool {
+pub fn has_guest(test: &str) -> bool {
     let there = Command::new("/usr/bin/python3").args(["-c", "import paramiko"]).output();
     let there = there.is_ok_and(|output| output.status.success());
     if !there {

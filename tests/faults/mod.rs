@@ -9,6 +9,7 @@
 mod blind;
 mod build;
 mod order;
+mod settle;
 mod shim;
 pub mod trace;
 
@@ -217,8 +218,33 @@ pub fn sampled(points: &[Point], sample: usize) -> Vec<&Point> {
     (0..sample).map(|i| &points[(i * n / sample + seed()) % n]).collect()
 }
 
-/// Which of a verb's points are tried.
-type Choose = fn(&[Point], usize) -> Vec<&Point>;
+/// What is done to a verb, and where.
+struct Attack<'a> {
+    /// As strace(1) has them: "signal=KILL", "error=EIO".
+    faults: &'a [&'a str],
+    /// The calls that are recorded.
+    traced: &'a str,
+    /// Those of a trace at which it is done.
+    points: fn(&[trace::Call]) -> Vec<Point>,
+    /// Which of these are tried, of so many.
+    choose: fn(&[Point], usize) -> Vec<&Point>,
+}
+
+const KILL: Attack<'_> =
+    Attack { faults: &["signal=KILL"], traced: trace::CALLS, points: trace::points, choose: sampled };
+
+const ERRORS: Attack<'_> = Attack {
+    faults: &["error=ENOSPC", "error=EIO", "error=EMFILE", "error=EACCES"],
+    points: |calls| trace::points(calls).into_iter().filter(Point::may_fail).collect(),
+    ..KILL
+};
+
+const SIGNAL: Attack<'_> = Attack {
+    faults: &["error=EINTR"],
+    traced: trace::INTERRUPTIBLE,
+    points: |calls| calls.iter().filter(|call| call.may_be_interrupted()).cloned().map(Point::from).collect(),
+    choose: with_each_call,
+};
 
 /// The same, and the first point of each system call that would not be among them.
 fn with_each_call(points: &[Point], sample: usize) -> Vec<&Point> {
@@ -248,29 +274,24 @@ pub fn has_strace(test: &str) -> bool {
     there
 }
 
-/// Runs a verb with each of those faults at each of its points of those calls; `ended` looks at how it ended. The fault must have
-/// met the tool once in two times: a run need not make each call that the recorded one made.
-fn attack(
-    test: &str,
-    verb: &Verb,
-    faults: &[&str],
-    (calls_of, choose): (fn(&Point) -> bool, Choose),
-    ended: impl Fn(&Done, &str),
-) {
+/// Does that to a verb; `ended` looks at how it ended. The fault must have met the tool once in two times: a run need not make
+/// each call that the recorded one made.
+fn attack(test: &str, verb: &Verb, attack: &Attack<'_>, ended: impl Fn(&Done, &str)) {
     if !has_strace(test) {
         return;
     }
+    let Attack { faults, traced, points, choose } = attack;
     let world = World::new(&["kept"]);
     let command = world.command(verb.tool, verb.args);
     let before = bystander(&world);
     let stdin = (verb.before)(&world);
-    let (done, calls) = trace::calls(&world.sandbox, &command, &stdin, verb.children);
+    let (done, calls) = trace::calls(&world.sandbox, &command, &stdin, (traced, verb.children));
     done.ok();
-    let points: Vec<Point> = trace::points(&calls).into_iter().filter(calls_of).collect();
+    let points = points(&calls);
     let tried = choose(&points, verb.sample);
     let mut met = 0;
     for point in &tried {
-        for fault in faults {
+        for fault in *faults {
             world.sandbox.collect();
             let stdin = (verb.before)(&world);
             let what = format!("{} {:?}: {fault} at {point:?}", verb.tool, verb.args);
@@ -294,13 +315,13 @@ fn attack(
         tried.len(),
         points.len()
     );
-    assert!(met * 2 >= runs, "{test}: only {met} of {runs} runs met the fault");
+    assert!(runs > 0 && met * 2 >= runs, "{test}: only {met} of {runs} runs met the fault");
     without_dev(&world);
     assert_eq!(world.sandbox.findings(&["--now"]), Vec::<Value>::new());
 }
 
 fn killed(test: &str, verb: &Verb) {
-    attack(test, verb, &["signal=KILL"], (|_| true, sampled), |done, what| {
+    attack(test, verb, &KILL, |done, what| {
         // Where a program is killed that it has started, it says so.
         assert!(done.exit == 137 || done.exit == 0 || done.stderr.contains("\"Error\""), "{what}: {done:?}");
     });
@@ -308,9 +329,8 @@ fn killed(test: &str, verb: &Verb) {
 
 /// It fails with an error that names a path, or was whole without that call.
 fn refused(test: &str, verb: &Verb) {
-    let faults = ["error=ENOSPC", "error=EIO", "error=EMFILE", "error=EACCES"];
     let verb = &Verb { sample: verb.sample.div_ceil(4), ..*verb };
-    attack(test, verb, &faults, (|point| point.own && point.is_of_files(), sampled), |done, what| {
+    attack(test, verb, &ERRORS, |done, what| {
         if done.exit == 0 {
             return;
         }
@@ -322,16 +342,10 @@ fn refused(test: &str, verb: &Verb) {
 
 /// It does not notice.
 fn interrupted(test: &str, verb: &Verb) {
-    let verb = &Verb { sample: verb.sample.div_ceil(3), ..*verb };
-    attack(
-        test,
-        verb,
-        &["error=EINTR"],
-        (|point| point.own && point.may_be_interrupted(), with_each_call),
-        |done, what| {
-            assert_eq!(done.exit, 0, "{what}: {done:?}");
-        },
-    );
+    let verb = &Verb { sample: verb.sample.div_ceil(3), children: false, ..*verb };
+    attack(test, verb, &SIGNAL, |done, what| {
+        assert_eq!(done.exit, 0, "{what}: {done:?}");
+    });
 }
 
 #[test]
@@ -372,14 +386,14 @@ fn a_registration_killed_at_any_call_can_be_repeated() {
 
 #[test]
 fn a_call_that_fails_is_told_with_its_path_and_leaves_nothing() {
-    for verb in [&CREATE, &START, &RM, &SEED_CLONE, &REGISTER] {
+    for verb in [&CREATE, &CREATE_AND_START, &START, &STOP, &RM, &RM_RUNNING, &SEED_BUILD, &SEED_CLONE, &REGISTER] {
         refused("a_call_that_fails_is_told_with_its_path_and_leaves_nothing", verb);
     }
 }
 
 #[test]
 fn an_interrupted_call_is_made_again() {
-    for verb in [&CREATE, &START, &RM, &REGISTER] {
+    for verb in [&CREATE, &CREATE_AND_START, &START, &STOP, &RM, &RM_RUNNING, &SEED_BUILD, &SEED_CLONE, &REGISTER] {
         interrupted("an_interrupted_call_is_made_again", verb);
     }
 }

@@ -1,77 +1,203 @@
-//! In which order a record becomes durable: its content, its name, and the directory that has the name. As a trace shows it.
+//! In which order things become durable, as a trace shows it. A record: its content, its name, and the directory that has the name.
+//! A journal: what it says is on the disk before anything else is done.
 
-use super::{REGISTER, World, fixture, has_strace, trace, with_dev, without_dev};
+use super::{REGISTER, World, build, fixture, has_strace, trace, with_dev, without_dev, without_key};
 use crate::support::finish;
 use crate::support::fixture::WORK;
+use std::process::Command;
 
-/// A record that a verb saves, by the end of its path.
-struct Record {
+/// A verb, and the records that it saves, by the ends of their paths.
+struct Saves {
     tool: &'static str,
     args: &'static [&'static str],
     before: fn(&World) -> String,
-    file: &'static str,
+    files: &'static [&'static str],
 }
 
-const RECORDS: [Record; 5] = [
-    Record {
+const CREATED: &[&str] = &["/machines/dev/machine.json", "/machines/dev/ssh_host_ed25519_key"];
+
+const SAVES: &[Saves] = &[
+    Saves {
         tool: "bg-vm",
         args: &["create", "dev", "--work-size", WORK, "--no-start"],
         before: without_dev,
-        file: "/machines/dev/machine.json",
+        files: CREATED,
     },
-    Record { tool: "bg-vm", args: &["start", "dev"], before: with_dev, file: "/machines/dev/machine.json" },
-    Record { tool: REGISTER.tool, args: REGISTER.args, before: REGISTER.before, file: "/image.json" },
-    Record {
+    Saves { tool: "bg-vm", args: &["create", "dev", "--work-size", WORK], before: without_dev, files: CREATED },
+    Saves {
+        tool: "bg-vm",
+        args: &["start", "dev"],
+        before: with_dev,
+        // The last one is its shim's, when the VM ends.
+        files: &["/machines/dev/machine.json", "/ssh/id_ed25519", "/ssh/id_ed25519.pub", "/machines/dev/exit.json"],
+    },
+    Saves {
+        tool: "bg-seed",
+        args: &["clone"],
+        before: |world| {
+            without_dev(world);
+            fixture::plan(&world.sandbox, "dev")
+        },
+        files: &["/machines/dev"],
+    },
+    Saves {
+        tool: REGISTER.tool,
+        args: REGISTER.args,
+        before: REGISTER.before,
+        files: &["/image.json", "/images/other"],
+    },
+    Saves {
         tool: "bg-seed",
         args: &["build", "debian", "--size", WORK],
         before: |_| String::new(),
-        file: "/images/debian/image.json",
+        files: &["/images/debian/image.json", "/images/debian/seed-16777216.ext4"],
     },
-    Record { tool: "bg-image", args: &["default", "debian"], before: |_| String::new(), file: "/default-image" },
+    Saves { tool: "bg-image", args: &["default", "debian"], before: |_| String::new(), files: &["/default-image"] },
+    Saves {
+        tool: "bg-image",
+        args: &["bundle", "debian"],
+        before: without_key,
+        files: &["/bundle.json", "/state/bundle", "/ssh/id_ed25519"],
+    },
+    Saves {
+        tool: "bg-image",
+        args: &["reconcile", "debian"],
+        before: |world| {
+            let record = world.sandbox.state("images/debian/image.json");
+            let text = std::fs::read_to_string(&record).unwrap();
+            let size = world.sandbox.state("images/debian/rootfs.ext4").metadata().unwrap().len();
+            std::fs::write(&record, text.replace(&format!("\"size_bytes\":{size}"), "\"size_bytes\":1")).unwrap();
+            String::new()
+        },
+        files: &["/images/debian/image.json"],
+    },
 ];
 
 /// What a line of the trace is about.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Event {
+    /// Something was written to it.
+    Wrote(String),
     /// Of a file or a directory.
     Synced(String),
     /// From there to here.
     Renamed(String, String),
     /// Of a whole file system.
     SyncedAll,
+    /// A new file.
+    Made(String),
+    /// A program was started.
+    Started(String),
 }
 
-/// Those of `-f -y`: `123 fsync(4</path>) = 0`, `123 renameat2(AT_FDCWD</cwd>, "/a", AT_FDCWD</cwd>, "/b", 0) = 0`. Of a call
-/// that another thread has cut in two, the first half has all that counts.
-fn events(log: &str) -> Vec<Event> {
-    let event = |line: &str| {
+const CALLS: &str =
+    "trace=write,writev,pwrite64,fsync,fdatasync,syncfs,?rename,?renameat,renameat2,?open,openat,execve";
+
+/// Those of `-f -y`, each with its thread: `123 fsync(4</path>) = 0`, `123 renameat2(AT_FDCWD</cwd>, "/a", AT_FDCWD</cwd>, "/b",
+/// 0) = 0`. Of a call that another thread has cut in two, the first half has all that counts.
+fn events(log: &str) -> Vec<(&str, Event)> {
+    let event = |line: &'_ str| {
         let (_, call) = line.split_once(' ')?;
-        let call = call.trim_start();
         let quoted: Vec<&str> = call.split('"').skip(1).step_by(2).collect();
-        match call.split_once('(')? {
-            ("fsync" | "fdatasync", rest) => Some(Event::Synced(rest.split_once('<')?.1.split_once('>')?.0.to_owned())),
+        let quoted = |n: usize| quoted.get(n).map(|word| (*word).to_owned());
+        let file = |rest: &str| Some(rest.split_once('<')?.1.split_once('>')?.0.to_owned());
+        match call.trim_start().split_once('(')? {
+            ("fsync" | "fdatasync", rest) => Some(Event::Synced(file(rest)?)),
+            ("write" | "writev" | "pwrite64", rest) => Some(Event::Wrote(file(rest)?)),
             ("syncfs", _) => Some(Event::SyncedAll),
-            (name, _) if name.starts_with("rename") => {
-                Some(Event::Renamed((*quoted.first()?).to_owned(), (*quoted.get(1)?).to_owned()))
+            ("open" | "openat", rest) if rest.contains("O_CREAT") && !rest.contains(") = -1") => {
+                Some(Event::Made(quoted(0)?))
             }
+            ("execve", _) => Some(Event::Started(quoted(0)?)),
+            (name, _) if name.starts_with("rename") => Some(Event::Renamed(quoted(0)?, quoted(1)?)),
             _ => None,
         }
     };
-    log.lines().filter_map(event).collect()
+    log.lines().filter_map(|line| Some((line.split_once(' ')?.0, event(line)?))).collect()
 }
 
-/// The record's content was synced before it had its name, and the name after that, in its directory; or all of both, with
-/// the directory in which it was staged.
+/// Whatever got its name by a rename (but what is to be removed) had its content synced before it had that name, and its
+/// directory after it; or all of the file system was synced. What is in a VM's directory may come later, but before its record.
+/// Gives the names.
 #[track_caller]
-fn assert_order(events: &[Event], file: &str, what: &str) {
-    let is_it = |event: &Event| matches!(event, Event::Renamed(_, to) if to.ends_with(file));
-    let at = events.iter().rposition(is_it).unwrap_or_else(|| panic!("{what}: no {file} in {events:#?}"));
-    let Event::Renamed(from, to) = &events[at] else { unreachable!() };
-    let dir = to.rsplit_once('/').unwrap().0;
-    let content = |event: &Event| matches!(event, Event::Synced(path) if path == from);
-    let name = |event: &Event| *event == Event::SyncedAll || matches!(event, Event::Synced(path) if path == dir);
-    assert!(events[..at].iter().any(content), "{what}: {from} was not synced before it was renamed: {events:#?}");
-    assert!(events[at + 1..].iter().any(name), "{what}: {dir} was not synced after it: {events:#?}");
+fn assert_durable(events: &[Event], roots: &[&str], what: &str) -> Vec<String> {
+    let mut named = vec![];
+    for (at, event) in events.iter().enumerate() {
+        let Event::Renamed(from, to) = event else { continue };
+        if !roots.iter().any(|root| to.starts_with(root)) || to.contains("/staging/") {
+            continue;
+        }
+        let is_record = |event: &Event| matches!(event, Event::Renamed(_, name) if name.ends_with("/machine.json"));
+        let whole = events[at..].iter().position(is_record).filter(|n| *n > 0).map_or(events.len(), |n| at + n);
+        let synced = |file: &str, events: &[Event]| {
+            events.iter().any(|e| *e == Event::SyncedAll || matches!(e, Event::Synced(path) if path == file))
+        };
+        let below = format!("{from}/");
+        let is_dir = events[..at].iter().any(|e| match e {
+            Event::Made(path) | Event::Wrote(path) | Event::Renamed(_, path) => path.starts_with(&below),
+            _ => false,
+        });
+        // Each of a directory's own files has its own turn.
+        let written = events[..at].iter().rposition(|e| matches!(e, Event::Wrote(path) if path == from)).unwrap_or(0);
+        let content = is_dir || synced(from, &events[written..at]) || synced(to, &events[at..whole]);
+        assert!(content, "{what}: {from} was not synced before it was {to}: {events:#?}");
+        let dir = to.rsplit_once('/').unwrap().0;
+        assert!(synced(dir, &events[at..]), "{what}: {dir} was not synced after it got {to}: {events:#?}");
+        named.push(to.clone());
+    }
+    named
+}
+
+/// What a thread has written to a journal is synced before it does anything else, and a VM's disks and its processes come
+/// after something that was.
+#[track_caller]
+fn assert_said_before(events: &[(&str, Event)], what: &str) {
+    let is_journal = |path: &str| path.ends_with("/journal");
+    for (at, (thread, event)) in events.iter().enumerate() {
+        match event {
+            Event::Wrote(path) if is_journal(path) => {
+                let next = events[at + 1..].iter().find(|(other, _)| other == thread);
+                let is_synced = matches!(next, Some((_, Event::Synced(next))) if next == path);
+                assert!(is_synced, "{what}: {path} was written, and then came {next:?}");
+            }
+            Event::Made(path) | Event::Started(path)
+                if path.ends_with("/root.ext4") || path.ends_with("/work.ext4") || path.ends_with("/bg-shim") =>
+            {
+                let is_said = |(_, e): &(&str, Event)| matches!(e, Event::Synced(path) if is_journal(path));
+                assert!(events[..at].iter().any(is_said), "{what}: {path} came before its journal said so");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Runs it under strace to its end, and gives the log. A VM that it has started is ended, for strace waits for its shim.
+fn traced(world: &World, command: &Command, stdin: &str) -> String {
+    let log = world.sandbox.path("order");
+    let mut child = trace::under_strace(command, &log, &["-f", "-y", "-s", "0", "-e", CALLS]).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), stdin.as_bytes()).unwrap();
+    let mut stdout = vec![];
+    std::io::Read::read_to_end(child.stdout.as_mut().unwrap(), &mut stdout).unwrap();
+    if String::from_utf8_lossy(&stdout).contains(r#""vmm":"#) && world.record("dev").exists() {
+        world.vm(&["kill", "dev"], "").ok();
+    }
+    let done = finish(child, b"");
+    assert_eq!(done.exit, 0, "{command:?}: {done:?}");
+    String::from_utf8_lossy(&std::fs::read(&log).unwrap()).into_owned()
+}
+
+#[track_caller]
+fn is_ordered(world: &World, command: &Command, stdin: &str, files: &[&str]) {
+    let what = format!("{command:?}");
+    let log = traced(world, command, stdin);
+    let events = events(&log);
+    assert_said_before(&events, &what);
+    let roots = [world.sandbox.path("state"), world.sandbox.path("cache")].map(|dir| dir.display().to_string());
+    let alone: Vec<Event> = events.into_iter().map(|(_, event)| event).collect();
+    let named = assert_durable(&alone, &roots.each_ref().map(String::as_str), &what);
+    for file in files {
+        assert!(named.iter().any(|name| name.ends_with(file)), "{what}: no {file} in {named:#?}");
+    }
 }
 
 #[test]
@@ -80,39 +206,57 @@ fn a_record_is_written_synced_renamed_and_its_directory_synced() {
         return;
     }
     let world = World::new(&["kept"]);
-    for Record { tool, args, before, file } in RECORDS {
+    for Saves { tool, args, before, files } in SAVES {
         let stdin = before(&world);
-        let (command, log) = (world.command(tool, args), world.sandbox.path("order"));
-        let options = ["-f", "-y", "-s", "4096", "-e", "trace=fsync,fdatasync,syncfs,?rename,?renameat,renameat2"];
-        // Who starts a VM is not waited for to the VM's end: the VM is killed by the next.
-        let mut child = trace::under_strace(&command, &log, &options).spawn().unwrap();
-        if args[0] == "start" {
-            std::io::Write::write_all(&mut child.stdin.take().unwrap(), stdin.as_bytes()).unwrap();
-            std::io::Read::read_to_end(child.stdout.as_mut().unwrap(), &mut vec![]).unwrap();
-            world.vm(&["kill", "dev"], "").ok();
-            assert!(child.wait().unwrap().success(), "{args:?}");
-        } else {
-            finish(child, stdin.as_bytes()).ok();
-        }
-        let text = String::from_utf8_lossy(&std::fs::read(&log).unwrap()).into_owned();
-        assert_order(&events(&text), file, &format!("{tool} {args:?}"));
+        let mut command = world.command(tool, args);
+        command.env("BG_FIRECRACKER", "/nowhere/firecracker");
+        is_ordered(&world, &command, &stdin, files);
+        world.sandbox.collect();
     }
     fixture::create(&world.sandbox, "other").ok();
 }
 
 #[test]
-fn an_order_that_is_wrong_is_seen() {
-    let synced = |path: &str| Event::Synced(path.into());
-    let renamed = || Event::Renamed("/s/d/.tmp-1".into(), "/s/d/r.json".into());
-    let good = [synced("/s/d/.tmp-1"), renamed(), synced("/s/d")];
-    assert_order(&good, "/r.json", "good");
-    let log = "7 fsync(4</s/d/.tmp-1>) = 0\n7 rename(\"/s/d/.tmp-1\", \"/s/d/r.json\") = 0\n8 fsync(5</s/d> <unfinished ...>\n";
-    assert_eq!(events(log), good);
-    for bad in [
-        vec![renamed(), synced("/s/d/.tmp-1"), synced("/s/d")],
-        vec![synced("/s/d"), synced("/s/d/.tmp-1"), renamed()],
-        vec![synced("/s/d/.tmp-2"), renamed(), synced("/s/d")],
-    ] {
-        assert!(std::panic::catch_unwind(|| assert_order(&bad, "/r.json", "bad")).is_err(), "{bad:?}");
+fn an_image_build_makes_durable_what_it_gives_a_name() {
+    let test = "an_image_build_makes_durable_what_it_gives_a_name";
+    if has_strace(test) && build::has_guest(test) {
+        let world = World::new(&["kept"]);
+        let stdin = build::base(&world);
+        is_ordered(&world, &world.command("bg-image-build", build::ARGS), &stdin, &["/image.json"]);
     }
+}
+
+#[test]
+fn an_order_that_is_wrong_is_seen() {
+    let [synced, wrote] = [Event::Synced, Event::Wrote].map(|event| move |path: &str| event(path.into()));
+    let renamed = |from: &str, to: &str| Event::Renamed(from.into(), to.into());
+    let record = || renamed("/s/d/.tmp-1", "/s/d/r.json");
+    let good = [wrote("/s/d/.tmp-1"), synced("/s/d/.tmp-1"), record(), synced("/s/d")];
+    assert_eq!(assert_durable(&good, &["/s"], "good"), ["/s/d/r.json"]);
+    let log = "7 write(4</s/d/.tmp-1>, \"\"..., 9) = 9\n7 fsync(4</s/d/.tmp-1>) = 0\n7 rename(\"/s/d/.tmp-1\", \"/s/d/r.json\") = 0\n\
+               8 fsync(5</s/d> <unfinished ...>\n";
+    let (threads, found): (Vec<&str>, Vec<Event>) = events(log).into_iter().unzip();
+    assert_eq!((threads, found), (vec!["7", "7", "7", "8"], good.to_vec()));
+    let key = || renamed("/s/d/.tmp-2", "/s/d/key");
+    let vm = || renamed("/s/d/.tmp-1", "/s/d/machine.json");
+    let later = [key(), synced("/s/d/key"), synced("/s/d/.tmp-1"), vm(), synced("/s/d")];
+    assert_eq!(assert_durable(&later, &["/s"], "later").len(), 2);
+    for bad in [
+        vec![record(), synced("/s/d/.tmp-1"), synced("/s/d")],
+        vec![synced("/s/d"), synced("/s/d/.tmp-1"), record()],
+        vec![synced("/s/d/.tmp-2"), record(), synced("/s/d")],
+        vec![synced("/s/d/.tmp-1"), wrote("/s/d/.tmp-1"), record(), synced("/s/d")],
+        vec![key(), synced("/s/d/.tmp-1"), vm(), synced("/s/d/key"), synced("/s/d")],
+    ] {
+        assert!(std::panic::catch_unwind(|| assert_durable(&bad, &["/s"], "bad")).is_err(), "{bad:?}");
+    }
+    let said = |events: &[Event]| {
+        let events: Vec<(&str, Event)> = events.iter().map(|event| ("7", event.clone())).collect();
+        std::panic::catch_unwind(|| assert_said_before(&events, "journal")).is_ok()
+    };
+    let made = || Event::Made("/s/d/root.ext4".into());
+    assert!(said(&[wrote("/s/d/journal"), synced("/s/d/journal"), made()]));
+    assert!(!said(&[wrote("/s/d/journal"), made(), synced("/s/d/journal")]));
+    assert!(!said(&[made(), wrote("/s/d/journal"), synced("/s/d/journal")]));
+    assert!(!said(&[wrote("/s/d/journal")]));
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 pub const CALLS: &str = "trace=?open,?creat,openat,?openat2,write,writev,pwrite64,?pwritev,?rename,?renameat,renameat2,\
     ?link,linkat,?symlink,symlinkat,?unlink,unlinkat,?mkdir,mkdirat,?rmdir,?mknod,mknodat,fsync,fdatasync,syncfs,\
     ftruncate,fallocate,copy_file_range,?chmod,fchmod,fchmodat,?chown,fchown,fchownat,fsetxattr,setxattr,utimensat,\
-    ioctl,flock,sendto,sendmsg,?fork,?vfork,clone,?clone3,exit_group";
+    ioctl,flock,fcntl,sendto,sendmsg,?fork,?vfork,clone,?clone3,exit_group";
 
 /// One call of a trace.
 #[derive(Clone, Debug)]
@@ -32,41 +32,46 @@ impl Call {
             "open" | "openat" | "openat2" => says(&["O_CREAT", "O_WRONLY", "O_RDWR", "O_TRUNC"]),
             "ioctl" => says(&["FICLONE", "TUNSET"]),
             "flock" => !says(&["LOCK_UN"]),
+            "fcntl" => says(&["SETLK"]),
+            _ => true,
+        }
+    }
+
+    /// Whether a signal may end it before it has done anything. What the dynamic linker does is not ours.
+    pub fn may_be_interrupted(&self) -> bool {
+        let says = |words: &[&str]| words.iter().any(|word| self.text.contains(word));
+        match self.name.as_str() {
+            "fcntl" => says(&["SETLKW"]),
+            "ioctl" => says(&["FICLONE"]),
+            "open" | "openat" => !says(&[".so.", "ld.so"]),
+            "read" | "pread64" => !says(&["\\177ELF", "\\6\\0\\0\\0\\4\\0\\0\\0"]),
             _ => true,
         }
     }
 }
 
+/// The calls that wait, or are slow, and so may be ended by a signal before they have done anything: signal(7). But for close,
+/// which has closed then.
+pub const INTERRUPTIBLE: &str = "trace=?open,openat,?openat2,read,readv,pread64,write,writev,pwrite64,fsync,fdatasync,\
+    ftruncate,fallocate,copy_file_range,flock,fcntl,ioctl,?poll,ppoll,?select,pselect6,?epoll_wait,epoll_pwait,\
+    connect,?accept,accept4,sendto,sendmsg,recvfrom,recvmsg,wait4,waitid";
+
 /// The call that goes wrong.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Point {
     pub call: String,
+    /// Its arguments and its result in the run that was recorded.
+    pub text: String,
     pub nth: usize,
     pub own: bool,
 }
 
 impl Point {
-    /// Whether it is a call that a full or broken disk, or a missing right, makes fail.
-    pub fn is_of_files(&self) -> bool {
-        let others = [
-            "ioctl",
-            "flock",
-            "sendto",
-            "sendmsg",
-            "fork",
-            "vfork",
-            "clone",
-            "clone3",
-            "write",
-            "writev",
-            "exit_group",
-        ];
-        !others.contains(&&*self.call)
-    }
-
-    /// Whether a signal may end it before it has done anything: signal(7).
-    pub fn may_be_interrupted(&self) -> bool {
-        ["open", "openat", "write", "pwrite64", "fsync", "ftruncate", "fallocate"].contains(&&*self.call)
+    /// Whether it is a call that a full or broken disk, a full table, or a missing right makes fail. What is said on the standard
+    /// streams is the tool's answer, not its work.
+    pub fn may_fail(&self) -> bool {
+        let is_said = self.call.starts_with("write") && ["1,", "2,"].iter().any(|fd| self.text.starts_with(fd));
+        !is_said && self.call != "exit_group"
     }
 }
 
@@ -81,11 +86,16 @@ pub fn under_strace(command: &Command, log: &Path, options: &[&str]) -> Command 
     strace
 }
 
-/// Runs it, and gives what it did in order: its first thread's calls alone, or, `with_children`, everybody's.
-pub fn calls(sandbox: &Sandbox, command: &Command, stdin: &str, with_children: bool) -> (Done, Vec<Call>) {
+/// Runs it, and gives what of those calls it made, in order: its first thread's alone, or, `with_children`, everybody's.
+pub fn calls(
+    sandbox: &Sandbox,
+    command: &Command,
+    stdin: &str,
+    (traced, with_children): (&str, bool),
+) -> (Done, Vec<Call>) {
     let log = sandbox.path("calls");
     let follow: &[&str] = if with_children { &["-f"] } else { &[] };
-    let options = [follow, &["-e", CALLS]].concat();
+    let options = [follow, &["-e", traced]].concat();
     let done = finish(under_strace(command, &log, &options).spawn().unwrap(), stdin.as_bytes());
     (done, parse(&String::from_utf8_lossy(&std::fs::read(log).unwrap()), with_children))
 }
@@ -108,6 +118,12 @@ pub fn parse(log: &str, with_children: bool) -> Vec<Call> {
     calls
 }
 
+impl From<Call> for Point {
+    fn from(Call { name: call, text, nth, own }: Call) -> Self {
+        Point { call, text, nth, own }
+    }
+}
+
 /// Every mutating call of a trace, and the end after the last one, that can be told from the others by its name and number: strace counts them for each
 /// thread, and the thread that gets there first is the one it happens to.
 pub fn points(calls: &[Call]) -> Vec<Point> {
@@ -117,7 +133,7 @@ pub fn points(calls: &[Call]) -> Vec<Point> {
         // The end of a program that it has started is not its own.
         let counts = call.own || call.name != "exit_group";
         if counts && firsts.insert((&call.name, call.nth)) && call.mutates() {
-            points.push(Point { call: call.name.clone(), nth: call.nth, own: call.own });
+            points.push(call.clone().into());
         }
     }
     points

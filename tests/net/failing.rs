@@ -20,11 +20,11 @@ fn command(host: &Host, args: &[&str]) -> Command {
 fn fails(host: &Host, bystander: Option<&Bystander>, args: &[&str], begin: impl Fn() -> String) {
     let command = command(host, args);
     let stdin = begin();
-    let (done, calls) = trace::calls(&host.sandbox, &command, &stdin, false);
+    let (done, calls) = trace::calls(&host.sandbox, &command, &stdin, (trace::CALLS, false));
     done.ok();
     // What nsenter(1) does before it becomes the tool changes nothing.
-    let fails = |point: &trace::Point| point.is_of_files() || ["sendto", "ioctl"].contains(&&*point.call);
-    let points: Vec<trace::Point> = trace::points(&calls).into_iter().filter(fails).collect();
+    let of_network = |point: &trace::Point| ["sendto", "sendmsg", "ioctl"].contains(&&*point.call);
+    let points: Vec<trace::Point> = trace::points(&calls).into_iter().filter(trace::Point::may_fail).collect();
     let tried = sampled(&points, SAMPLE);
     let mut met = 0;
     for point in &tried {
@@ -39,7 +39,7 @@ fn fails(host: &Host, bystander: Option<&Bystander>, args: &[&str], begin: impl 
                 assert!(doc.code != "internal", "{what}: {said}");
                 // Of the kernel's network nothing has a path; of a program that cannot be started its name is told.
                 let named = said.contains('/') || said.contains("cannot start nft");
-                assert!(named || !point.is_of_files(), "{what}: {} {said}", doc.code);
+                assert!(named || of_network(point), "{what}: {} {said}", doc.code);
             }
             met += usize::from(has_met);
             host.collect();

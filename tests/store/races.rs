@@ -185,7 +185,7 @@ fn a_lock_on_a_file_that_was_removed_meanwhile_is_none() {
     world.vm(&["create", "dev"]).ok();
     let (mut command, lock) = (world.command("bg-vm", &["kill", "dev"]), world.sandbox.state("machines/dev/lock"));
     command.env("BG_LOCK_WAIT", "0.3");
-    let (_, calls) = trace::calls(&world.sandbox, &command, "", false);
+    let (_, calls) = trace::calls(&world.sandbox, &command, "", (trace::CALLS, false));
     let opens = |call: &&trace::Call| call.text.contains(lock.to_str().unwrap()) && call.text.contains("O_CREAT");
     let nth = calls.iter().find(opens).unwrap().nth;
     // It has opened the file, and stops before it can lock it.

@@ -3,8 +3,9 @@
 
 use crate::doc::Digest;
 use crate::error::{Code, Error, Result};
-use crate::sys::fs::{remove_dir, remove_file, rename_exchange, rename_new, sync_all, sync_dir};
+use crate::sys::fs::{private_dir, remove_dir, remove_file, rename_exchange, rename_new, sync_all, sync_dir};
 use crate::sys::lock::{Lock, is_held};
+use crate::sys::owned;
 use fs_err as fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -57,13 +58,34 @@ impl Slot {
         &self.dir
     }
 
+    /// Whether it is there, and the caller's own: what is in it is taken as it is.
+    ///
+    /// # Errors
+    /// [`Code::Permission`] where it is a link, or another user's, or others could have put it there.
+    pub fn is_there(&self) -> Result<bool> {
+        let kind = self.parent();
+        let below = kind.file_name().map(PathBuf::from).unwrap_or_default();
+        owned::is_safe_from_others(kind)?;
+        owned::is_dir(self.cache(), below.join(self.dir.file_name().unwrap_or_default()))
+    }
+
+    /// Makes the directory of its kind, private to the caller.
+    fn prepare(&self) -> Result<()> {
+        private_dir(self.cache())?;
+        private_dir(self.parent())
+    }
+
+    fn cache(&self) -> &Path {
+        self.parent().parent().unwrap_or(Path::new("/"))
+    }
+
     /// Waits until nobody makes it any more, so that of many who want it at once one works. Look for it once more then.
     ///
     /// # Errors
     /// [`Code::LockBusy`], with the builder's name, after an hour.
     pub fn turn(&self) -> Result<Turn> {
         let parent = self.parent();
-        fs::create_dir_all(parent)?;
+        self.prepare()?;
         // Named as what a killed builder leaves is, so that it is swept with that.
         let name = self.dir.file_name().unwrap_or_default().to_string_lossy();
         let lock = Lock::take(&parent.join(format!("{TEMP_PREFIX}{name}.lock")), TURN_WAIT)?;
@@ -73,10 +95,11 @@ impl Slot {
     /// Begins to make it. What killed builders left is removed first.
     pub fn begin(&self) -> Result<Building> {
         let parent = self.parent();
-        fs::create_dir_all(parent)?;
+        self.prepare()?;
         let _guard = Lock::take(&parent.join(".lock"), SWEEP_WAIT)?;
         sweep(parent)?;
-        let temp = tempfile::Builder::new().prefix(TEMP_PREFIX).tempdir_in(parent);
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        let temp = tempfile::Builder::new().prefix(TEMP_PREFIX).permissions(private).tempdir_in(parent);
         let temp = temp.map_err(|e| Error::io("build in", parent, &e))?;
         let lock = LockFile(Lock::take(&lock_of(temp.path()), SWEEP_WAIT)?);
         Ok(Building { temp, _lock: lock })

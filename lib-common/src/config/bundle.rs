@@ -2,6 +2,7 @@
 
 use crate::doc::{AbsPath, Bundle, MAX_BYTES, RelPath};
 use crate::error::{Code, Context, Error, Result};
+use crate::sys::owned;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -47,16 +48,19 @@ impl Loaded {
             Some(Wanted::File(json)) => (json, true),
             None => (default_dir(state_dir).join("bundle.json"), false),
         };
-        let mut bytes = vec![];
-        let read = std::fs::File::open(&json).and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes));
-        match read {
-            Ok(_) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !named => return Ok(None),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Error::io("read", &json, &e).with_code(Code::MissingFile).hint(MEND));
+        // The way to one that was named is its namer's own matter.
+        let dir = json.parent().unwrap_or(Path::new("/"));
+        let dir = if named { std::fs::canonicalize(dir).unwrap_or_else(|_| dir.into()) } else { dir.into() };
+        let json = dir.join(json.file_name().unwrap_or_default());
+        let Some(file) = owned::open_installed(&dir, json.file_name().unwrap_or_default())? else {
+            if !named {
+                return Ok(None);
             }
-            Err(e) => return Err(Error::io("read", &json, &e)),
-        }
+            return Err(Error::new(Code::MissingFile, format!("{} is not there", json.display())).hint(MEND));
+        };
+        let mut bytes = vec![];
+        let read = file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes);
+        read.map_err(|e| Error::io("read", &json, &e))?;
         let (bundle, legacy) = Bundle::parse(&bytes).context(format!("{} is not a bundle", json.display()))?;
         Ok(Some(Loaded { bundle, json, legacy }))
     }
@@ -80,7 +84,8 @@ impl Loaded {
     pub(super) fn file(&self, path: &RelPath) -> Result<PathBuf> {
         let at = self.at(path);
         let gone = || Error::new(Code::MissingFile, format!("the bundle's {} is not there", at.display())).hint(MEND);
-        if at.is_file() { Ok(at) } else { Err(gone()) }
+        // It is a program, or is given to one.
+        owned::open_installed(self.dir(), path.as_str())?.map(|_| at.clone()).ok_or_else(gone)
     }
 
     /// A remark on each old name of a key.

@@ -7,6 +7,7 @@ use crate::error::{Code, Error, Result};
 use crate::sys::cmd::{Child, Cmd, Stream, Streams, describe};
 use fs_err::os::unix::fs::OpenOptionsExt;
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ExitStatus};
 
@@ -100,13 +101,21 @@ impl Write for TarWriter {
 ///
 /// Errors: [`Code::MissingProgram`], with the package that has a new enough one.
 pub fn probe() -> Result<()> {
-    let dir = tempfile::tempdir()?;
+    // Without a name: whoever is killed leaves nothing.
+    let file = crate::sys::fs::unnamed(&[])?;
+    file.set_len(MIN_SIZE)?;
+    let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
     let id = crate::digest::of_bytes(b"probe");
     let format = Format { label: "probe", id: &id, epoch: 1, root_mode: 0o755 };
-    let mut writer = make_from_tar(&dir.path().join("probe"), MIN_SIZE, format)?;
-    // The error is in the program's status.
-    let _ = writer.write_all(&[0; 1024]);
-    writer.finish().map_err(|e| match e.code() {
+    let streams = Streams { stdin: Stream::Pipe, ..Streams::default() };
+    let mut child = mke2fs(Path::new(&path), format, true).spawn(streams)?;
+    if let Some(mut pipe) = child.stdin() {
+        // The error is in the program's status.
+        let _ = pipe.write_all(&[0; 1024]);
+    }
+    let status = child.wait()?;
+    let done = if status.success() { Ok(()) } else { Err(explained(child.failure(status))) };
+    done.map_err(|e| match e.code() {
         Code::CommandFailed => e
             .within("mke2fs cannot read a tar: version 1.47.1 or newer is needed, with libarchive")
             .with_code(Code::MissingProgram)

@@ -68,6 +68,9 @@ pub struct ProcessDoc {
     pub boot_id: String,
     /// Its executable.
     pub exe: AbsPath,
+    /// Device and inode of that file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exe_file: Option<(u64, u64)>,
 }
 
 /// `shim.json` in a VM's runtime directory: which processes make up the running VM. Written by `bg-shim` whenever one

@@ -40,6 +40,7 @@ impl Live {
             start_time: vmm.shim_start_time,
             boot_id: vmm.boot_id,
             exe: executable(vmm.shim_pid).unwrap_or_default(),
+            exe_file: None,
         };
         match shim.open()? {
             Some(shim) => Ok(Live { name, vsock: vmm.vsock.to_path_buf(), shim }),

@@ -45,6 +45,14 @@ impl Hosts {
         self.records.put(place, &record)
     }
 
+    /// The user whose VM has that address, as far as it is noted.
+    pub fn user_of(&self, id: &MachineId, address: Ipv4Addr) -> Result<Option<u32>> {
+        let Some(place) = subnet::place(self.subnet, address) else { return Ok(None) };
+        let record = self.records.get(place)?;
+        let user = u32::from_le_bytes([record[16], record[17], record[18], record[19]]);
+        Ok((record[..16] == id[..]).then_some(user))
+    }
+
     /// Every VM of a user, in the order of addresses.
     pub fn of_user(&self, leases: &Leases, uid: u32) -> Result<Vec<Host>> {
         let leased: BTreeMap<Ipv4Addr, MachineId> = leases.all()?.into_iter().collect();
@@ -89,6 +97,8 @@ mod tests {
             all.push(host);
         }
         assert_eq!(hosts.of_user(&leases, 1000).unwrap(), all);
+        let user_of = |id: u8| hosts.user_of(&[id; 16], all[0].address).unwrap();
+        assert_eq!((user_of(1), user_of(2)), (Some(1000), None));
         assert_eq!(hosts.of_user(&leases, 1001).unwrap(), []);
         leases.give_up(&[1; 16], all[0].address).unwrap();
         assert_eq!(hosts.of_user(&leases, 1000).unwrap(), all[1..]);

@@ -89,6 +89,11 @@ impl Leases {
         Ok(Leases { records: Records::open(path, write)?, subnet })
     }
 
+    /// Waits that long for whoever changes one.
+    pub(super) fn waiting(self, wait: Duration) -> Self {
+        Leases { records: self.records.waiting(wait), ..self }
+    }
+
     /// An address for a VM: the one that it has; else the one that it `had`, where that is free; else the next one. It is noted as lent now, to that store.
     pub fn lease(&self, id: &MachineId, had: Option<Ipv4Addr>, store: u64) -> Result<Lease> {
         let places = subnet::guests(self.subnet);

@@ -8,6 +8,7 @@
 //! NET/INODE/leases         which VM has which address, since when, and in which store (module lease)
 //! NET/INODE/hosts          how the VM at an address is named, and whose it is (module hosts)
 //! NET/INODE/lock           up, down, fill and drain, one at a time
+//! NET/INODE/{pool,leases}.lock  whose records are being changed
 //! ```
 //! Nothing is synced: it ends with the host's boot, as the namespace does. What is in the kernel names its owner: the
 //! bridge by its name, a TAP by its alias, an nftables rule by its comment. Where they and a file differ, they are right.
@@ -28,6 +29,7 @@ use crate::sys::lock::Lock;
 use crate::sys::netlink::Netlink;
 use crate::sys::netlink::link::Link;
 use crate::sys::netns;
+use crate::sys::records::Records;
 use hosts::Hosts;
 use lease::Leases;
 use name::{Holder, MachineId};
@@ -98,10 +100,21 @@ impl Space {
         (self.root != root).then(|| Space { dir: root.join(self.netns.to_string()), root, ..self.clone() })
     }
 
-    /// Makes the directory. Everybody may look into it, and nobody else may change it.
+    /// Makes the directory. Everybody may look into it, and nobody else may change it, whatever the umask is.
     pub fn prepare(&self) -> Result<()> {
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&self.dir);
-        made.map_err(|e| Error::io("make", &self.dir, &e))?;
+        let parent = self.root.parent().unwrap_or(Path::new("/"));
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent);
+        made.map_err(|e| Error::io("make", parent, &e))?;
+        for dir in [&self.root, &self.dir] {
+            let make = || {
+                std::fs::DirBuilder::new().mode(0o755).create(dir)?;
+                std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755))
+            };
+            match make() {
+                Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(Error::io("make", dir, &e)),
+                _ => {}
+            }
+        }
         let meta = std::fs::symlink_metadata(&self.dir).map_err(|e| Error::io("read", &self.dir, &e))?;
         if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() {
             return Err(Error::new(Code::Permission, format!("{} is not a directory of yours", self.dir.display())));
@@ -151,7 +164,7 @@ impl Space {
 
     /// Removes the files of pool and leases, which were another network's.
     pub fn clear_tables(&self) -> Result<()> {
-        ["pool", "leases", "hosts"].iter().try_for_each(|file| crate::sys::fs::remove_file(&self.dir.join(file)))
+        ["pool", "leases", "hosts"].iter().try_for_each(|file| Records::<1>::remove(&self.dir.join(file)))
     }
 
     /// Makes the files of pool and leases, where they are missing.
@@ -202,7 +215,7 @@ impl Open {
 
     /// Its leases.
     pub fn leases(&self) -> Result<Leases> {
-        Leases::open(&self.space.dir.join("leases"), self.record.subnet, true)
+        Ok(Leases::open(&self.space.dir.join("leases"), self.record.subnet, true)?.waiting(self.space.lock_wait))
     }
 
     /// The names of its VMs.

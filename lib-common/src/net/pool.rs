@@ -49,7 +49,8 @@ impl<'a> Pool<'a> {
     }
 
     pub(super) fn open(path: &Path, network: &'a Open) -> Result<Self> {
-        Ok(Pool { records: Records::open(path, true)?, netlink: &network.netlink, network })
+        let records = Records::open(path, true)?.waiting(network.space.lock_wait);
+        Ok(Pool { records, netlink: &network.netlink, network })
     }
 
     /// How many idle TAPs are to be kept: record 0.
@@ -117,15 +118,15 @@ impl<'a> Pool<'a> {
         Ok(None)
     }
 
-    /// The TAP that a VM has already. Only those are looked at whose record has its address.
-    pub fn of(&self, holder: &Holder) -> Result<Option<String>> {
+    /// The TAP that a VM has already, and the user that may open it. Only those are looked at whose record has its address.
+    pub fn of(&self, holder: &Holder) -> Result<Option<(String, Option<u32>)>> {
         let place = self.place(holder);
         for n in self.numbers(|slot| slot.place == place)? {
             let held = self.records.lock(n)?;
             let link = self.netlink.link(&tap(n))?;
             held.put(&self.slot_of(link.as_ref()).to_record())?;
-            if link.is_some_and(|link| Holder::parse(&link.alias) == Some(*holder)) {
-                return Ok(Some(tap(n)));
+            if let Some(link) = link.filter(|link| Holder::parse(&link.alias) == Some(*holder)) {
+                return Ok(Some((tap(n), link.tun_owner)));
             }
         }
         Ok(None)

@@ -14,6 +14,7 @@ use crate::ops::ssh;
 use crate::store::{MachineDir, Operation, random_id};
 use crate::sys::fs::free_bytes;
 use crate::sys::lock::Lock;
+use crate::sys::owned;
 use crate::vmm::{self, Started};
 use std::fs::File;
 use std::path::PathBuf;
@@ -33,6 +34,9 @@ const FULL: u64 = 1 << 20;
 
 /// So many of the console's last lines are in an error.
 const LAST_LINES: usize = 20;
+
+/// They are looked for in so many of its last bytes.
+const END: u64 = 64 << 10;
 
 /// A running VM. Dropped, it is ended and nothing of it is left.
 pub(in crate::ops) struct Temporary {
@@ -219,7 +223,7 @@ impl Temporary {
 
     /// What the guest printed last on its console.
     pub fn console_end(&self) -> String {
-        let console = std::fs::read(self.machine.console()).unwrap_or_default();
+        let console = owned::read_end(&self.machine.console(), END).ok().flatten().unwrap_or_default();
         let text = String::from_utf8_lossy(&console);
         let lines: Vec<&str> = text.lines().rev().take(LAST_LINES).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")

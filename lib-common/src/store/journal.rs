@@ -4,14 +4,14 @@
 //! ignored: its side effect had not begun. Whatever is killed at any point is found by an operation that is open while
 //! its process is gone, and [`Journal::undo_open`] takes it back.
 
-use crate::doc::{JournalLine, MAX_BYTES, ShimState, Undo, to_json};
+use crate::doc::{JournalLine, MAX_BYTES, Undo, to_json};
 use crate::error::{Code, Error, Failures, Result};
 use crate::sys::fs::{preallocate, remove_dir, remove_file};
 use crate::sys::process::ProcessId;
 use crate::sys::{owned, signal};
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Space taken in advance, so that a full disk does not stop an operation between its steps.
@@ -153,6 +153,11 @@ impl Operation {
         Ok(())
     }
 
+    /// What it may have done so far, and how that is taken back.
+    pub fn intents(&self) -> &[Undo] {
+        &self.undo
+    }
+
     /// The operation is whole.
     pub fn commit(mut self) -> Result<()> {
         self.append(&[JournalLine::Done])?;
@@ -187,7 +192,13 @@ impl Operation {
         let tries_again = "`bg-verify --now | bg-gc --now` tries again";
         failed.result().map_err(|e| e.within("not everything could be undone").hint(tries_again))?;
         // Undoing may have removed the journal with its object.
-        if self.path.exists() { self.append(&[JournalLine::Undone]) } else { Ok(()) }
+        if self.is_there() { self.append(&[JournalLine::Undone]) } else { Ok(()) }
+    }
+
+    /// Whether the journal still has its name: another object may have that of this one by now.
+    fn is_there(&self) -> bool {
+        let (Ok(named), Ok(ours)) = (std::fs::symlink_metadata(&self.path), self.file.metadata()) else { return false };
+        (named.dev(), named.ino()) == (ours.dev(), ours.ino())
     }
 
     fn append(&mut self, lines: &[JournalLine]) -> Result<()> {
@@ -218,9 +229,11 @@ fn take_back(undo: &Undo, object: &Path) -> Result<()> {
             for record in ["machine.json", "image.json"] {
                 remove_file(&object.join(record))?;
             }
-            remove_dir(object)
+            set_aside(object)
         }
         Undo::RemoveFile { path } => remove_file(path),
+        // An id that a document took from elsewhere leads to another VM's directory.
+        Undo::StopVm { runtime_dir } if !super::is_started_by(runtime_dir, object) => Ok(()),
         Undo::StopVm { runtime_dir } => {
             end_shim(runtime_dir)?;
             remove_dir(runtime_dir)
@@ -231,10 +244,29 @@ fn take_back(undo: &Undo, object: &Path) -> Result<()> {
     }
 }
 
-/// Ends the shim whose state lies in `runtime_dir`; the VMM and its vsock device die with it.
+/// Removes an object so that nobody who waits for its lock makes a new one in it meanwhile: its name goes first.
+fn set_aside(object: &Path) -> Result<()> {
+    let home = object.parent().unwrap_or(Path::new("/"));
+    let staging = home.parent().unwrap_or(home).join("staging");
+    if home == staging {
+        return remove_dir(object);
+    }
+    let staged = staging.join(super::random_id()?);
+    match std::fs::rename(object, &staged) {
+        Ok(()) => remove_dir(&staged),
+        Err(_) => remove_dir(object),
+    }
+}
+
+/// Ends the shim whose state lies in `runtime_dir`; the VMM and its vsock device die with it. Where a directory is there and
+/// says nothing of a shim, one may be about to: whoever started it was killed.
 pub fn end_shim(runtime_dir: &Path) -> Result<()> {
-    let Some(text) = owned::read_text(&runtime_dir.join("shim.json"), MAX_BYTES as u64)? else { return Ok(()) };
-    let state: ShimState = crate::doc::strict(&text)?;
+    let Some(state) = super::shim_state(runtime_dir)? else {
+        if !runtime_dir.exists() {
+            return Ok(());
+        }
+        return super::processes::of_runtime_dir(runtime_dir)?.iter().try_for_each(ProcessId::end);
+    };
     for process in [Some(state.shim), state.vmm, state.vsock_device].into_iter().flatten() {
         ProcessId::from(process).end()?;
     }

@@ -1,6 +1,6 @@
 //! One VM's directory: its files, its lock, and whether it runs.
 
-use super::{Journal, Store, boot, read_record_of, save_record};
+use super::{Journal, Store, Way, boot, read_record_of, save_record};
 use crate::doc::{
     AbsPath, Document, ExitInfo, Kind, Launch, MAX_BYTES, Name, ProcessDoc, ShimState, State, Status, Vmm,
 };
@@ -8,7 +8,7 @@ use crate::error::{Code, Error, Result};
 use crate::sys::fs::sync_dir;
 use crate::sys::lock::Lock;
 use crate::sys::owned;
-use crate::sys::process::ProcessId;
+use crate::sys::process::{ProcessId, boot_id, cmdline, stat};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,12 +19,19 @@ pub struct MachineDir {
     path: PathBuf,
     runtime: PathBuf,
     lock_wait: Duration,
+    way: Way,
 }
 
 impl MachineDir {
     pub(super) fn new(store: &Store, name: &Name) -> Self {
         let path = store.machines_dir().join(name.as_str());
-        MachineDir { name: name.clone(), path, runtime: store.runtime.clone(), lock_wait: store.lock_wait }
+        MachineDir {
+            name: name.clone(),
+            path,
+            runtime: store.runtime.clone(),
+            lock_wait: store.lock_wait,
+            way: store.way.clone(),
+        }
     }
 
     /// The VM's name.
@@ -97,17 +104,21 @@ impl MachineDir {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
             Err(e) => return Err(Error::io("list", &self.runtime, &e)),
         };
-        let ours = |dir: &PathBuf| {
-            let text = owned::read_text(&dir.join("launch.json"), MAX_BYTES as u64).ok().flatten().unwrap_or_default();
-            crate::doc::strict::<Launch>(&text).is_ok_and(|launch| launch.exit_file.parent() == Some(&self.path))
-        };
+        let ours = |dir: &PathBuf| started_by(dir).as_deref() == Some(&*self.path);
         Ok(entries.filter_map(|e| Some(e.ok()?.path())).filter(ours).collect())
+    }
+
+    /// Refuses an id under which another VM runs.
+    pub fn check_id(&self, id: &str) -> Result<()> {
+        let dir = self.runtime_dir(id)?;
+        if is_started_by(&dir, &self.path) { Ok(()) } else { Err(id_is_taken(id, started_by(&dir).as_deref())) }
     }
 
     /// Whether its directory is there; one that is a link, or another user's, is an error.
     pub fn is_there(&self) -> Result<bool> {
         let machines = self.path.parent().unwrap_or(Path::new("/"));
         let state = machines.parent().unwrap_or(Path::new("/"));
+        self.way.is_safe(state, &self.runtime)?;
         owned::is_dir(state, Path::new("machines").join(self.name.as_str()))
     }
 
@@ -157,10 +168,32 @@ impl MachineDir {
 
     /// The processes of the running VM with this id, or `None` when it does not run.
     pub fn running(&self, id: &str) -> Result<Option<ShimState>> {
-        let file = self.runtime_dir(id)?.join("shim.json");
-        let Some(text) = owned::read_text(&file, MAX_BYTES as u64)? else { return Ok(None) };
-        let state: ShimState = crate::doc::strict(&text)?;
-        Ok(ProcessId::from(state.shim.clone()).is_alive()?.then_some(state))
+        let dir = self.runtime_dir(id)?;
+        let Some(state) = shim_state(&dir)? else { return self.lost(&dir) };
+        let lives = ProcessId::from(state.shim.clone()).is_alive()? && is_started_by(&dir, &self.path);
+        Ok(lives.then_some(state))
+    }
+
+    /// The same where the runtime directory does not say who runs: it goes with the last session of an ordinary user. The
+    /// record knows the shim.
+    fn lost(&self, dir: &AbsPath) -> Result<Option<ShimState>> {
+        // A damaged record is told by who needs it.
+        let Ok(Some(doc)) = self.saved() else { return Ok(None) };
+        let (Ok(id), Some(vmm)) = (id_of(&doc), doc.section::<Vmm>()?) else { return Ok(None) };
+        let process = |pid: i32, start_time: u64| -> Result<Option<ProcessDoc>> {
+            let is_it = stat(pid)?.is_some_and(|stat| stat.start_time == start_time) && vmm.boot_id == boot_id()?;
+            let runs_here = || cmdline(pid).iter().any(|arg| arg.contains(dir.as_str()));
+            // One that ends meanwhile is gone.
+            if is_it && runs_here() { Ok(ProcessId::of(pid).and_then(ProcessDoc::try_from).ok()) } else { Ok(None) }
+        };
+        let Some(shim) = process(vmm.shim_pid, vmm.shim_start_time)? else { return Ok(None) };
+        let vmm = process(vmm.pid, vmm.start_time)?;
+        Ok(Some(ShimState { machine_id: id, shim, vmm, vsock_device: None, reboots: 0 }))
+    }
+
+    /// Whether the VM with this id runs, and cannot be reached any more, since its runtime directory is gone.
+    pub fn is_lost(&self, id: &str) -> Result<bool> {
+        Ok(shim_state(&self.runtime_dir(id)?)?.is_none() && self.running(id)?.is_some())
     }
 
     /// The record with what is computed: `status`, `vmm` with the pids of now or without it when it does not run, and in
@@ -212,6 +245,33 @@ impl MachineDir {
     }
 }
 
+/// What the shim says of its processes; `None` where nothing is, or nothing that a shim wrote: a power failure leaves it empty.
+///
+/// # Errors
+/// What keeps it from being read: then nobody knows whether a VM runs.
+pub fn shim_state(runtime_dir: &Path) -> Result<Option<ShimState>> {
+    let text = owned::read_text(&runtime_dir.join("shim.json"), MAX_BYTES as u64)?;
+    Ok(text.and_then(|text| crate::doc::strict(&text).ok()))
+}
+
+/// The directory of the VM that was started in a runtime directory, by what its starter wrote there.
+pub fn started_by(runtime_dir: &Path) -> Option<PathBuf> {
+    let text = owned::read_text(&runtime_dir.join("launch.json"), MAX_BYTES as u64).ok()??;
+    Some(crate::doc::strict::<Launch>(&text).ok()?.exit_file.parent()?.to_owned())
+}
+
+/// Whether the VM in a runtime directory is the one of that directory, or nothing says whose it is.
+pub fn is_started_by(runtime_dir: &Path, machine: &Path) -> bool {
+    started_by(runtime_dir).is_none_or(|dir| dir == machine)
+}
+
+/// The document has the id of another VM, in that directory.
+pub fn id_is_taken(id: &str, machine: Option<&Path>) -> Error {
+    let name = machine.and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    Error::new(Code::Exists, format!("the id {id} is that of the VM `{}`", name.escape_debug()))
+        .hint("each VM has an id of its own: `bg-vm plan NAME` makes one")
+}
+
 /// The VM's id, as the document has it.
 pub fn id_of(doc: &Document) -> Result<String> {
     let id = doc
@@ -227,13 +287,15 @@ pub fn id_of(doc: &Document) -> Result<String> {
 
 impl From<ProcessDoc> for ProcessId {
     fn from(doc: ProcessDoc) -> Self {
-        ProcessId { pid: doc.pid, start_time: doc.start_time, boot_id: doc.boot_id, exe: doc.exe.to_path_buf() }
+        let ProcessDoc { pid, start_time, boot_id, exe, exe_file } = doc;
+        ProcessId { pid, start_time, boot_id, exe: exe.to_path_buf(), exe_file }
     }
 }
 
 impl TryFrom<ProcessId> for ProcessDoc {
     type Error = Error;
     fn try_from(id: ProcessId) -> Result<Self> {
-        Ok(ProcessDoc { pid: id.pid, start_time: id.start_time, boot_id: id.boot_id, exe: AbsPath::new(id.exe)? })
+        let ProcessId { pid, start_time, boot_id, exe, exe_file } = id;
+        Ok(ProcessDoc { pid, start_time, boot_id, exe: AbsPath::new(exe)?, exe_file })
     }
 }

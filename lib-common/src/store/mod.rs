@@ -16,10 +16,11 @@
 pub mod boot;
 mod journal;
 mod machine;
+pub mod processes;
 mod staging;
 
 pub use journal::{Journal, OpenOperation, Operation, end_shim};
-pub use machine::{MachineDir, id_of};
+pub use machine::{MachineDir, id_is_taken, id_of, is_started_by, shim_state, started_by};
 pub use staging::{Staging, free_name, remove_by_rename};
 
 use crate::config::Config;
@@ -30,6 +31,7 @@ use crate::sys::lock::Lock;
 use crate::sys::owned;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// The directories of one banger, and how long to wait for its locks.
@@ -39,6 +41,18 @@ pub struct Store {
     runtime: PathBuf,
     lock_wait: Duration,
     bundled_key: Option<PathBuf>,
+    way: Way,
+}
+
+/// Whether nobody else can replace the directories of a store while it is worked on: what was found at the first look.
+#[derive(Clone, Debug, Default)]
+struct Way(Arc<OnceLock<Result<()>>>);
+
+impl Way {
+    fn is_safe(&self, state: &Path, runtime: &Path) -> Result<()> {
+        let look = || owned::is_safe_from_others(state).and_then(|()| owned::is_safe_from_others(runtime));
+        self.0.get_or_init(look).clone()
+    }
 }
 
 impl Store {
@@ -49,6 +63,7 @@ impl Store {
             state: config.state_dir.clone(),
             runtime: config.runtime_dir.clone(),
             lock_wait: config.lock_wait,
+            way: Way::default(),
             bundled_key: bundle.map(|bundle| bundle.at(&bundle.bundle.ssh_key_path)),
         }
     }
@@ -75,6 +90,7 @@ impl Store {
 
     /// Makes the directories, private to the caller; refuses those of others.
     pub fn prepare(&self) -> Result<()> {
+        self.is_safe()?;
         for dir in
             [self.state.clone(), self.images_dir(), self.machines_dir(), self.staging_dir(), self.runtime.clone()]
         {
@@ -83,9 +99,16 @@ impl Store {
         Ok(())
     }
 
-    /// Refuses directories of this store that are links, or another user's. What is missing is fine.
+    /// Refuses a store that others can write to, or replace.
+    fn is_safe(&self) -> Result<()> {
+        self.way.is_safe(&self.state, &self.runtime)
+    }
+
+    /// Refuses directories of this store that are links, or another user's, or can be changed by others. What is missing is
+    /// fine.
     pub fn check(&self) -> Result<()> {
-        for below in ["", "images", "machines", "staging", "ssh"] {
+        self.is_safe()?;
+        for below in ["", "bundle", "images", "machines", "staging", "ssh"] {
             owned::is_dir(&self.state, below)?;
         }
         owned::is_dir(&self.runtime, "").map(drop)
@@ -123,6 +146,7 @@ impl Store {
 
     /// Whether the directory of the image `name` is there; one that is a link, or another user's, is an error.
     pub fn has_image(&self, name: &Name) -> Result<bool> {
+        self.is_safe()?;
         owned::is_dir(&self.state, Path::new("images").join(name.as_str()))
     }
 
@@ -154,12 +178,14 @@ impl Store {
 
     /// The images' names, sorted.
     pub fn image_names(&self) -> Result<Vec<Name>> {
+        self.is_safe()?;
         owned::is_dir(&self.state, "images")?;
         names_in(&self.images_dir())
     }
 
     /// The VMs' names, sorted.
     pub fn machine_names(&self) -> Result<Vec<Name>> {
+        self.is_safe()?;
         owned::is_dir(&self.state, "machines")?;
         names_in(&self.machines_dir())
     }

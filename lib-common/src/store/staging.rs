@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct Staging {
     path: PathBuf,
-    lock: Lock,
+    // In this order: the lock is held until all is undone.
     operation: Operation,
+    lock: Lock,
 }
 
 impl Store {
@@ -66,8 +67,9 @@ impl Staging {
     }
 
     /// Claims `to` by a rename that never replaces; [`crate::Code::Exists`] where somebody has it. The operation goes
-    /// on under the new name, and undoing it removes that.
-    pub fn publish(self, to: &Path) -> Result<(Operation, Lock)> {
+    /// on under the new name, and undoing it removes that. The lock comes first, so that who binds both drops it last: until
+    /// all is undone nobody else has the name.
+    pub fn publish(self, to: &Path) -> Result<(Lock, Operation)> {
         let published = self.publish_unsynced(to)?;
         if let Some(dir) = to.parent() {
             sync_dir(dir)?;
@@ -76,11 +78,11 @@ impl Staging {
     }
 
     /// The same; the caller syncs the directory of `to` before the object is whole.
-    pub fn publish_unsynced(mut self, to: &Path) -> Result<(Operation, Lock)> {
+    pub fn publish_unsynced(mut self, to: &Path) -> Result<(Lock, Operation)> {
         rename_new(&self.path, to)?;
         self.operation.moved_to(to);
         self.lock.moved_to(to.join("lock"));
-        Ok((self.operation, self.lock))
+        Ok((self.lock, self.operation))
     }
 }
 

@@ -4,7 +4,7 @@ use crate::sys::lock::is_held;
 
 fn store(dir: &Path) -> Store {
     let (state, runtime) = (dir.join("state"), dir.join("run"));
-    Store { state, runtime, lock_wait: Duration::from_millis(50), bundled_key: None }
+    Store { state, runtime, lock_wait: Duration::from_millis(50), bundled_key: None, way: super::Way::default() }
 }
 
 fn name(text: &str) -> Name {
@@ -18,7 +18,7 @@ fn a_name_is_claimed_once_with_journal_and_lock() {
     let first = store.stage("create").unwrap();
     let second = store.stage("create").unwrap();
     let to = store.machine_dir(&name("dev"));
-    let (op, lock) = first.publish(to.path()).unwrap();
+    let (lock, op) = first.publish(to.path()).unwrap();
     assert!(is_held(&to.file("lock")) && lock.path() == to.file("lock"));
     assert_eq!(second.publish(to.path()).unwrap_err().code(), Code::Exists);
     assert!(to.path().is_dir(), "the loser does not remove what the winner has");
@@ -32,7 +32,7 @@ fn an_operation_that_is_dropped_removes_what_it_made() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());
     let to = store.machine_dir(&name("dev"));
-    let (mut op, _lock) = store.stage("create").unwrap().publish(to.path()).unwrap();
+    let (_lock, mut op) = store.stage("create").unwrap().publish(to.path()).unwrap();
     let beside = dir.path().join("beside");
     std::fs::write(&beside, "").unwrap();
     op.intend(Undo::RemoveFile { path: crate::doc::AbsPath::new(&beside).unwrap() }).unwrap();
@@ -65,7 +65,7 @@ fn an_object_that_was_never_finished_is_gone_when_the_next_operation_begins() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());
     let to = store.machine_dir(&name("dev"));
-    let (op, lock) = store.stage("create").unwrap().publish(to.path()).unwrap();
+    let (lock, op) = store.stage("create").unwrap().publish(to.path()).unwrap();
     op.hand_on();
     drop(lock);
     std::fs::write(to.record_file(), "{}").unwrap();
@@ -143,7 +143,7 @@ fn intents_that_are_announced_are_on_disk_before_the_name_is_seen_and_said_once(
     assert_eq!((open.operation.as_str(), &open.undo), ("create", &expected));
 
     let to = store.machine_dir(&name("dev"));
-    let (mut op, _lock) = staged.publish(to.path()).unwrap();
+    let (_lock, mut op) = staged.publish(to.path()).unwrap();
     let journal = || std::fs::read(to.file("journal")).unwrap();
     let before = journal();
     announced.iter().for_each(|undo| op.intend(undo.clone()).unwrap());

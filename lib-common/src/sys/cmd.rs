@@ -172,7 +172,7 @@ impl Cmd {
 
     /// Starts it, in a process group of its own and with a death signal, so that it cannot outlive its owner.
     pub fn spawn(&self, streams: Streams) -> Result<Child> {
-        let mut command = self.command();
+        let mut command = self.command()?;
         command.process_group(0);
         let parent = nix::unistd::getpid();
         let death_signal = self.death_signal.and_then(|s| Signal::try_from(s).ok()).unwrap_or(Signal::SIGTERM);
@@ -251,7 +251,7 @@ impl Cmd {
     /// Runs it in our process group, with our own standard error, and gives its status. The terminal's signals reach it
     /// by themselves, SIGTERM is handed on, and neither ends the wait: the program decides. Ask [`signal::check`] after.
     pub fn run_foreground(&self, stdin: Stream, stdout: Stream) -> Result<ExitStatus> {
-        let mut command = self.command();
+        let mut command = self.command()?;
         let before_exec = || Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGHUP)?);
         // SAFETY: prctl is async-signal-safe.
         unsafe { command.pre_exec(before_exec) };
@@ -272,7 +272,7 @@ impl Cmd {
     /// Starts it as a process that stays: own session, no descriptors but its streams and `keep` (which becomes
     /// descriptor 3), not ended with us. Gives its pid. Its parent is whoever reaps orphans once we are gone.
     pub fn spawn_detached(&self, streams: Streams, keep: OwnedFd) -> Result<i32> {
-        let mut command = self.command();
+        let mut command = self.command()?;
         let fd = keep.as_raw_fd();
         // Takes 3 where that is free, so that the pipe by which `spawn` learns of a failed exec cannot get it: dup2
         // below would replace it.
@@ -299,8 +299,11 @@ impl Cmd {
         Ok(pid_of(&child))
     }
 
-    fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
+    fn command(&self) -> Result<Command> {
+        // execvp(3) would also look where a relative entry of PATH leads from here.
+        let is_name = self.program.components().count() == 1;
+        let found = is_name.then(|| super::program::find(&self.program)).transpose()?;
+        let mut command = Command::new(found.as_ref().unwrap_or(&self.program));
         if self.only_env {
             command.env_clear();
         }
@@ -308,7 +311,7 @@ impl Cmd {
         if let Some(dir) = &self.dir {
             command.current_dir(dir);
         }
-        command
+        Ok(command)
     }
 
     pub(super) fn name(&self) -> String {

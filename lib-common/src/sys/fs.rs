@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use fs_err::os::unix::fs::OpenOptionsExt;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, RenameFlags, fallocate, renameat2};
@@ -31,13 +31,39 @@ pub enum Copied {
 /// Copies `from` to the new file `to` (mode 0600): as a reflink where the file system can, else extent by extent with
 /// holes kept. Never replaces; on failure `to` is removed.
 pub fn clone_file(from: &Path, to: &Path) -> Result<Copied> {
-    let source = fs_err::File::open(from)?;
+    let source = open_regular(from, 0)?;
     let target = fs_err::OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
 
-    clone_into(source.file(), target.file()).map_err(|e| {
+    clone_into(&source, target.file()).map_err(|e| {
         let _ = std::fs::remove_file(to);
         Error::io("copy to", to, &e.into())
     })
+}
+
+/// Opens a regular file to read it. A FIFO is not waited for, and a device does not notice. `flags`: more of open(2)'s.
+fn open_regular(path: &Path, flags: i32) -> Result<File> {
+    let mut options = std::fs::OpenOptions::new();
+    std::os::unix::fs::OpenOptionsExt::custom_flags(options.read(true), nix::libc::O_NONBLOCK | flags);
+    let file = options.open(path).map_err(|e| Error::io("read", path, &e))?;
+    let meta = file.metadata().map_err(|e| Error::io("read", path, &e))?;
+    if meta.is_file() {
+        Ok(file)
+    } else {
+        Err(Error::new(Code::BadInput, format!("{} is not a regular file", path.display())))
+    }
+}
+
+/// The regular file that was seen at `path`: nothing that somebody has put there since.
+///
+/// # Errors
+/// [`Code::BadInput`] where it is another one by now, or a symbolic link.
+pub fn open_seen(path: &Path, seen: &std::fs::Metadata) -> Result<File> {
+    let file = open_regular(path, nix::libc::O_NOFOLLOW)?;
+    let meta = file.metadata().map_err(|e| Error::io("read", path, &e))?;
+    if (meta.dev(), meta.ino()) == (seen.dev(), seen.ino()) {
+        return Ok(file);
+    }
+    Err(Error::new(Code::BadInput, format!("{} was replaced while it was read", path.display())).hint("try again"))
 }
 
 /// A hard link, or a clone where the file system has none or `to` is on another one. Never replaces.
@@ -199,6 +225,13 @@ fn write_beside(path: &Path, bytes: &[u8], mode: u32, sync: fn(&File) -> std::io
     let mut builder = tempfile::Builder::new();
     builder.prefix(".tmp-").permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
     let mut temp = builder.tempfile_in(dir).map_err(|e| io(&e))?;
+    // By this the audit knows that somebody is at it.
+    super::lock::hold(temp.as_file());
+    if mode & 0o077 != 0 {
+        // What others are to read they read, whatever the umask is.
+        let opened = temp.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+        opened.map_err(|e| io(&e))?;
+    }
     temp.write_all(bytes).and_then(|()| sync(temp.as_file())).map_err(|e| io(&e))?;
     temp.persist(path).map(drop).map_err(|e| io(&e.error))
 }
@@ -253,6 +286,24 @@ mod tests {
         assert!(allocated_bytes(&b) < 1 << 20, "holes were filled: {}", allocated_bytes(&b));
         assert_eq!(clone_file(&a, &b).unwrap_err().code(), crate::Code::Exists);
         assert!(b.exists(), "a clone that fails because the target exists leaves it alone");
+    }
+
+    #[test]
+    fn only_the_regular_file_that_was_seen_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b, link, fifo) =
+            (dir.path().join("a"), dir.path().join("b"), dir.path().join("l"), dir.path().join("f"));
+        std::fs::write(&a, "a").unwrap();
+        std::fs::write(&b, "b").unwrap();
+        std::os::unix::fs::symlink(&a, &link).unwrap();
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let seen = a.metadata().unwrap();
+        open_seen(&a, &seen).unwrap();
+        for (path, code) in [(&b, Code::BadInput), (&link, Code::Io), (&fifo, Code::BadInput)] {
+            assert_eq!(open_seen(path, &seen).unwrap_err().code(), code, "{}", path.display());
+        }
+        // Nobody has it open to write.
+        assert_eq!(clone_file(&fifo, &dir.path().join("c")).unwrap_err().code(), Code::BadInput);
     }
 
     #[test]

@@ -2,12 +2,15 @@
 //!
 //! The kernel frees a lock when its holder dies, so there are no stale ones to break.
 
+#![allow(unsafe_code)]
+
 use super::fs::is_read_only;
 use crate::error::{Code, Error, Result};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -78,7 +81,8 @@ impl Lock {
         };
         // A disk that is full or read-only must not stop anybody from locking; the message of others is poorer then.
         match write(&mut self.file) {
-            Err(e) if e.kind() == ErrorKind::StorageFull || is_read_only(&self.path) => Ok(()),
+            Err(e) if matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => Ok(()),
+            Err(_) if is_read_only(&self.path) => Ok(()),
             other => other.map_err(|e| Error::io("write the lock", &self.path, &e)),
         }
     }
@@ -92,6 +96,13 @@ impl Lock {
     pub fn moved_to(&mut self, path: PathBuf) {
         self.path = path;
     }
+}
+
+/// Takes the lock of an open file that is being written, until it is closed: whoever is killed has let it go. A file system
+/// that has no locks is no error.
+pub fn hold(file: &File) {
+    // SAFETY: a system call on a descriptor that is open for the whole call.
+    unsafe { nix::libc::flock(file.as_raw_fd(), nix::libc::LOCK_EX | nix::libc::LOCK_NB) };
 }
 
 /// Whether somebody holds the lock now.

@@ -8,12 +8,21 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open as open_at_cwd, openat2};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Memory is taken for no more than this before it is needed, in bytes, whatever length a file says that it has.
 const AT_ONCE: u64 = 1 << 20;
+
+/// Whose it has to be, on every step of the way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Caller,
+    /// What root has put there for everybody is fine, too.
+    CallerOrRoot,
+}
 
 /// What is looked for at the end of the way.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,10 +38,20 @@ enum Wanted {
 /// [`Code::Permission`] for a symbolic link, for what is another user's, for a FIFO, socket or device. None of these is
 /// opened: a FIFO does not block, and a device does not notice.
 pub fn open(root: &Path, below: impl AsRef<Path>) -> Result<Option<File>> {
-    let Some((found, path)) = reach(root, below.as_ref(), Wanted::File)? else { return Ok(None) };
-    // What the descriptor stands for, whatever has that name by now.
-    let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd()));
-    file.map(Some).map_err(|e| Error::io("read", &path, &e))
+    reach(root, below.as_ref(), (Wanted::File, Owner::Caller))?.map(reopened).transpose()
+}
+
+/// The same for what may be root's instead of the caller's, which a suite is made up of.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_installed(root: &Path, below: impl AsRef<Path>) -> Result<Option<File>> {
+    reach(root, below.as_ref(), (Wanted::File, Owner::CallerOrRoot))?.map(reopened).transpose()
+}
+
+/// What the descriptor stands for, whatever has that name by now.
+fn reopened((found, path): (OwnedFd, PathBuf)) -> Result<File> {
+    File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).map_err(|e| Error::io("read", &path, &e))
 }
 
 /// Whether the directory `below`, a relative path, is there, from the directory `root`; of an empty path `root` itself.
@@ -40,7 +59,7 @@ pub fn open(root: &Path, below: impl AsRef<Path>) -> Result<Option<File>> {
 /// # Errors
 /// As [`open`]; also for what is no directory.
 pub fn is_dir(root: &Path, below: impl AsRef<Path>) -> Result<bool> {
-    Ok(reach(root, below.as_ref(), Wanted::Directory)?.is_some())
+    Ok(reach(root, below.as_ref(), (Wanted::Directory, Owner::Caller))?.is_some())
 }
 
 /// Whether a regular file is there: see [`open`].
@@ -49,7 +68,7 @@ pub fn is_dir(root: &Path, below: impl AsRef<Path>) -> Result<bool> {
 /// As [`open`].
 pub fn is_file(path: &Path) -> Result<bool> {
     let (root, name) = split(path);
-    Ok(reach(root, Path::new(name), Wanted::File)?.is_some())
+    Ok(reach(root, Path::new(name), (Wanted::File, Owner::Caller))?.is_some())
 }
 
 /// The content of a file whose directory is the caller's, at most `limit` bytes of it; `None` where it is missing.
@@ -67,6 +86,23 @@ pub fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
+/// The same of its last `limit` bytes.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_end(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+    let (root, name) = split(path);
+    let Some(mut file) = open(root, name)? else { return Ok(None) };
+    let mut bytes = vec![];
+    let mut read = || {
+        let from = file.metadata()?.len().saturating_sub(limit);
+        file.seek(SeekFrom::Start(from))?;
+        file.by_ref().take(limit).read_to_end(&mut bytes)
+    };
+    read().map_err(|e| Error::io("read", path, &e))?;
+    Ok(Some(bytes))
+}
+
 /// The same as text; what is no UTF-8 is replaced, and fails to parse then.
 ///
 /// # Errors
@@ -80,12 +116,12 @@ fn split(path: &Path) -> (&Path, &std::ffi::OsStr) {
 }
 
 /// A descriptor that only names it (`O_PATH`), and its path.
-fn reach(root: &Path, below: &Path, wanted: Wanted) -> Result<Option<(OwnedFd, PathBuf)>> {
+fn reach(root: &Path, below: &Path, (wanted, owner): (Wanted, Owner)) -> Result<Option<(OwnedFd, PathBuf)>> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
     let mut path = root.to_owned();
     let mut steps = below.components().peekable();
-    let wanted_now = |last: bool| if last { wanted } else { Wanted::Directory };
+    let wanted_now = |last: bool| (if last { wanted } else { Wanted::Directory }, owner);
     let Some(mut at) =
         own(uninterrupted(|| open_at_cwd(root, flags, Mode::empty())), &path, wanted_now(steps.peek().is_none()))?
     else {
@@ -113,7 +149,7 @@ fn uninterrupted(call: impl Fn() -> nix::Result<OwnedFd>) -> nix::Result<OwnedFd
 }
 
 /// What was opened, if it is of the kind that is wanted, and the caller's.
-fn own(opened: nix::Result<OwnedFd>, path: &Path, wanted: Wanted) -> Result<Option<OwnedFd>> {
+fn own(opened: nix::Result<OwnedFd>, path: &Path, (wanted, owner): (Wanted, Owner)) -> Result<Option<OwnedFd>> {
     let fd = match opened {
         Ok(fd) => fd,
         Err(Errno::ENOENT) => return Ok(None),
@@ -128,10 +164,52 @@ fn own(opened: nix::Result<OwnedFd>, path: &Path, wanted: Wanted) -> Result<Opti
         return Err(refused(path, &format!("is {}, not {wanted}", in_words(kind))));
     }
     let me = nix::unistd::geteuid().as_raw();
-    if stat.st_uid != me {
+    if stat.st_uid != me && (owner == Owner::Caller || stat.st_uid != 0) {
         return Err(refused(path, &format!("belongs to user {}, and you are user {me}", stat.st_uid)));
     }
     Ok(Some(fd))
+}
+
+/// Refuses a directory that somebody else could replace, or change what is in: on the way to it, and it itself, each belongs
+/// to root or the caller, and nobody else may write there. In a directory with the sticky bit, such as /tmp, everybody's things
+/// are safe. What is missing is made by the caller. Links on the way are followed as the kernel does.
+///
+/// The caller's own group counts as the caller: there are systems on which each user has a group for himself, and files are
+/// writable for it.
+///
+/// # Errors
+/// [`Code::Permission`] names the directory.
+pub fn is_safe_from_others(dir: &Path) -> Result<()> {
+    let mut there = dir;
+    let real = loop {
+        match std::fs::canonicalize(there) {
+            Ok(real) => break real,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => match there.parent() {
+                Some(parent) => there = parent,
+                None => return Ok(()),
+            },
+            Err(e) => return Err(Error::io("read", there, &e)),
+        }
+    };
+    let (me, group) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let look = |at: &Path| std::fs::symlink_metadata(at).map_err(|e| Error::io("read", at, &e));
+    // Where the namespace has no name for root, as for an ordinary user's own network, it is who has this.
+    let root = look(Path::new("/"))?;
+    for at in real.ancestors() {
+        let meta = look(at)?;
+        let (mode, owner) = (meta.mode(), meta.uid());
+        if owner != me && owner != 0 && owner != root.uid() {
+            return Err(refused(at, &format!("belongs to user {owner}, who can replace what is in it")));
+        }
+        let others = mode & 0o002 != 0 || mode & 0o020 != 0 && ![group, 0, root.gid()].contains(&meta.gid());
+        let sticky = mode & 0o1000 != 0 && at != real;
+        if others && !sticky {
+            let mend = format!("chmod go-w {}", at.display());
+            return Err(refused(at, "can be written to by others")
+                .hint(format!("{mend}; or choose another directory: BG_STATE_DIR, BG_RUNTIME_DIR, BG_CACHE_DIR")));
+        }
+    }
+    Ok(())
 }
 
 fn in_words(kind: SFlag) -> &'static str {
@@ -175,6 +253,8 @@ mod tests {
             std::fs::write(dir.join("file"), "content").unwrap();
         }
         assert_eq!(read(&ours.join("file"), 4).unwrap().unwrap(), b"cont");
+        assert_eq!(read_end(&ours.join("file"), 4).unwrap().unwrap(), b"tent");
+        assert_eq!(read_end(&ours.join("file"), 400).unwrap().unwrap(), b"content");
         assert!(read(&ours.join("none"), 4).unwrap().is_none() && !is_dir(&ours, "none/file").unwrap());
         assert!(is_file(&ours.join("file")).unwrap() && is_dir(&ours, "").unwrap());
         symlink(theirs.join("file"), ours.join("link")).unwrap();
@@ -193,6 +273,49 @@ mod tests {
         }
         for below in ["dir/file", "dir", "../theirs", "file/x"] {
             assert_eq!(is_dir(&ours, below).unwrap_err().code(), Code::Permission, "{below}");
+        }
+    }
+
+    #[test]
+    fn directories_that_others_can_change_are_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let (shared, ours) = (temp.path().join("shared"), temp.path().join("shared/ours"));
+        std::fs::create_dir_all(&ours).unwrap();
+        let mode = |path: &Path, mode: u32| {
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        };
+        let refused = |path: &Path| match is_safe_from_others(path) {
+            Ok(()) => None,
+            Err(e) => {
+                assert_eq!(e.code(), Code::Permission, "{e}");
+                e.message().split_once(" can be").map(|(path, _)| path.rsplit('/').next().unwrap().to_owned())
+            }
+        };
+        for (of_shared, of_ours, who) in [
+            (0o755, 0o700, None),
+            (0o755, 0o755, None),
+            // The caller's own group is the caller.
+            (0o775, 0o770, None),
+            (0o777, 0o700, Some("shared")),
+            (0o1777, 0o700, None),
+            (0o1777, 0o777, Some("ours")),
+            (0o755, 0o1777, Some("ours")),
+        ] {
+            mode(&shared, of_shared);
+            mode(&ours, of_ours);
+            assert_eq!(refused(&ours).as_deref(), who, "{of_shared:o} {of_ours:o}");
+            let missing = refused(&ours.join("not/yet"));
+            assert_eq!(missing.as_deref(), who, "what will be made there: {of_shared:o} {of_ours:o}");
+        }
+        if nix::unistd::geteuid().is_root() {
+            mode(&ours, 0o700);
+            mode(&shared, 0o755);
+            std::os::unix::fs::chown(&shared, Some(12345), None).unwrap();
+            let e = is_safe_from_others(&ours).unwrap_err();
+            assert!(e.message().contains("shared belongs to user 12345"), "{e}");
+            std::os::unix::fs::chown(&shared, Some(0), Some(12345)).unwrap();
+            mode(&shared, 0o775);
+            assert_eq!(refused(&ours).as_deref(), Some("shared"), "another group");
         }
     }
 

@@ -27,6 +27,8 @@ pub struct ProcessId {
     pub boot_id: String,
     /// Its executable.
     pub exe: PathBuf,
+    /// Device and inode of that file, where they are known: a program that was renamed, or replaced, runs on.
+    pub exe_file: Option<(u64, u64)>,
 }
 
 /// This boot's id.
@@ -127,7 +129,7 @@ impl ProcessId {
         let gone = || Error::new(Code::Os, format!("there is no process {pid}"));
         let start_time = stat(pid)?.ok_or_else(gone)?.start_time;
         let exe = exe_of(pid).ok_or_else(gone)?;
-        Ok(ProcessId { pid, start_time, boot_id: boot_id()?, exe })
+        Ok(ProcessId { pid, start_time, boot_id: boot_id()?, exe, exe_file: exe_file_of(pid) })
     }
 
     /// Whether that very process lives (a zombie does not).
@@ -136,26 +138,37 @@ impl ProcessId {
     /// Those of [`stat`]: then nobody knows.
     pub fn is_alive(&self) -> Result<bool> {
         let same = |s: Stat| s.start_time == self.start_time && s.state != 'Z' && s.state != 'X';
-        Ok(stat(self.pid)?.is_some_and(same)
-            && boot_id()? == self.boot_id
-            && exe_of(self.pid).is_none_or(|exe| exe == self.exe))
+        Ok(stat(self.pid)?.is_some_and(same) && boot_id()? == self.boot_id && self.runs_its_program().unwrap_or(true))
+    }
+
+    /// Whether the process of that pid runs that program; `None` where it cannot be read.
+    fn runs_its_program(&self) -> Option<bool> {
+        let exe = exe_of(self.pid)?;
+        Some(exe == self.exe || self.exe_file.is_some() && exe_file_of(self.pid) == self.exe_file)
     }
 
     /// A handle on that very process, or `None` when it is gone: opened first, compared after, so it cannot be another. An
     /// executable that cannot be read is not the one that is wanted.
     pub fn open(&self) -> Result<Option<PidFd>> {
         let Some(fd) = pidfd_open(self.pid)? else { return Ok(None) };
-        let is_it = self.is_alive()? && exe_of(self.pid).is_some_and(|exe| exe == self.exe);
+        let is_it = self.is_alive()? && self.runs_its_program() == Some(true);
         Ok(is_it.then_some(PidFd(fd)))
     }
 
     /// Kills that very process, and waits until it is gone. One that is gone already is fine.
+    ///
+    /// # Errors
+    /// [`Code::TimedOut`] for one that the kernel does not let go, such as one that waits for a broken disk.
     pub fn end(&self) -> Result<()> {
-        if let Some(handle) = self.open()? {
-            handle.signal(Signal::SIGKILL)?;
-            handle.wait(END_WITHIN)?;
+        let Some(handle) = self.open()? else { return Ok(()) };
+        handle.signal(Signal::SIGKILL)?;
+        if handle.wait(END_WITHIN)? {
+            return Ok(());
         }
-        Ok(())
+        let name = self.exe.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let message =
+            format!("{name} (pid {}) was killed {} s ago, and is still there", self.pid, END_WITHIN.as_secs());
+        Err(Error::new(Code::TimedOut, message).hint(format!("see what it waits for: cat /proc/{}/wchan", self.pid)))
     }
 }
 
@@ -166,6 +179,12 @@ fn exe_of(pid: i32) -> Option<PathBuf> {
         Some(path) => Some(PathBuf::from(path)),
         None => Some(exe),
     }
+}
+
+/// Device and inode of the executable, whatever its name is by now.
+fn exe_file_of(pid: i32) -> Option<(u64, u64)> {
+    let meta = std::fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+    Some((meta.dev(), meta.ino()))
 }
 
 /// The executable of a process, where it can be read.
@@ -245,9 +264,18 @@ mod tests {
         for other in [
             ProcessId { start_time: me.start_time + 1, ..me.clone() },
             ProcessId { boot_id: "another".into(), ..me.clone() },
-            ProcessId { exe: "/bin/other".into(), ..me.clone() },
+            ProcessId { exe: "/bin/other".into(), exe_file: None, ..me.clone() },
+            ProcessId { exe: "/bin/other".into(), exe_file: Some((1, 1)), ..me.clone() },
         ] {
             assert!(!other.is_alive().unwrap() && other.open().unwrap().is_none(), "{other:?}");
+        }
+        // Its file was renamed; or nobody noted which file it was.
+        for same in [
+            ProcessId { exe: "/bin/other".into(), ..me.clone() },
+            ProcessId { exe_file: None, ..me.clone() },
+            ProcessId { exe_file: Some((1, 1)), ..me.clone() },
+        ] {
+            assert!(same.is_alive().unwrap() && same.open().unwrap().is_some(), "{same:?}");
         }
     }
 }

@@ -2,22 +2,33 @@
 //! anybody who works on another record. Knows no domain.
 //!
 //! The locks are the file description's (fcntl(2), `F_OFD_SETLK`): they are free when the file is closed or its holder
-//! dies. Byte N of the lock's range stands for record N, wherever that lies.
+//! dies. Byte N of the lock's range stands for record N, wherever that lies. They are on a file of its own beside that of the
+//! records, `NAME.lock`, which nobody else may open: whoever may read a file can lock it, and hold up those who change it.
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// How long a lock is waited for, unless it is said. They are held for some system calls.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// Between two tries, at most.
+const LONGEST_PAUSE: Duration = Duration::from_millis(5);
 
 /// An open file of records of `N` bytes.
 #[derive(Debug)]
 pub struct Records<const N: usize> {
     file: File,
     path: PathBuf,
+    locks: OnceLock<File>,
+    wait: Duration,
 }
 
 /// A record that nobody else changes now.
@@ -28,18 +39,45 @@ pub struct Held<'a, const N: usize> {
 }
 
 impl<const N: usize> Records<N> {
-    /// Makes the file where it is missing, with `count` records of zeros.
+    /// Makes the file where it is missing, with `count` records of zeros. Everybody may read it, whatever the umask is.
     pub fn create(path: &Path, count: u32) -> Result<()> {
         let mut options = File::options();
         options.write(true).create(true).truncate(false).mode(0o644).custom_flags(libc::O_NOFOLLOW);
-        let file = options.open(path).map_err(|e| Error::io("make", path, &e))?;
-        file.set_len(u64::from(count) * N as u64).map_err(|e| Error::io("make", path, &e))
+        let make = || {
+            let file = options.open(path)?;
+            file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
+            file.set_len(u64::from(count) * N as u64)
+        };
+        make().map_err(|e| Error::io("make", path, &e))
+    }
+
+    /// Removes it with its locks; one that is gone already is fine.
+    pub fn remove(path: &Path) -> Result<()> {
+        super::fs::remove_file(path)?;
+        super::fs::remove_file(&locks_of(path))
     }
 
     /// Opens it, to read alone or to change it too.
     pub fn open(path: &Path, write: bool) -> Result<Self> {
         let file = File::options().read(true).write(write).open(path).map_err(|e| Error::io("open", path, &e))?;
-        Ok(Records { file, path: path.to_owned() })
+        Ok(Records { file, path: path.to_owned(), locks: OnceLock::new(), wait: LOCK_WAIT })
+    }
+
+    /// Waits that long for a lock.
+    pub fn waiting(self, wait: Duration) -> Self {
+        Records { wait, ..self }
+    }
+
+    /// The file that the locks are on.
+    fn locks(&self) -> Result<&File> {
+        if let Some(file) = self.locks.get() {
+            return Ok(file);
+        }
+        let path = locks_of(&self.path);
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let file = options.open(&path).map_err(|e| Error::io("open", &path, &e))?;
+        Ok(self.locks.get_or_init(|| file))
     }
 
     /// A record.
@@ -86,23 +124,44 @@ impl<const N: usize> Records<N> {
     }
 
     fn try_take(&self, number: u32, kind: i32) -> Result<Option<Held<'_, N>>> {
-        match fcntl(&self.file, FcntlArg::F_OFD_SETLK(&range_of(number, kind))) {
+        match fcntl(self.locks()?, FcntlArg::F_OFD_SETLK(&range_of(number, kind))) {
             Ok(_) => Ok(Some(Held { records: self, number })),
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
-            Err(e) => Err(Error::io("lock", &self.path, &e.into())),
+            Err(e) => Err(Error::io("lock", &locks_of(&self.path), &e.into())),
         }
     }
 
     /// Takes the lock of a record, after whoever has it.
+    ///
+    /// # Errors
+    /// [`Code::LockBusy`] where it is not free in time. The kernel does not say who has such a lock.
     pub fn lock(&self, number: u32) -> Result<Held<'_, N>> {
+        let deadline = Instant::now() + self.wait;
+        let mut pause = Duration::from_micros(100);
         loop {
-            match fcntl(&self.file, FcntlArg::F_OFD_SETLKW(&range_of(number, libc::F_WRLCK))) {
-                Ok(_) => return Ok(Held { records: self, number }),
-                Err(Errno::EINTR) => super::signal::check()?,
-                Err(e) => return Err(Error::io("lock", &self.path, &e.into())),
+            if let Some(held) = self.try_lock(number)? {
+                return Ok(held);
             }
+            super::signal::check()?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let (path, wait) = (locks_of(&self.path), self.wait.as_secs_f32());
+                let message = format!("another process has held the lock of record {number} for {wait} s");
+                return Err(Error::new(Code::LockBusy, message)
+                    .hint(format!(
+                        "see who has {0} open (fuser {0}), or set BG_LOCK_WAIT to more seconds",
+                        path.display()
+                    ))
+                    .detail("lock", path.display().to_string()));
+            }
+            std::thread::sleep(pause.min(left));
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
+}
+
+fn locks_of(path: &Path) -> PathBuf {
+    path.with_extension("lock")
 }
 
 impl<const N: usize> Held<'_, N> {
@@ -125,7 +184,9 @@ impl<const N: usize> Held<'_, N> {
 impl<const N: usize> Drop for Held<'_, N> {
     fn drop(&mut self) {
         // It cannot fail: the descriptor is open and the range is ours.
-        let _ = fcntl(&self.records.file, FcntlArg::F_OFD_SETLK(&range_of(self.number, libc::F_UNLCK)));
+        if let Some(locks) = self.records.locks.get() {
+            let _ = fcntl(locks, FcntlArg::F_OFD_SETLK(&range_of(self.number, libc::F_UNLCK)));
+        }
     }
 }
 
@@ -167,5 +228,25 @@ mod tests {
         assert_eq!(b.find(2..3, |_, record| record == b"abcd").unwrap(), None);
         Records::<4>::create(&path, 3).unwrap();
         assert_eq!(a.get(1).unwrap(), *b"abcd", "what is there is kept");
+        let held = a.lock(2).unwrap();
+        let e = b.waiting(Duration::from_millis(3)).lock(2).unwrap_err();
+        assert!(e.code() == Code::LockBusy && e.message().contains("record 2 for 0.003 s"), "{e}");
+        drop(held);
+    }
+
+    #[test]
+    fn who_may_only_read_the_records_holds_nobody_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("records");
+        Records::<4>::create(&path, 3).unwrap();
+        let records = Records::<4>::open(&path, true).unwrap();
+        drop(records.try_lock(1).unwrap().unwrap());
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(&locks_of(&path))), (0o644, 0o600));
+        // As far as another user gets: read locks on all of what may be read.
+        let reader = File::open(&path).unwrap();
+        let all = libc::flock { l_len: 0, ..range_of(0, libc::F_RDLCK) };
+        fcntl(&reader, FcntlArg::F_OFD_SETLK(&all)).unwrap();
+        assert!(records.try_lock(1).unwrap().is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM, as a state that long work asks for and a descriptor that waits can poll.
+//! SIGINT, SIGTERM and SIGHUP, as a state that long work asks for and a descriptor that waits can poll.
 //!
 //! Signals belong to the process, so this state does too. The first one cancels; what is undone after it runs in a
 //! [`shield`], where nothing is cancelled again.
@@ -26,7 +26,8 @@ extern "C" fn on_signal(signal: i32) {
     unsafe { nix::libc::write(FD.load(Ordering::SeqCst), (&raw const one).cast(), 8) };
 }
 
-/// Makes SIGINT and SIGTERM cancel instead of kill. To be called once, first thing in `main`.
+/// Makes SIGINT and SIGTERM cancel instead of kill, and SIGHUP, which comes when a terminal is closed, unless whoever started us
+/// has it ignored (nohup(1)). To be called once, first thing in `main`.
 pub fn install() -> Result<()> {
     let event = EVENT.get_or_init(|| {
         EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).expect("an eventfd can be had")
@@ -34,9 +35,13 @@ pub fn install() -> Result<()> {
     FD.store(event.as_fd().as_raw_fd(), Ordering::SeqCst);
     // No SA_RESTART: a blocking read or flock ends with EINTR, and its caller asks `check`.
     let action = SigAction::new(SigHandler::Handler(on_signal), SaFlags::empty(), SigSet::empty());
-    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // SAFETY: the handler touches atomics and an eventfd only.
-        unsafe { sigaction(signal, &action) }?;
+        let before = unsafe { sigaction(signal, &action) }?;
+        if signal == Signal::SIGHUP && matches!(before.handler(), SigHandler::SigIgn) {
+            // SAFETY: to ignore a signal runs nothing.
+            unsafe { sigaction(signal, &before) }?;
+        }
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::doc::{
     AbsPath, Identity, Launch, MAX_BYTES, ProcessDoc, ShimReply, ShimState, Timing, Vmm, VmmKind, strict, to_json,
 };
 use crate::error::{Code, Context, Error, Result};
-use crate::store::end_shim;
+use crate::store::{end_shim, shim_state};
 use crate::sys::cmd::{Cmd, Stream, Streams};
 use crate::sys::fs::{private_dir, remove_dir, replace};
 use crate::sys::poll::readable;
@@ -20,7 +20,7 @@ use crate::timing::Stages;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -160,12 +160,21 @@ fn section(launch: &Launch, vmm: ProcessDoc, shim: &ProcessDoc) -> Result<Vmm> {
 ///
 /// Bounded: a shim that has not ended it within 8 s is killed with its children, and then there is no `exit.json`.
 pub fn end(runtime_dir: &Path) -> Result<()> {
-    let Some(state) = read_state(runtime_dir)? else { return Ok(()) };
-    if let Some(shim) = ProcessId::from(state.shim).open()? {
-        shim.signal(Signal::SIGTERM)?;
-        if shim.wait(END_WITHIN)? {
+    match shim_state(runtime_dir)? {
+        Some(state) => end_running(runtime_dir, state),
+        None => Ok(()),
+    }
+}
+
+/// The same of a VM whose processes are known, whether its runtime directory is there or not.
+pub fn end_running(runtime_dir: &Path, state: ShimState) -> Result<()> {
+    let shim = ProcessId::from(state.shim);
+    if let Some(handle) = shim.open()? {
+        handle.signal(Signal::SIGTERM)?;
+        if handle.wait(END_WITHIN)? {
             return Ok(());
         }
+        shim.end()?;
     }
     end_shim(runtime_dir)?;
     remove_dir(runtime_dir)
@@ -173,7 +182,7 @@ pub fn end(runtime_dir: &Path) -> Result<()> {
 
 /// Whether a VM lives in `runtime_dir`.
 pub fn lives(runtime_dir: &Path) -> Result<bool> {
-    read_state(runtime_dir)?.map_or(Ok(false), |state| ProcessId::from(state.shim).is_alive())
+    shim_state(runtime_dir)?.map_or(Ok(false), |state| ProcessId::from(state.shim).is_alive())
 }
 
 /// Waits, at most `timeout`, until a VM has ended by itself and its shim with it; says whether it has. For a guest that
@@ -182,14 +191,6 @@ pub fn wait_end(state: &ShimState, timeout: Duration) -> Result<bool> {
     match ProcessId::from(state.shim.clone()).open()? {
         Some(shim) => shim.wait(timeout),
         None => Ok(true),
-    }
-}
-
-fn read_state(runtime_dir: &Path) -> Result<Option<ShimState>> {
-    let file = runtime_dir.join(files::STATE);
-    match owned::read_text(&file, MAX_BYTES as u64)? {
-        Some(text) => strict(&text).map(Some).context(format!("{} is not as it should be", file.display())),
-        None => Ok(None),
     }
 }
 
@@ -310,17 +311,12 @@ fn command(program: &Path, launch: &Launch) -> Cmd {
 
 /// The error with the end of the shim's log.
 fn last_words(error: Error, log: &Path) -> Error {
-    let mut end = vec![];
-    let read = std::fs::File::open(log).and_then(|mut file| {
-        let from = file.metadata()?.len().saturating_sub(1024);
-        file.seek(SeekFrom::Start(from))?;
-        file.take(1024).read_to_end(&mut end)
-    });
+    let end = owned::read_end(log, 1024).ok().flatten().unwrap_or_default();
     let end = String::from_utf8_lossy(&end);
     let error = error.hint(format!("its log is {}", log.display()));
-    match (read, end.lines().rev().find(|l| !l.trim().is_empty())) {
-        (Ok(_), Some(line)) => error.also(line.trim().to_owned()),
-        _ => error,
+    match end.lines().rev().find(|l| !l.trim().is_empty()) {
+        Some(line) => error.also(line.trim().to_owned()),
+        None => error,
     }
 }
 

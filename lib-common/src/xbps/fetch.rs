@@ -8,6 +8,7 @@ use super::location::Location;
 use super::pkgver::PkgVer;
 use super::repodata::Index;
 use super::resolve::Repository;
+use crate::build::slot::TEMP_PREFIX;
 use crate::digest;
 use crate::doc::Digest;
 use crate::error::{Code, Context, Error, Result};
@@ -83,7 +84,7 @@ impl Fetcher {
             }
             Location::Url(url) => {
                 fs::create_dir_all(&self.dir)?;
-                let temp = tempfile::NamedTempFile::new_in(&self.dir)?;
+                let temp = self.temporary()?;
                 self.client().get(&format!("{url}/{name}"), temp.path(), MAX_INDEX, &|_| ())?;
                 Index::read(temp.path()).context(format!("the repository {url} cannot be read"))?
             }
@@ -92,6 +93,14 @@ impl Fetcher {
             self.check_key(location, index.key.as_ref())?;
         }
         Ok(Repository { location: location.clone(), index })
+    }
+
+    /// A file that is known as in the making while it is open.
+    fn temporary(&self) -> Result<tempfile::NamedTempFile> {
+        let made = tempfile::Builder::new().prefix(TEMP_PREFIX).tempfile_in(&self.dir);
+        let temp = made.map_err(|e| Error::io("make a file in", &self.dir, &e))?;
+        crate::sys::lock::hold(temp.as_file());
+        Ok(temp)
     }
 
     fn check_key(&self, location: &Location, key: Option<&Key>) -> Result<()> {
@@ -192,7 +201,7 @@ impl Fetcher {
                 };
                 let signature = sig2(&path);
                 if !signature.is_file() {
-                    let temp = tempfile::NamedTempFile::new_in(&self.dir)?;
+                    let temp = self.temporary()?;
                     let address = format!("{url}/{}.sig2", one.name());
                     self.client().get(&address, temp.path(), MAX_SIGNATURE, &|_| ()).map_err(unsigned)?;
                     temp.persist(&signature).map_err(|e| e.error)?;

@@ -83,6 +83,7 @@ pub fn build(recipe: &Recipe, use_cache: bool, places: &Places, stages: &mut Sta
     stages.begin("cache");
     let plan = Plan::of(recipe, places)?;
     let slot = Slot::new(&places.cache_dir, "rootfs", &plan.key);
+    slot.is_there()?;
     let cached = || load(slot.dir()).filter(|_| use_cache);
     if let Some(rootfs) = cached() {
         return Ok(rootfs);

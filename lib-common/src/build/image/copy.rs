@@ -6,6 +6,7 @@
 use crate::digest::{self, Hashing};
 use crate::doc::Digest;
 use crate::error::{Code, Error, Result};
+use crate::sys::fs::open_seen;
 use crate::sys::signal;
 use std::ffi::{OsStr, OsString};
 use std::fs::Metadata;
@@ -130,15 +131,14 @@ impl Writer<'_> {
             self.say(&header, to, target.as_os_str().as_bytes())?;
             self.tar.append_link(&mut header, to, &target).map_err(of_output)
         } else if kind.is_file() {
-            self.file(from, to)
+            self.file(&open_seen(from, meta)?, from, to)
         } else {
             let message = format!("{} is neither a file nor a directory nor a symbolic link", from.display());
             Err(Error::new(Code::BadInput, message).hint("leave it out"))
         }
     }
 
-    fn file(&mut self, from: &Path, to: &Path) -> Result<()> {
-        let file = std::fs::File::open(from).map_err(|e| Error::io("read", from, &e))?;
+    fn file(&mut self, file: &std::fs::File, from: &Path, to: &Path) -> Result<()> {
         // Of the open file, not of the name.
         let meta = file.metadata().map_err(|e| Error::io("read", from, &e))?;
         let size = meta.len();
@@ -173,7 +173,7 @@ impl Writer<'_> {
 
 /// The content of a file, at most as long as its header says.
 struct Content<'a> {
-    file: std::fs::File,
+    file: &'a std::fs::File,
     left: u64,
     said: &'a mut Hashing<io::Sink>,
     failed: Option<io::Error>,

@@ -113,6 +113,7 @@ pub fn plan(recipe: &Recipe, cache_dir: &Path, stages: &mut Stages) -> Result<Pl
     }
     let key = digest::of_bytes(text.as_bytes());
     let slot = Slot::new(cache_dir, "rootfs", &key);
+    slot.is_there()?;
     Ok(Planned { arch, size: recipe.size, fetcher, keys, added, plan, slot, key })
 }
 

@@ -59,7 +59,9 @@ pub fn check(recipe: &Recipe, cache_dir: &Path, stages: &mut Stages) -> Result<C
     let _ = writeln!(text, "release {}\nsize {}", release.digest.hex(), recipe.size);
     text.extend(added.iter().map(Added::key_line));
     let key = digest::of_bytes(text.as_bytes());
-    Ok(Checked { release, size: recipe.size, added, slot: Slot::new(cache_dir, "rootfs", &key), key })
+    let slot = Slot::new(cache_dir, "rootfs", &key);
+    slot.is_there()?;
+    Ok(Checked { release, size: recipe.size, added, slot, key })
 }
 
 impl Checked {

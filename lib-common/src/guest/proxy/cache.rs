@@ -97,6 +97,7 @@ impl Cache {
     /// Begins to store what is fetched from this address; `None` where the disk is full or not ours.
     pub fn save(&self, url: &str) -> Option<Saving<'_>> {
         let temp = tempfile::Builder::new().prefix(TEMP_PREFIX).tempfile_in(&self.dir).ok()?;
+        crate::sys::lock::hold(temp.as_file());
         Some(Saving { cache: self, url: url.to_owned(), temp: Hashing::new(temp) })
     }
 

@@ -16,11 +16,12 @@ pub(crate) use via::first_to_speak;
 pub use via::{Via, Ways, wait_for_sshd};
 
 use super::unreachable;
-use crate::doc::{Guest, Name};
+use crate::doc::{Guest, MAX_BYTES, Name};
 use crate::error::{Code, Error, Result};
 use crate::store::MachineDir;
 use crate::sys::cmd::{Cmd, quote};
 use crate::sys::fs::save;
+use crate::sys::owned;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -141,7 +142,7 @@ pub fn command_line(words: &[String]) -> Result<Option<String>> {
 pub fn known_hosts(machine: &MachineDir, guest: &Guest) -> Result<PathBuf> {
     let line = known_hosts_line(machine.name(), guest)?;
     let path = machine.known_hosts();
-    if std::fs::read(&path).is_ok_and(|old| old == line.as_bytes()) {
+    if owned::read(&path, MAX_BYTES as u64)?.is_some_and(|old| old == line.as_bytes()) {
         return Ok(path);
     }
     save(&path, line.as_bytes(), 0o600)?;

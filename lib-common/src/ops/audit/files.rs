@@ -6,7 +6,7 @@ use crate::build::slot::{TEMP_PREFIX, lock_of};
 use crate::config::Config;
 use crate::doc::{Finding, MAX_BYTES, Name, ShimState, strict};
 use crate::error::{Error, Result};
-use crate::store::{Journal, Store};
+use crate::store::{Journal, Store, started_by};
 use crate::sys::lock::{Glance, glance, is_held};
 use crate::sys::owned;
 use crate::sys::process::ProcessId;
@@ -71,6 +71,10 @@ pub fn runtime(store: &Store, dirs: Vec<PathBuf>, known: &[(PathBuf, Name)]) -> 
                 found.extend(lost_socket(&path, name)?);
                 continue;
             }
+            (true, None) if is_of_another_store(store, &path) => {
+                found.push(anothers(&path));
+                continue;
+            }
             (true, None) => "a VM runs here that the store does not know",
             // A VM that has just ended takes its directory with it.
             (false, _) if !path.exists() => continue,
@@ -83,6 +87,26 @@ pub fn runtime(store: &Store, dirs: Vec<PathBuf>, known: &[(PathBuf, Name)]) -> 
         found.push(Found { finding: f, remedy: Remedy::Runtime(path, owner) });
     }
     Ok(found)
+}
+
+/// Whether the VM that was started in a runtime directory is in another state directory, and is there: the two share the
+/// runtime directory.
+pub(super) fn is_of_another_store(store: &Store, dir: &Path) -> bool {
+    started_by(dir).is_some_and(|machine| {
+        machine.parent() != Some(&*store.machines_dir()) && machine.join("journal").symlink_metadata().is_ok()
+    })
+}
+
+/// Shown, and never a leak of this store.
+fn anothers(dir: &Path) -> Found {
+    let machine = started_by(dir).unwrap_or_default();
+    let evidence = format!("the VM of another state directory runs here: {}", machine.display());
+    let mut f = finding("runtime_dir", dir.display().to_string(), evidence);
+    f.owner = machine.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    f.age_ms = age_ms(dir);
+    let state = machine.ancestors().nth(2).unwrap_or(Path::new("/")).display();
+    f.fix = format!("nothing is wrong with it; to audit its store: BG_STATE_DIR={state} bg-verify");
+    Found { finding: f, remedy: Remedy::Report }
 }
 
 /// The socket by which a running VM is reached, where it is gone: it has one name before its guest is up and another after,
@@ -136,16 +160,14 @@ pub fn temporary(store: &Store, cache: &Path) -> Result<Vec<Found>> {
     let mut places = vec![store.state_dir().to_owned(), store.state_dir().join("ssh")];
     places.extend(children(&store.machines_dir())?);
     places.extend(children(&store.images_dir())?);
-    places.extend(["image", "kernel", "rootfs", "seed"].map(|d| cache.join(d)));
+    places.extend(["image", "kernel", "rootfs", "seed", "downloads", "xbps"].map(|d| cache.join(d)));
     let mut found = vec![];
     // What is no plain directory of ours is told elsewhere, and nothing is removed behind it.
     for place in places.into_iter().filter(|place| matches!(owned::is_dir(place, ""), Ok(true))) {
         let names = children(&place)?.into_iter();
         for path in names.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(TEMP_PREFIX))) {
-            // A build that runs has its temporary directory for minutes: its lock beside it tells.
-            let locks = [lock_of(&path), place.join("lock")];
-            outlast_the_making(&path, || locks.iter().any(|lock| lock.exists()))?;
-            if locks.iter().any(|lock| is_held(lock)) || !path.exists() {
+            outlast_the_making(&path, || is_being_written(&path))?;
+            if is_being_written(&path) || path.symlink_metadata().is_err() {
                 continue;
             }
             let mut f =
@@ -155,6 +177,13 @@ pub fn temporary(store: &Store, cache: &Path) -> Result<Vec<Found>> {
         }
     }
     Ok(found)
+}
+
+/// Whether whoever makes a temporary file or directory is still at it: a file's writer has its lock, and a build has one beside
+/// its directory, or that of the place.
+pub(super) fn is_being_written(path: &Path) -> bool {
+    let place = path.parent().unwrap_or(path);
+    [path, &lock_of(path), &place.join("lock")].into_iter().any(is_held)
 }
 
 /// A finding of a directory whose name is its owner's.

@@ -1,16 +1,15 @@
 //! Taking one found thing away. Whoever began to work on it since it was found keeps it: each remedy takes the lock that
 //! the thing has, and looks once more.
 
-use super::files::shim_lives;
+use super::files::{is_being_written, shim_lives};
 use super::machines::{is_confined, is_right};
 use super::{Found, Remedy};
-use crate::build::slot::lock_of;
 use crate::config::Config;
 use crate::doc::{Kind, Name};
 use crate::error::Result;
 use crate::store::{Journal, Store, end_shim, read_record, remove_by_rename};
 use crate::sys::fs::{remove_dir, remove_file};
-use crate::sys::lock::{Lock, is_held};
+use crate::sys::lock::Lock;
 use crate::sys::owned;
 use std::path::Path;
 
@@ -77,7 +76,7 @@ fn known_hosts(dir: &Path, file: &Path) -> Result<bool> {
 }
 
 fn temporary(path: &Path) -> Result<bool> {
-    if is_held(&lock_of(path)) || path.parent().is_some_and(|place| is_held(&place.join("lock"))) {
+    if is_being_written(path) {
         return Ok(false);
     }
     // Of a link it is the link that goes.

@@ -12,7 +12,6 @@ mod net;
 mod processes;
 
 pub use mend::mend;
-pub use processes::of_runtime_dir;
 
 use crate::cli::{Answer, Context};
 use crate::config::Config;
@@ -96,7 +95,7 @@ pub fn verify(cx: &mut Context<'_>, args: VerifyArgs) -> Result<Answer> {
 pub fn audit(store: &Store, config: &Config, args: VerifyArgs) -> Result<Vec<Found>> {
     store.check()?;
     // First the directories and processes, then who they belong to: a VM is in the store before it has any.
-    let (dirs, running) = (files::runtime_dirs(store)?, processes::seen(store)?);
+    let (dirs, running) = (files::runtime_dirs(store)?, crate::store::processes::seen(store.runtime_dir())?);
     let machines::Machines { known, damaged, mut found } = machines::machines(store, config)?;
     found.extend(images::images(store, args.deep)?);
     found.extend(images::unnamed(store)?);
@@ -138,7 +137,10 @@ fn finding(kind: &str, id: String, evidence: impl Into<String>) -> Finding {
 
 /// Waits until it is old enough that nobody can just be making it without a lock, or `decided`.
 fn outlast_the_making(path: &Path, decided: impl Fn() -> bool) -> Result<()> {
-    while !decided() && u128::from(age_ms(path)) < IN_THE_MAKING.as_millis() && path.exists() {
+    // By a clock that nobody sets: a file may be from the future.
+    let longest = Instant::now() + IN_THE_MAKING;
+    let is_young = || u128::from(age_ms(path)) < IN_THE_MAKING.as_millis() && Instant::now() < longest;
+    while !decided() && is_young() && path.exists() {
         wait(&[], Some(Instant::now() + LOOK_AGAIN))?;
     }
     Ok(())

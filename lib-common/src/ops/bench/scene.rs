@@ -5,7 +5,7 @@ use crate::doc::{Name, Net};
 use crate::error::{Code, Error, Result};
 use crate::net::name::{Holder, MachineId};
 use crate::net::{Open, pool};
-use crate::ops::tap::{DownArgs, UpArgs, Wants, acquire_for, give_back, make_network, own_uid, remove_network};
+use crate::ops::tap::{DownArgs, Lent, UpArgs, Wants, acquire_for, give_back, make_network, own_uid, remove_network};
 use crate::sys::cmd::Cmd;
 use crate::sys::netlink::Netlink;
 use crate::timing::{Stages, millis};
@@ -145,7 +145,7 @@ pub(super) fn acquire(config: &Config, id: MachineId, way: Way) -> Result<(Loan,
     crate::sys::signal::check()?;
     let mut stages = Stages::new(TOOL, false);
     let wants = Wants { id, name: Name::parse("bench")?, had: None, nat: false, owner: own_uid() };
-    let ((_, net), ms) = timed(|| acquire_for(config, &mut stages, &wants))?;
+    let (Lent { net, .. }, ms) = timed(|| acquire_for(config, &mut stages, &wants))?;
     let made = stages.take().iter().any(|stage| stage.stage == "create_tap");
     if made == (way == Way::Cold) { Ok((Loan { id, net }, ms)) } else { Err(wrong(format!("no {way:?} acquire"))) }
 }

@@ -4,8 +4,12 @@ use crate::build::manifest;
 use crate::digest;
 use crate::doc::{Digest, Document, FileFacts, Kernel, ManifestEntry, Registered, Rootfs, Seed};
 use crate::error::{Code, Context, Error, Result};
+use crate::sys::owned;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+/// More than the packages of any distribution take, in bytes.
+const MOST_OF_A_MANIFEST: u64 = 64 << 20;
 
 /// What is wrong with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,10 +95,8 @@ pub(in crate::ops) fn all_wrong(rootfs: &Rootfs, kernel: &Kernel, seed: Option<&
 /// [`Code::MissingFile`], [`Code::DigestMismatch`], [`Code::BadDocument`].
 pub(super) fn packages(rootfs: &Rootfs) -> Result<Vec<ManifestEntry>> {
     let path = &rootfs.manifest;
-    let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Error::io("read", path, &e).with_code(Code::MissingFile),
-        _ => Error::io("read", path, &e),
-    })?;
+    let gone = || Error::new(Code::MissingFile, format!("{path} is not there")).hint("build the image again");
+    let text = owned::read_text(path, MOST_OF_A_MANIFEST)?.ok_or_else(gone)?;
     let found = manifest::digest(&text);
     if found != rootfs.manifest_digest {
         return Err(Error::new(Code::DigestMismatch, format!("{path} is not what the document says"))

@@ -72,6 +72,7 @@ pub fn build(cx: &mut Context<'_>, args: &BuildArgs) -> Result<Answer> {
     args.allowed_hosts.iter().try_for_each(|host| admitted.add_host(host))?;
     let plan = Plan::of(&args.recipe, &base.rootfs, &base.kernel)?;
     let slot = Slot::new(&cx.config.cache_dir, "image", &plan.key);
+    slot.is_there()?;
     let anew = args.force || plan.shell;
     let found = if anew { None } else { finish::load(&slot) };
     let made = match found {

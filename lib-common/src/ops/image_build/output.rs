@@ -7,6 +7,7 @@ use crate::sys::cmd::quote;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// So many of a step's last lines are in its error.
@@ -29,7 +30,9 @@ pub(super) struct Log {
 impl Log {
     /// In the new file `path`.
     pub(super) fn create(path: &Path) -> Result<Self> {
-        let file = File::create_new(path).map_err(|e| Error::io("make", path, &e))?;
+        // What a script prints is its user's alone.
+        let file = File::options().write(true).create_new(true).mode(0o600).open(path);
+        let file = file.map_err(|e| Error::io("make", path, &e))?;
         Ok(Log { file, left: MAX_LOG, last: VecDeque::new(), line: vec![] })
     }
 

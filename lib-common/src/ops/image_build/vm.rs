@@ -39,7 +39,7 @@ impl BuildVm {
         let store = cx.store();
         let (id, name) = (random_id()?, temporary::new_name("build")?);
         let machine = store.machine_dir(&name);
-        let (operation, lock) = store.stage("image_build")?.publish(machine.path())?;
+        let (lock, operation) = store.stage("image_build")?.publish(machine.path())?;
         let method = make_disks(cx, &machine, (base, plan))?;
         link_kernel(&machine, &base.kernel)?;
         let mut doc = document(cx, args, (&name, &id, base));

@@ -56,10 +56,22 @@ pub fn plan(cx: &mut Context<'_>, args: &PlanArgs) -> Result<Answer> {
 /// `bg-seed clone`: claims the VM's name and makes its disks. The creation stays open for `bg-vm start`.
 pub fn clone(cx: &mut Context<'_>, source: &crate::cli::Source) -> Result<Answer> {
     let mut doc = cx.document(source, Kind::Machine)?;
+    is_new(&cx.store(), &crate::store::id_of(&doc)?)?;
     let claimed = claim(cx, &mut doc, "create")?;
     claimed.operation.hand_on();
     cx.emit(doc)?;
     Ok(Answer::Done)
+}
+
+/// Refuses a document that has the id of a VM that is there. A damaged record is its own VM's matter.
+fn is_new(store: &Store, id: &str) -> Result<()> {
+    for name in store.machine_names()? {
+        let machine = store.machine_dir(&name);
+        if machine.document().and_then(|doc| crate::store::id_of(&doc)).is_ok_and(|other| other == id) {
+            return Err(crate::store::id_is_taken(id, Some(machine.path())));
+        }
+    }
+    Ok(())
 }
 
 /// `bg-vm create`: plan, clone and start in one process.
@@ -155,7 +167,10 @@ fn taken(name: &Name) -> Error {
 /// Claims the name by a rename that never replaces, then makes the disks in the VM's own directory. `operation` is how the
 /// journal calls it.
 pub(in crate::ops) fn claim(cx: &mut Context<'_>, doc: &mut Document, operation: &str) -> Result<Claimed> {
-    let claimed = claim_unsynced(cx, doc, (operation, &[]))?;
+    let machine = cx.store().machine_dir(&doc.name()?);
+    // With its id: whoever goes on with it has to have the same.
+    let vmm = Undo::StopVm { runtime_dir: machine.runtime_dir(&crate::store::id_of(doc)?)? };
+    let claimed = claim_unsynced(cx, doc, (operation, &[vmm]))?;
     sync_dir(&cx.store().machines_dir())?;
     Ok(claimed)
 }
@@ -165,7 +180,7 @@ fn claim_unsynced(cx: &mut Context<'_>, doc: &mut Document, (operation, intents)
     let store = cx.store();
     let machine = store.machine_dir(&doc.name()?);
     let (spec, image): (Spec, ImageRef) = (doc.require()?, doc.require()?);
-    crate::store::id_of(doc)?;
+    machine.check_id(&crate::store::id_of(doc)?)?;
     if doc.has("disks") {
         return Err(Error::new(Code::BadDocument, "the document has `disks` already"));
     }
@@ -173,7 +188,7 @@ fn claim_unsynced(cx: &mut Context<'_>, doc: &mut Document, (operation, intents)
     store.check_files([&image.kernel.vmlinux, &image.kernel.initrd, &image.rootfs.path].into_iter().chain(seeds))?;
     cx.stages.begin("lock");
     let staged = store.stage_with(operation, intents)?;
-    let (operation, lock) = staged.publish_unsynced(machine.path()).map_err(|e| match e.code() {
+    let (lock, operation) = staged.publish_unsynced(machine.path()).map_err(|e| match e.code() {
         Code::Exists => taken(machine.name()),
         _ => e,
     })?;
@@ -201,7 +216,11 @@ pub(in crate::ops) fn link_kernel(machine: &MachineDir, kernel: &Kernel) -> Resu
 /// after the copying, so that nobody has to wait for that.
 fn is_as_planned(store: &Store, image: &ImageRef) -> Result<()> {
     let now = store.image(&image.name)?;
-    if now.require::<Rootfs>()? == image.rootfs && now.require::<Kernel>()? == image.kernel {
+    let is_same = now.require::<Rootfs>()? == image.rootfs && now.require::<Kernel>()? == image.kernel;
+    let seeds = now.section::<Seed>()?.map(|seed| seed.sizes).unwrap_or_default();
+    // A seed of one more size may have been made since.
+    let known = image.seed.iter().flat_map(|seed| &seed.sizes).all(|size| seeds.contains(size));
+    if is_same && known {
         return Ok(());
     }
     let message = format!("the image `{}` was replaced since the VM was planned", image.name);
@@ -212,6 +231,9 @@ fn finish_without_start(cx: &mut Context<'_>, mut doc: Document, claimed: Claime
     cx.stages.begin("identity");
     super::start::prepare_guest(&mut doc, &claimed.machine)?;
     cx.stages.begin("record");
+    // The guest of a VM that starts does so with its disks, as soon as it mounts them.
+    let disks: Disks = doc.require()?;
+    [disks.root.path, disks.work.path].iter().try_for_each(|disk| sync_dir(disk))?;
     claimed.machine.settle()?;
     claimed.machine.save(&doc)?;
     claimed.operation.commit()?;

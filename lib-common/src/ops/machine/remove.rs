@@ -5,8 +5,8 @@ use crate::cli::{Answer, Context};
 use crate::doc::{Name, Undo};
 use crate::error::{Code, Error, Failures, Result};
 use crate::net::give_back_all;
-use crate::ops::{audit, tap};
-use crate::store::{MachineDir, Store, free_name, id_of};
+use crate::ops::tap;
+use crate::store::{MachineDir, free_name, id_of, is_started_by, processes, shim_state};
 use crate::sys::fs::remove_dir;
 use crate::sys::lock::Lock;
 use crate::sys::process::ProcessId;
@@ -82,7 +82,7 @@ fn rm_one(cx: &mut Context<'_>, target: &Target, force: bool) -> Result<Option<S
     }
     cx.stages.begin("kill");
     for dir in runtime_dirs(&machine)? {
-        let lost = lost_processes(&store, &machine, &dir)?;
+        let lost = lost_processes(&machine, &dir)?;
         if !force && (vmm::lives(&dir)? || !lost.is_empty()) {
             let name = &target.name;
             return Err(Error::new(Code::InUse, format!("the VM `{name}` runs"))
@@ -95,6 +95,8 @@ fn rm_one(cx: &mut Context<'_>, target: &Target, force: bool) -> Result<Option<S
     cx.stages.begin("network");
     match machine.document() {
         Ok(mut doc) => tap::detach(cx, &mut doc, true)?,
+        // It was not refused when the lock was taken.
+        Err(e) if e.code() == Code::Permission => return Err(e),
         Err(_) => give_back_by_journal(cx, &machine),
     }
     cx.stages.begin("remove");
@@ -109,7 +111,8 @@ fn rm_one(cx: &mut Context<'_>, target: &Target, force: bool) -> Result<Option<S
 /// missing.
 fn runtime_dirs(machine: &MachineDir) -> Result<Vec<PathBuf>> {
     if let Ok(dir) = machine.document().and_then(|doc| machine.runtime_dir(&id_of(&doc)?)) {
-        return Ok(vec![dir.to_path_buf()]);
+        let its = is_started_by(&dir, machine.path());
+        return Ok(its.then(|| dir.to_path_buf()).into_iter().collect());
     }
     let started_in = machine.journal().last_intents().into_iter().filter_map(|undo| match undo {
         Undo::StopVm { runtime_dir } => Some(runtime_dir.to_path_buf()),
@@ -122,9 +125,9 @@ fn runtime_dirs(machine: &MachineDir) -> Result<Vec<PathBuf>> {
 }
 
 /// The processes of a VM that may run, where nothing in its runtime directory says which these are.
-fn lost_processes(store: &Store, machine: &MachineDir, dir: &Path) -> Result<Vec<ProcessId>> {
+fn lost_processes(machine: &MachineDir, dir: &Path) -> Result<Vec<ProcessId>> {
     let rests = machine.document().is_ok_and(|doc| !doc.has("vmm"));
-    if rests || dir.join(vmm::files::STATE).exists() { Ok(vec![]) } else { audit::of_runtime_dir(store, dir) }
+    if rests || shim_state(dir)?.is_some() { Ok(vec![]) } else { processes::of_runtime_dir(dir) }
 }
 
 /// Gives back what the VM's last start was lent, where its record does not say so any more.

@@ -24,6 +24,7 @@ const LOOK_WITHIN: Duration = Duration::from_secs(2);
 /// A VM whose lock is held and whose operation is open.
 pub(in crate::ops) struct Claimed {
     pub machine: MachineDir,
+    // Before the lock, which is held until all is undone.
     pub operation: Operation,
     pub lock: Lock,
 }
@@ -72,16 +73,32 @@ fn finish(cx: &mut Context<'_>, doc: Document) -> Result<Option<Document>> {
             format!("the VM `{}` was not made by `bg-seed clone`", machine.name()),
         ));
     };
+    let its = Undo::StopVm { runtime_dir: machine.runtime_dir(&id_of(&doc)?)? };
+    if !operation.intents().contains(&its) {
+        // Dropped, it would be undone, and it is another pipeline's.
+        operation.hand_on();
+        let message = format!("the VM `{}` is another one by now: it has another id", machine.name());
+        return Err(Error::new(Code::BadDocument, message).hint("plan it again, under a name that is free"));
+    }
     let choosing = choosing(cx, &doc)?;
     launch(cx, doc, Claimed { machine, operation, lock }, choosing).map(Some)
 }
 
 fn start_one(cx: &mut Context<'_>, target: &Target) -> Result<Document> {
     let (machine, lock) = target.lock(cx)?;
+    if machine.record_file().exists() {
+        // Of a start whose tool was killed the VM is just ending.
+        machine.journal().undo_open()?;
+    }
     let mut doc = machine.current()?;
     // What is printed has the times of this start.
     doc.remove("timings");
     if is_running(&doc)? {
+        if machine.is_lost(&id_of(&doc)?)? {
+            let name = &target.name;
+            let message = format!("the VM `{name}` runs, and cannot be reached: its runtime directory is gone");
+            return Err(Error::new(Code::InUse, message).hint(format!("bg-vm restart {name}")));
+        }
         cx.remark(&format!("{} runs already", target.name));
         return target.answer(doc);
     }
@@ -114,7 +131,8 @@ pub(super) fn launch(
     claimed: Claimed,
     choosing: Choosing,
 ) -> Result<Document> {
-    let Claimed { machine, mut operation, lock } = claimed;
+    // Dropped in reverse: the lock is held until all is undone.
+    let Claimed { lock, machine, mut operation } = claimed;
     let is_new = !machine.record_file().exists();
     let card = tap::attach(cx, &mut doc, (&mut operation, is_new))?;
     cx.stages.begin("identity");
@@ -134,10 +152,22 @@ pub(super) fn launch(
     doc.append_timings(&cx.stages.take_before("save"))?;
     settling.join().map_err(|_| Error::new(Code::Internal, "the thread that syncs has panicked"))??;
     machine.save(&doc)?;
+    let intents = operation.intents().to_vec();
     operation.commit()?;
-    started.keep()?;
+    if let Err(e) = started.keep() {
+        return Err(if is_new { not_kept(&machine, intents, e) } else { e });
+    }
     drop(lock);
     Ok(doc)
+}
+
+/// A new VM that ended before it was kept was never there: what its creation did is taken back. It was saved first, since whoever
+/// is killed between the two would leave a VM in use that counts as half made.
+fn not_kept(machine: &MachineDir, intents: Vec<Undo>, error: Error) -> Error {
+    match machine.journal().begin_with("create", intents).and_then(Operation::undo) {
+        Ok(()) => error,
+        Err(left) => error.also(left.to_string()),
+    }
 }
 
 /// What a creation with a start will have to take back, should it fail: known before it begins.

@@ -6,7 +6,7 @@ use crate::doc::{Document, Name, Vmm};
 use crate::error::Result;
 use crate::guest::http;
 use crate::ops::tap;
-use crate::store::{MachineDir, id_of};
+use crate::store::{MachineDir, id_of, is_started_by};
 use crate::sys::fs::is_read_only;
 use crate::vmm;
 use std::path::PathBuf;
@@ -87,7 +87,12 @@ fn shut_down(
 pub(super) fn kill_locked(cx: &mut Context<'_>, machine: &MachineDir) -> Result<()> {
     cx.stages.begin("kill");
     let id = id_of(&machine.document()?)?;
-    vmm::end(&machine.runtime_dir(&id)?)
+    let dir = machine.runtime_dir(&id)?;
+    match machine.running(&id)? {
+        Some(state) => vmm::end_running(&dir, state),
+        None if is_started_by(&dir, machine.path()) => vmm::end(&dir),
+        None => Ok(()),
+    }
 }
 
 /// The record once the VM does not run: saved without `vmm` and without its TAP, given with its status.

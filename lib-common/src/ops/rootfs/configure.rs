@@ -74,7 +74,7 @@ fn start(cx: &mut Context<'_>, kernel: &Kernel, root: &Path) -> Result<Temporary
     let store = cx.store();
     let (id, name) = (random_id()?, temporary::new_name("configure")?);
     let machine = store.machine_dir(&name);
-    let (operation, lock) = store.stage("rootfs_configure")?.publish(machine.path())?;
+    let (lock, operation) = store.stage("rootfs_configure")?.publish(machine.path())?;
     link_kernel(&machine, kernel)?;
     let mut doc = Document::new(Kind::Machine, &name);
     doc.set_string("id", &id);

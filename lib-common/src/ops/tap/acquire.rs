@@ -12,7 +12,6 @@ use crate::net::pool::Pool;
 use crate::net::{Open, subnet};
 use crate::store::id_of;
 use crate::timing::Stages;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 /// What `bg-tap acquire` takes.
@@ -37,21 +36,29 @@ pub fn acquire(cx: &mut Context<'_>, args: &AcquireArgs) -> Result<Answer> {
     let owner = args.owner.unwrap_or_else(own_uid);
     let config = cx.config.clone();
     let wants = Wants { id, name: doc.name()?, had, nat: spec.is_some_and(|s| s.nat), owner };
-    let (network, net) = acquire_for(&config, &mut cx.stages, &wants).map_err(explain)?;
-    doc.set(&net);
+    let lent = acquire_for(&config, &mut cx.stages, &wants).map_err(explain)?;
+    doc.set(&lent.net);
     let handed_on = crate::sys::signal::check().and_then(|()| cx.emit(doc)).and_then(|()| cx.hand_on());
     if let Err(e) = handed_on {
-        // Nobody knows that the VM has it.
-        let _shield = crate::sys::signal::shield();
-        let new = wants.had.is_none();
-        return Err(match give_back_to(&network, &wants.id, &net, new) {
+        return Err(match lent.take_back(&wants) {
             Ok(()) => e,
             Err(left) => e.also(left.to_string()),
         });
     }
     cx.stages.begin("refill");
-    tell_of_refill(cx, refill(&network, owner));
+    tell_of_refill(cx, refill(&lent.network, owner));
     Ok(Answer::Done)
+}
+
+impl Lent {
+    /// Nobody knows that the VM has it. What it had before it keeps.
+    fn take_back(&self, wants: &Wants) -> Result<()> {
+        let _shield = crate::sys::signal::shield();
+        if self.new_tap || self.new_address {
+            give_back_to(&self.network, &wants.id, &self.net, self.new_address && wants.had.is_none())?;
+        }
+        Ok(())
+    }
 }
 
 /// The VM at hand has its TAP, so that the next one has none is a remark.
@@ -76,9 +83,24 @@ pub struct Wants {
     pub owner: u32,
 }
 
+/// What a VM has of a network now.
+pub struct Lent {
+    /// The network.
+    pub network: Open,
+    /// The VM's card.
+    pub net: Net,
+    /// Whether it did not have that TAP before.
+    pub new_tap: bool,
+    /// Whether it did not have that address before.
+    pub new_address: bool,
+}
+
 /// An address and a TAP in the network of this namespace. What a VM has already it keeps. The stage `create_tap` shows
 /// that no TAP was idle.
-pub fn acquire_for(config: &Config, stages: &mut Stages, wants: &Wants) -> Result<(Open, Net)> {
+///
+/// # Errors
+/// [`Code::InUse`] where the VM of that id is another user's: a document may say whatever its writer likes.
+pub fn acquire_for(config: &Config, stages: &mut Stages, wants: &Wants) -> Result<Lent> {
     stages.begin("network");
     let network = Open::current(config)?;
     if wants.nat && network.record.uplinks.is_empty() {
@@ -89,18 +111,19 @@ pub fn acquire_for(config: &Config, stages: &mut Stages, wants: &Wants) -> Resul
     if let Some(net) = had.filter(|net| net.netns == network.space.netns())
         && has_tap(&network, net, wants)?
     {
-        return Ok((network, net.clone()));
+        let net = net.clone();
+        return Ok(Lent { network, net, new_tap: false, new_address: false });
     }
-    let (tap, address) = lend(config, &network, stages, wants)?;
+    let (tap, new_tap, lease) = lend(config, &network, stages, wants)?;
     let net = Net {
         netns: network.space.netns(),
         bridge: network.record.bridge.clone(),
         tap: Some(tap),
         mac: name::mac(&wants.id),
-        address: Cidr::new(address, network.record.subnet.prefix())?,
+        address: Cidr::new(lease.address, network.record.subnet.prefix())?,
         gateway: subnet::gateway(network.record.subnet),
     };
-    Ok((network, net))
+    Ok(Lent { network, net, new_tap, new_address: lease.new })
 }
 
 /// Whether the VM has that TAP still. One that its user may open, and nobody but root gave it, is looked at alone.
@@ -108,10 +131,11 @@ fn has_tap(network: &Open, net: &Net, wants: &Wants) -> Result<bool> {
     let Some(tap) = net.tap.as_ref().filter(|tap| name::number(tap).is_some()) else { return Ok(false) };
     let holder = Holder::Machine { id: wants.id, address: net.address.address(), nat: wants.nat };
     let link = network.netlink.link(tap)?;
-    Ok(link.is_some_and(|link| Holder::parse(&link.alias) == Some(holder)))
+    Ok(link.is_some_and(|link| Holder::parse(&link.alias) == Some(holder) && link.tun_owner == Some(wants.owner)))
 }
 
-fn lend(config: &Config, network: &Open, stages: &mut Stages, wants: &Wants) -> Result<(String, Ipv4Addr)> {
+/// A TAP, whether the VM did not have it before, and its address.
+fn lend(config: &Config, network: &Open, stages: &mut Stages, wants: &Wants) -> Result<(String, bool, Lease)> {
     stages.begin("lease");
     let pool = network.pool()?;
     let _hurry = pool.hurry()?;
@@ -119,23 +143,40 @@ fn lend(config: &Config, network: &Open, stages: &mut Stages, wants: &Wants) -> 
     // In which store another user has the VM is not known here.
     let store = if wants.owner == own_uid() { store_tag(wants.owner, &config.state_dir) } else { 0 };
     let lease = leases.lease(&wants.id, wants.had.as_ref().map(|net| net.address.address()), store)?;
+    let hosts = network.hosts(true)?;
     if !lease.new {
+        let user = hosts.user_of(&wants.id, lease.address)?;
+        user.filter(|uid| *uid != wants.owner).map_or(Ok(()), |uid| Err(anothers(uid)))?;
         leases.sign(&wants.id, lease.address, store)?;
     }
     let host = Host { address: lease.address, name: wants.name.clone() };
-    network.hosts(true)?.note(&wants.id, wants.owner, &host)?;
+    hosts.note(&wants.id, wants.owner, &host)?;
     match take((network, &pool), stages, wants, &lease) {
-        Ok(tap) => Ok((tap, lease.address)),
+        Ok((tap, new)) => Ok((tap, new, lease)),
         Err(e) if lease.new => leases.give_up(&wants.id, lease.address).and(Err(e)),
         Err(e) => Err(e),
     }
 }
 
-fn take((network, pool): (&Open, &Pool<'_>), stages: &mut Stages, wants: &Wants, lease: &Lease) -> Result<String> {
+fn anothers(uid: u32) -> Error {
+    Error::new(Code::InUse, format!("the VM of that id has a card already, which is user {uid}'s"))
+        .hint("each VM has an id of its own: `bg-vm plan NAME` makes one; `--owner` says whose VM it is")
+}
+
+fn take(
+    (network, pool): (&Open, &Pool<'_>),
+    stages: &mut Stages,
+    wants: &Wants,
+    lease: &Lease,
+) -> Result<(String, bool)> {
     stages.begin("tap");
     let holder = Holder::Machine { id: wants.id, address: lease.address, nat: wants.nat };
     // Whoever was to tell of the VM's TAP may have been killed before.
     let had = if lease.new { None } else { pool.of(&holder)? };
+    if let Some(uid) = had.as_ref().and_then(|(_, owner)| *owner).filter(|uid| *uid != wants.owner) {
+        return Err(anothers(uid));
+    }
+    let (new, had) = (had.is_none(), had.map(|(tap, _)| tap));
     let tap = match had.map_or_else(|| pool.take(wants.owner, &holder), |tap| Ok(Some(tap)))? {
         Some(tap) => tap,
         None => {
@@ -150,7 +191,7 @@ fn take((network, pool): (&Open, &Pool<'_>), stages: &mut Stages, wants: &Wants,
             return Err(e);
         }
     }
-    Ok(tap)
+    Ok((tap, new))
 }
 
 /// Makes one idle TAP for that user, where fewer are idle than there should be.

@@ -1,6 +1,6 @@
 //! What VMs of the store need of the network: a card for one that starts, and nothing kept for one that is gone.
 
-use super::acquire::tell_of_refill;
+use super::acquire::{Lent, tell_of_refill};
 use super::{UpArgs, Wants, acquire_for, explain, own_uid, refill};
 use crate::cli::Context;
 use crate::doc::{AbsPath, Document, Host, IdentityNet, LaunchNet, Net, Spec, Undo};
@@ -50,7 +50,7 @@ pub(in crate::ops) fn attach(
     if let Some(undo) = intent(cx, doc, is_new)? {
         operation.intend(undo)?;
     }
-    let (network, net) = acquire(cx, &wants).map_err(|e| no_card(explain(e)))?;
+    let Lent { network, net, .. } = acquire(cx, &wants).map_err(|e| no_card(explain(e)))?;
     doc.set(&net);
     let hosts = network.hosts(false)?.of_user(&network.leases_to_read()?, wants.owner)?;
     let tap = net.tap.ok_or_else(|| Error::new(Code::Internal, "a TAP was acquired and has no name"))?;
@@ -74,7 +74,7 @@ pub(in crate::ops) fn intent(cx: &Context<'_>, doc: &Document, is_new: bool) -> 
 }
 
 /// As [`acquire_for`], in a network that is made as the VM needs it where it is not so already.
-fn acquire(cx: &mut Context<'_>, wants: &Wants) -> Result<(Open, Net)> {
+fn acquire(cx: &mut Context<'_>, wants: &Wants) -> Result<Lent> {
     let (config, stages) = (&cx.config, &mut cx.stages);
     match acquire_for(config, stages, wants) {
         Err(e) if e.code() == Code::NotFound && own_uid() == 0 => {

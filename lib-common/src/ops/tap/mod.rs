@@ -7,7 +7,7 @@ mod pool;
 mod release;
 mod up;
 
-pub use acquire::{AcquireArgs, Wants, acquire, acquire_for, refill};
+pub use acquire::{AcquireArgs, Lent, Wants, acquire, acquire_for, refill};
 pub(in crate::ops) use attach::{attach, detach, intent, refill_after, refused};
 pub use list::{ls, pool_ls};
 pub use pool::{drain, fill};

@@ -2,11 +2,13 @@
 
 use crate::doc::{ShimReply, to_json};
 use crate::error::Result;
+use crate::sys::poll;
 use crate::vmm::lines::Lines;
+use nix::poll::PollFlags;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The connection to the starter.
 pub(super) struct Link {
@@ -35,6 +37,12 @@ impl Link {
     /// To poll.
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    /// Whether there is nobody at the other end.
+    pub(super) fn is_gone(&self) -> bool {
+        let seen = poll::wait(&[(self.fd(), PollFlags::empty())], Some(Instant::now()));
+        seen.is_ok_and(|seen| seen[0].contains(PollFlags::POLLHUP))
     }
 
     /// Says it, or not: a starter that does not read any more is seen by the end of the stream.

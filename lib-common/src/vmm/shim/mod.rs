@@ -66,6 +66,9 @@ struct Shim {
     log: Capped,
 }
 
+/// How often the runtime directory is tried to be removed while others write to it.
+const REMOVALS: u32 = 10;
+
 /// How a VM ended.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
@@ -81,6 +84,10 @@ pub fn run(launch_file: &Path) -> Result<()> {
     // From here on a signal is an event among others, and ends no wait by itself.
     let _shield = signal::shield();
     let mut link = Link::new(socket::inherited()?);
+    if link.is_gone() {
+        // Whoever starts the VM next has the directory by now.
+        return Err(Error::new(Code::Terminated, "the starter went away before the VM was begun"));
+    }
     let shim = settle().and_then(|()| Shim::new(launch_file));
     match shim {
         Ok(mut shim) => {
@@ -249,6 +256,8 @@ impl Shim {
 
     /// Ends the VMM, at first so that it can flush its disks; reads on meanwhile, lest it wait for us. Gives its status.
     fn end_vmm(&mut self) -> String {
+        // Nobody has anything to say any more; a starter that has gone would be heard of without end.
+        self.link = None;
         for (signal, wait) in [(Signal::SIGTERM, GRACE), (Signal::SIGKILL, Duration::from_secs(5))] {
             let deadline = Instant::now() + wait;
             if let Some(vmm) = &self.vmm {
@@ -336,7 +345,13 @@ impl Drop for Shim {
         }
         self.device = None;
         self.give_back_tap();
-        let _ = std::fs::remove_dir_all(&self.launch.runtime_dir);
+        // Somebody may be noting there just now what he has seen of the guest.
+        for _ in 0..REMOVALS {
+            match std::fs::remove_dir_all(&self.launch.runtime_dir) {
+                Err(e) if e.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
+                _ => break,
+            }
+        }
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) fn plug_in(place: &Place, names: &[Name]) -> Result<()> {
         let mut doc = machine.document()?;
         let id = machine_id(&id_of(&doc)?)?;
         let wants = Wants { id, name: name.clone(), had: None, nat: false, owner: own_uid() };
-        let net: Net = acquire_for(&place.config, &mut stages, &wants)?.1;
+        let net: Net = acquire_for(&place.config, &mut stages, &wants)?.net;
         doc.set(&net);
         fs_err::write(machine.record_file(), format!("{}\n", doc.to_line()))?;
     }
