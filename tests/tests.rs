@@ -5,6 +5,7 @@ mod bench;
 mod boot_stages;
 mod bundle;
 mod contract;
+mod crash;
 mod defects;
 mod doctor;
 mod faults;

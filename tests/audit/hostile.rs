@@ -70,6 +70,7 @@ const CASES: &[Case] = &[
     ("state/images", true, &[IMAGES, CREATE, REGISTER, &["bg-image", "rm", "debian"], VERIFY]),
     ("state/staging", true, &[CREATE, REGISTER, VERIFY]),
     ("run", true, &[CREATE, VERIFY]),
+    ("state/bundle", true, &[VERIFY]),
     (
         "state/machines/dev",
         true,
@@ -93,8 +94,10 @@ fn refused(case: &Case, attack: Attack) {
     let world = World::new(&["dev"]);
     let sandbox = &world.sandbox;
     let document = Files::new(sandbox, "other").document().to_string();
-    // The runtime directory is made when it is needed.
-    std::fs::create_dir_all(sandbox.path("run")).unwrap();
+    // The runtime directory is made when it is needed, and a bundle when it is wanted.
+    for dir in ["run", "state/bundle"] {
+        std::fs::create_dir_all(sandbox.path(dir)).unwrap();
+    }
     let path = sandbox.path(place);
     attack.on(sandbox, &path);
     let was = path.symlink_metadata().unwrap().file_type();
@@ -162,7 +165,7 @@ fn a_lock_or_a_log_that_is_a_link_or_a_pipe_is_neither_followed_nor_waited_for()
     let world = World::new(&["dev"]);
     let precious = world.sandbox.path("home/precious");
     std::fs::write(&precious, "precious").unwrap();
-    for name in ["lock", "shim.log", "console.log", "exit.json", "ssh_host_ed25519_key"] {
+    for name in ["lock", "shim.log", "console.log", "exit.json", "ssh_host_ed25519_key", "known_hosts"] {
         for attack in [Attack::Link, Attack::Fifo] {
             let path = world.sandbox.state("machines/dev").join(name);
             let _ = std::fs::remove_file(&path);
@@ -173,6 +176,11 @@ fn a_lock_or_a_log_that_is_a_link_or_a_pipe_is_neither_followed_nor_waited_for()
             // Some are replaced by a plain file, others refused; none is waited for.
             let started = world.vm(&["start", "dev"], "");
             assert!(started.exit == 0 || started.exit == i32::from(started.failed().exit), "{name}: {started:?}");
+            if started.exit == 0 {
+                // It asks for the key that the VM's known_hosts has.
+                let ssh = world.command("bg-ssh", &["--connect-timeout", "0.1", "dev", "--", "true"]);
+                let _ = finish({ ssh }.spawn().unwrap(), b"");
+            }
             let _ = world.vm(&["kill", "dev"], "");
             world.sandbox.findings(&["--now"]);
             assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious", "{name} {attack:?}");
@@ -180,4 +188,77 @@ fn a_lock_or_a_log_that_is_a_link_or_a_pipe_is_neither_followed_nor_waited_for()
         }
     }
     world.vm(&["start", "dev"], "").ok();
+}
+
+#[test]
+fn a_bundle_is_nobody_elses() {
+    let world = World::new(&["dev"]);
+    let bundle = world.sandbox.state("bundle");
+    std::fs::create_dir(&bundle).unwrap();
+    let json = bundle.join("bundle.json");
+    // A pipe that nobody writes to: every tool looks for a bundle.
+    nix::unistd::mkfifo(&json, Mode::S_IRWXU).unwrap();
+    world.vm(&["ls"], "").ok();
+    std::fs::remove_file(&json).unwrap();
+    if may_chown("a_bundle_is_nobody_elses") {
+        std::fs::write(&json, "{}").unwrap();
+        chown(&json, Some(12345), None).unwrap();
+        let said = world.command("bg-vm", &["create", "new", "--vmm", "firecracker"]);
+        let said = finish({ said }.spawn().unwrap(), b"").failed_with(Code::Permission);
+        assert!(
+            format!("{} {:?}", said.message, said.causes).contains("bundle.json belongs to user 12345"),
+            "{said:?}"
+        );
+    }
+}
+
+#[test]
+fn a_store_that_others_can_change_is_not_worked_on() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new(&["dev"]);
+    let open = |path: &Path, mode: u32| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    for place in ["state", ""] {
+        let path = world.sandbox.path(place);
+        let path = Path::new(path.to_str().unwrap().trim_end_matches('/'));
+        open(path, 0o777);
+        for (tool, args) in
+            [("bg-vm", &["rm", "dev"][..]), ("bg-vm", &["ls"]), ("bg-verify", &[]), (CREATE[0], &CREATE[1..])]
+        {
+            let said = finish(world.command(tool, args).spawn().unwrap(), b"").failed_with(Code::Permission);
+            let expected = format!("{} can be written to by others", path.display());
+            assert!(said.message.contains(&expected) && said.hint.unwrap().contains("chmod go-w"), "{tool} {args:?}");
+        }
+        open(path, 0o755);
+    }
+    // What an image's files are taken from, too.
+    let cache = world.sandbox.path("cache");
+    std::fs::create_dir_all(&cache).unwrap();
+    open(&cache, 0o777);
+    let document = Files::new(&world.sandbox, "other").document().to_string();
+    let said = world.sandbox.run("bg-seed", &["build", "--size", WORK], &document).failed_with(Code::Permission);
+    assert!(said.hint.unwrap().contains("BG_CACHE_DIR"));
+    open(&cache, 0o755);
+    world.sandbox.run("bg-seed", &["build", "--size", WORK], &document).ok();
+    world.vm(&["rm", "dev"], "").ok();
+}
+
+#[test]
+fn programs_are_not_taken_from_where_one_is() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new(&["dev"]);
+    let home = world.sandbox.path("home");
+    for program in ["e2fsck", "mke2fs", "resize2fs", "debugfs", "vhost-device-vsock"] {
+        let path = home.join(program);
+        std::fs::write(&path, "#!/bin/sh\n: > ran\nexit 3\n").unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let path = format!(":.:{}", std::env::var("PATH").unwrap());
+    for (tool, args) in
+        [("bg-seed", &["check", "--vm", "dev"][..]), ("bg-vm", &["create", "new", "--no-start", "--work-size", "32M"])]
+    {
+        let mut command = world.command(tool, args);
+        command.env("PATH", &path);
+        finish(command.spawn().unwrap(), b"").ok();
+    }
+    assert!(!home.join("ran").exists(), "what lies in the working directory was run");
 }

@@ -82,3 +82,54 @@ fn an_ordinary_user_has_a_network_in_a_namespace_of_his_own() {
     let done = as_user(&host, NOBODY, &format!("{in_netns} sh {} {tap}", script.display()));
     assert_eq!(done.json()["net"]["bridge"], "bg-0", "{done:?}");
 }
+
+#[test]
+fn a_network_is_to_be_looked_at_whatever_its_makers_umask_is() {
+    let Some(host) = Host::new("a_network_is_to_be_looked_at_whatever_its_makers_umask_is") else { return };
+    let up = format!("umask 077 && exec {} up", program("bg-tap"));
+    let mut command = host.netns.command("sh", &["-c", &up]);
+    command.env_clear().envs(host.sandbox.env()).current_dir(host.sandbox.path("home"));
+    finish(command.spawn().unwrap(), b"").ok();
+    let tap = tool(&host);
+    host.acquire(1);
+    assert_eq!(as_user(&host, NOBODY, &format!("{tap} ls")).documents().len(), 1);
+    host.down(&["--force"]);
+}
+
+#[test]
+fn an_ordinary_user_holds_nobody_up() {
+    let Some(host) = Host::up("an_ordinary_user_holds_nobody_up") else { return };
+    host.tap(&["pool", "fill", "1"], "").ok();
+    let doc = host.acquire(1);
+    // All that may be read is locked, as far as that goes: open file descriptions' locks, from the first byte on.
+    let files: Vec<_> = std::fs::read_dir(crate::support::children(&host.sandbox.path("net")).remove(0))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions()) & 0o004 != 0)
+        .map(|path| std::fs::File::open(path).unwrap())
+        .collect();
+    assert!(files.len() >= 3, "{files:?}");
+    for file in &files {
+        let all = nix::libc::flock { l_type: 0, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
+        nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_SETLK(&all)).unwrap();
+    }
+    assert_eq!(host.acquire(2)["net"]["address"], "172.16.224.3/20");
+    host.tap(&["release", "--with-address"], doc.to_string()).ok();
+    host.tap(&["pool", "drain"], "").ok();
+    host.down(&["--force"]);
+}
+
+#[test]
+fn the_id_of_anothers_vm_lends_nothing_and_takes_nothing() {
+    let Some(host) = Host::up("the_id_of_anothers_vm_lends_nothing_and_takes_nothing") else { return };
+    let roots = host.acquire(1);
+    let before = host.ls();
+    for given in [machine(1), roots.to_string()] {
+        let said = host.tap(&["acquire", "--owner", "65534"], &given).failed_with(Code::InUse);
+        assert!(said.message.contains("user 0's"), "{said:?}");
+        assert_eq!(host.ls(), before);
+    }
+    // Whose it is gets it again.
+    assert_eq!(host.acquire(1)["net"], roots["net"]);
+    host.down(&["--force"]);
+}

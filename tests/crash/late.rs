@@ -1,0 +1,114 @@
+//! A shim that begins when its starter is gone already, and whoever starts the VM next; and tools whose terminal goes.
+
+use super::{Suite, World, finish, processes, runtime_dir, shims, until};
+use crate::support::program;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::{File, write};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+
+/// A suite whose shim first waits for a line from a pipe, and says that it is there.
+struct Gate {
+    suite: Suite,
+    pipe: PathBuf,
+    here: PathBuf,
+}
+
+impl Gate {
+    fn new(world: &World) -> Self {
+        let (suite, pipe, here) = (Suite::new(world), world.sandbox.path("gate"), world.sandbox.path("here"));
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let (shim, gate) = (suite.dir.join("bg-shim"), pipe.display());
+        let script = format!(
+            "#!/bin/sh\necho $$ > '{0}.new' && mv '{0}.new' '{0}'\nread line < '{gate}'\nexec '{1}' \"$@\"\n",
+            here.display(),
+            program("bg-shim")
+        );
+        std::fs::remove_file(&shim).unwrap();
+        write(&shim, script).unwrap();
+        std::fs::set_permissions(&shim, PermissionsExt::from_mode(0o755)).unwrap();
+        Gate { suite, pipe, here }
+    }
+
+    fn open(&self) {
+        File::options().write(true).open(&self.pipe).unwrap().write_all(b"go\n").unwrap();
+    }
+}
+
+#[test]
+fn a_shim_that_begins_late_leaves_the_next_one_alone() {
+    let world = World::new(&["dev"]);
+    let gate = Gate::new(&world);
+    let mut first = gate.suite.command(&world, &["start", "dev"]).spawn().unwrap();
+    until("the shim waits", || gate.here.exists());
+    let late: i32 = std::fs::read_to_string(&gate.here).unwrap().trim().parse().unwrap();
+    first.kill().unwrap();
+    first.wait().unwrap();
+    world.vm(&["start", "dev"], "").ok();
+    let (second, dir) = (processes(&world, "dev"), runtime_dir(&world, "dev"));
+    gate.open();
+    until("the late shim has ended", || {
+        let stat = lib_common::sys::process::stat(late).unwrap();
+        stat.is_none_or(|stat| stat.state == 'Z')
+    });
+    assert_eq!((processes(&world, "dev"), shims(&dir)), (second, 1));
+    assert_eq!(world.sandbox.findings(&["--now"]), Vec::<serde_json::Value>::new());
+    world.vm(&["kill", "dev"], "").ok();
+    assert_eq!(world.state_of("dev"), "stopped");
+}
+
+#[test]
+fn a_start_right_after_one_that_was_killed_runs() {
+    let world = World::new(&["dev"]);
+    // A VMM that takes its time to end.
+    world.set_mode("stubborn");
+    let suite = Suite::new(&world);
+    let (command, log) = (suite.command(&world, &["start", "dev"]), world.sandbox.path("killed"));
+    if !crate::faults::has_strace("a_start_right_after_one_that_was_killed_runs") {
+        return;
+    }
+    // Before it says `keep`: the last thing that it writes to a socket.
+    let options = ["-e", "trace=renameat,rename", "-e", "inject=rename,renameat:signal=KILL:when=4"];
+    let done = finish(crate::faults::trace::under_strace(&command, &log, &options).spawn().unwrap(), b"");
+    world.set_mode("runs");
+    world.vm(&["start", "dev"], "").ok();
+    until("whatever was ending has ended", || shims(&runtime_dir(&world, "dev")) == 1);
+    assert_eq!(world.state_of("dev"), "running", "{done:?}");
+    world.sandbox.collect();
+    assert_eq!(world.state_of("dev"), "running", "{done:?}");
+}
+
+#[test]
+fn a_tool_whose_terminal_is_closed_undoes_what_it_began() {
+    for ignored in [false, true] {
+        let world = World::new(&[]);
+        let gate = Gate::new(&world);
+        let mut command = gate.suite.command(&world, &["create", "dev"]);
+        if ignored {
+            // As nohup(1) does.
+            let usual = command;
+            command = std::process::Command::new("nohup");
+            command.arg(usual.get_program()).args(usual.get_args()).current_dir(usual.get_current_dir().unwrap());
+            command.env_clear().envs(usual.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            for stream in [std::process::Command::stdin, std::process::Command::stdout, std::process::Command::stderr] {
+                stream(&mut command, std::process::Stdio::piped());
+            }
+        }
+        let child = command.process_group(0).spawn().unwrap();
+        until("the shim waits", || gate.here.exists());
+        kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGHUP).unwrap();
+        if ignored {
+            gate.open();
+            finish(child, b"").ok();
+            assert_eq!(world.state_of("dev"), "running");
+        } else {
+            // It waits for its shim, which is behind the gate.
+            gate.open();
+            finish(child, b"").failed_with(lib_common::error::Code::Terminated);
+            world.assert_nothing_is_left();
+        }
+    }
+}

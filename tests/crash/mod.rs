@@ -1,0 +1,71 @@
+//! What happens between two tools, and to what a VM needs while it runs: a runtime directory that goes, a program that is
+//! replaced, a lock that is waited for, a store that has a copy. Each ends with one VM, or none, and nothing of it twice.
+
+#![allow(clippy::disallowed_types)]
+
+mod copies;
+mod late;
+mod lost;
+mod undone;
+
+use crate::running::World;
+use crate::support::launched::until;
+use crate::support::{Done, finish, program};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A `bg-vm` of one's own: the tools look for each other where they lie.
+struct Suite {
+    dir: PathBuf,
+}
+
+impl Suite {
+    fn new(world: &World) -> Self {
+        let dir = world.sandbox.path("bin");
+        std::fs::create_dir(&dir).unwrap();
+        for tool in ["bg-vm", "bg-shim"] {
+            std::fs::copy(program(tool), dir.join(tool)).unwrap();
+        }
+        Suite { dir }
+    }
+
+    fn command(&self, world: &World, args: &[&str]) -> Command {
+        let usual = world.command("bg-vm", args);
+        let mut command = Command::new(self.dir.join("bg-vm"));
+        command.args(args).env_clear().envs(usual.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.current_dir(usual.get_current_dir().unwrap());
+        for stream in [Command::stdin, Command::stdout, Command::stderr] {
+            stream(&mut command, std::process::Stdio::piped());
+        }
+        command
+    }
+
+    fn vm(&self, world: &World, args: &[&str]) -> Done {
+        finish(self.command(world, args).spawn().unwrap(), b"")
+    }
+}
+
+/// The processes that the VM's document names.
+fn processes(world: &World, vm: &str) -> Value {
+    let doc = world.vm(&["show", vm], "").json();
+    assert_eq!(doc["status"]["state"], "running", "{doc}");
+    serde_json::json!([doc["vmm"]["pid"], doc["vmm"]["shim_pid"], doc["vmm"]["shim_start_time"]])
+}
+
+/// How many shims run for that runtime directory.
+fn shims(dir: &Path) -> usize {
+    let found = lib_common::store::processes::of_runtime_dir(dir).unwrap();
+    found.iter().filter(|process| process.exe.ends_with("bg-shim")).count()
+}
+
+/// The runtime directory of a VM that runs.
+fn runtime_dir(world: &World, vm: &str) -> PathBuf {
+    let doc = world.vm(&["show", vm], "").json();
+    Path::new(doc["vmm"]["vsock"].as_str().unwrap()).parent().unwrap().to_owned()
+}
+
+fn no_leaks(world: &World, what: &str) {
+    let found = world.sandbox.findings(&["--now"]);
+    assert!(found.iter().all(|f| f["is_leak"] == false), "{what}: {found:#?}");
+}
