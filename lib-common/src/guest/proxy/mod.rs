@@ -77,7 +77,7 @@ struct Limits {
     connect: Duration,
     /// The longest body, and the most a tunnel carries a way.
     response_bytes: u64,
-    /// What the cache is cut down to at the start.
+    /// What the cache is cut down to at the start; afterwards it grows to a quarter more at most.
     cache_bytes: u64,
 }
 

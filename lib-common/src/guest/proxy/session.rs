@@ -153,8 +153,7 @@ impl Session<'_> {
         }
         let (head, chunked, keep) = response.to_head(request);
         self.guest.write_all(&head)?;
-        // Where a body ends with the connection, nobody knows whether it is whole.
-        let mut saving = saving.filter(|_| response.status == 200 && response.framing != Framing::Close);
+        let mut saving = saving.filter(|_| can_be_stored(&response));
         let mut body = Body::new(response.framing, most);
         let mut bytes = 0;
         loop {
@@ -164,7 +163,7 @@ impl Session<'_> {
                 Err(e) => return Err(self.broken_answer(&request.host, &e)),
             };
             let piece = &server.buffered()[..n];
-            // A full disk is no reason to fetch less.
+            // A full disk, or cache, is no reason to fetch less.
             saving = saving.and_then(|mut s| s.write(piece).is_ok().then_some(s));
             if chunked {
                 self.guest.write_all(&[format!("{n:x}\r\n").as_bytes(), piece, b"\r\n"].concat())?;
@@ -265,6 +264,13 @@ impl Session<'_> {
         let _ = self.fail(host, &e.to_string());
         Failure::Broken
     }
+}
+
+/// Whether an answer is what anybody who asks for its address is to get. Where a body ends with the connection, nobody knows
+/// whether it is whole; one that is coded for who asked for it is something else to the next.
+fn can_be_stored(response: &Response) -> bool {
+    let is_coded = head::header(&response.headers, "Content-Encoding").is_some();
+    response.status == 200 && response.framing != Framing::Close && !is_coded
 }
 
 /// One request and the head of its answer.
