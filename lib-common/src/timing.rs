@@ -4,6 +4,7 @@
 //! line there carries the version. Nobody reading that pipe never fails the work. On a terminal the current stage
 //! shows on stderr once the work has lasted a second.
 
+use crate::cli::printable;
 use crate::doc::Timing;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::time::{ClockId, clock_gettime};
@@ -100,10 +101,10 @@ impl Stages {
         std::mem::take(&mut self.done)
     }
 
-    /// A sign of life during a long stage, shown on a terminal.
+    /// A sign of life during a long stage, shown on a terminal. It may name what comes from elsewhere, such as a guest.
     pub fn note(&mut self, text: &str) {
         if let Some(bar) = &self.bar {
-            bar.set_message(text.to_owned());
+            bar.set_message(printable(text));
         }
     }
 
@@ -207,6 +208,16 @@ mod tests {
         let first: serde_json::Value = serde_json::from_str(events.lines().next().unwrap()).unwrap();
         assert_eq!(first["api_version"], "banger/v1");
         assert!(events.lines().last().unwrap().contains(r#""event":"end""#));
+    }
+
+    #[test]
+    fn a_sign_of_life_has_no_control_characters() {
+        let mut stages = Stages::new("bg-test", true);
+        stages.begin("configure");
+        stages.note("configure: 1 a\u{1b}]0;x\u{7}\u{9b}2J\nb");
+        let shown = stages.bar.as_ref().unwrap().message();
+        assert_eq!(shown, r"configure: 1 a\u{1b}]0;x\u{7}\u{9b}2J\nb");
+        stages.finish(0);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod table;
 pub use boot_timeout::BootTimeout;
 pub use input::Source;
 pub use order::in_order;
+pub(crate) use output::printable;
 pub use table::{Format, Output};
 
 use crate::config::{Config, Env, process_env};

@@ -144,6 +144,16 @@ impl HostPort {
     pub fn literal(&self) -> Option<IpAddr> {
         self.host.parse().ok()
     }
+
+    /// Whether a resolver may take the name for an address or for this machine without asking anybody: what inet_aton(3)
+    /// understands, such as `127.1` and `0x7f000001`, and `localhost` with all below it (RFC 6761, section 6.3).
+    pub fn is_disguised(&self) -> bool {
+        if self.literal().is_some() {
+            return false;
+        }
+        let last = self.host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+        last == "localhost" || last.starts_with("0x") || last.bytes().all(|b| b.is_ascii_digit())
+    }
 }
 
 impl fmt::Display for HostPort {
@@ -332,6 +342,26 @@ mod tests {
             assert_eq!(found, expected, "{ip}");
         }
         assert_eq!(host("127.1").literal(), None, "an address in disguise is a name");
+        for (name, expected) in [
+            ("127.1", true),
+            ("127.0.0.1.", true),
+            ("127.0.0.01", true),
+            ("2130706433", true),
+            ("0x7f000001", true),
+            ("127.0.0.0X1", true),
+            ("017700000001", true),
+            ("localhost", true),
+            ("a.LocalHost.", true),
+            (".", true),
+            ("127.0.0.1", false),
+            ("[::1]", false),
+            ("1.example", false),
+            ("localhost.example", false),
+            ("notlocalhost", false),
+            ("mirror0x1", false),
+        ] {
+            assert_eq!(host(name).is_disguised(), expected, "{name}");
+        }
         assert!(!may_connect(Listed, &host("0x7f.1"), Ipv4Addr::LOCALHOST.into()));
     }
 }

@@ -4,12 +4,15 @@
 //! `sha256:… SIZE URL`, then the header lines to repeat. Both are renamed into place and neither is synced: whatever a
 //! crash leaves is found out by its digest when it is next asked for, removed, and fetched again.
 
+mod budget;
+
 use super::conn::Stop;
 use super::head::{Header, header};
 use crate::digest::{self, Hashing};
 use crate::doc::Digest;
 use crate::error::Result;
 use crate::sys::fs::remove_file;
+use budget::{Budget, Part};
 use fs_err as fs;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -24,6 +27,15 @@ const MAX_ENTRY: u64 = 8 << 10;
 const TEMP_PREFIX: &str = ".tmp-";
 const TEMP_AGE: Duration = Duration::from_secs(24 * 3600);
 
+/// What a file takes beside its bytes, and more: its inode, and the rest of its last block.
+const FILE_BYTES: u64 = 4 << 10;
+
+/// What an entry of `urls` takes at most.
+const ENTRY_BYTES: u64 = MAX_ENTRY + FILE_BYTES;
+
+/// At most so many contents, and so many entries, survive a start, however short they are.
+const MOST_FILES: usize = 32 << 10;
+
 /// The headers that are stored with an answer.
 const STORED: [&str; 3] = ["Content-Type", "ETag", "Last-Modified"];
 
@@ -31,6 +43,7 @@ const STORED: [&str; 3] = ["Content-Type", "ETag", "Last-Modified"];
 #[derive(Debug)]
 pub struct Cache {
     dir: PathBuf,
+    budget: Budget,
 }
 
 /// A stored answer whose bytes are what they were.
@@ -49,6 +62,7 @@ pub struct Saving<'a> {
     cache: &'a Cache,
     url: String,
     temp: Hashing<NamedTempFile>,
+    part: Part<'a>,
 }
 
 /// Whether what is at this path never changes: a package with its version in its name, its signature, or an index by its
@@ -60,16 +74,19 @@ pub fn is_immutable(path: &str) -> bool {
 
 impl Cache {
     /// Opens `<cache>/downloads`, made where it is missing. Of the content more than `most` bytes are not kept: what was
-    /// not asked for longest is removed.
+    /// not asked for longest is removed. From then on as much is stored as makes `most` and a quarter of it with what is
+    /// there: a full cache could take up nothing new, and so would never change.
     ///
     /// # Errors
     /// The directory cannot be made or read.
     pub fn open(cache: &Path, most: u64) -> Result<Self> {
-        let cache = Cache { dir: cache.join("downloads") };
-        for dir in ["content", "urls"] {
-            fs::create_dir_all(cache.dir.join(dir))?;
+        let dir = cache.join("downloads");
+        for name in ["content", "urls"] {
+            fs::create_dir_all(dir.join(name))?;
         }
-        cache.prune(most)?;
+        let mut cache = Cache { dir, budget: Budget::default() };
+        let there = cache.prune(most, MOST_FILES)?;
+        cache.budget = Budget::new(most.saturating_add(most / 4).saturating_sub(there));
         Ok(cache)
     }
 
@@ -94,11 +111,12 @@ impl Cache {
         Ok(None)
     }
 
-    /// Begins to store what is fetched from this address; `None` where the disk is full or not ours.
+    /// Begins to store what is fetched from this address; `None` where the budget is used up, or the disk is full or not ours.
     pub fn save(&self, url: &str) -> Option<Saving<'_>> {
+        let part = self.budget.part(FILE_BYTES + ENTRY_BYTES)?;
         let temp = tempfile::Builder::new().prefix(TEMP_PREFIX).tempfile_in(&self.dir).ok()?;
         crate::sys::lock::hold(temp.as_file());
-        Some(Saving { cache: self, url: url.to_owned(), temp: Hashing::new(temp) })
+        Some(Saving { cache: self, url: url.to_owned(), temp: Hashing::new(temp), part })
     }
 
     fn content_path(&self, digest: &Digest) -> PathBuf {
@@ -109,62 +127,90 @@ impl Cache {
         self.dir.join("urls").join(digest::of_bytes(url.as_bytes()).hex())
     }
 
-    fn prune(&self, most: u64) -> Result<()> {
-        for (path, _, age) in list(&self.dir)? {
+    /// Removes what is too much, and gives what is left: bytes, and what files take beside them.
+    fn prune(&self, most: u64, most_files: usize) -> Result<u64> {
+        let mut left = 0_u64;
+        for (path, size, age) in list(&self.dir)? {
             let temporary = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(TEMP_PREFIX));
             if temporary && age > TEMP_AGE {
                 remove_file(&path)?;
+            } else {
+                left = left.saturating_add(size + FILE_BYTES);
             }
         }
-        let mut contents = list(&self.dir.join("content"))?;
-        contents.sort_by_key(|(_, _, age)| *age);
-        let (mut kept, mut removed) = (0_u64, false);
-        for (path, size, _) in contents {
+        let mut kept = 0_u64;
+        let mut removed = false;
+        for (count, (path, size, _)) in by_age(&self.dir.join("content"))?.into_iter().enumerate() {
             kept = kept.saturating_add(size);
-            if kept > most {
+            if kept > most || count >= most_files {
                 remove_file(&path)?;
                 removed = true;
+            } else {
+                left = left.saturating_add(size + FILE_BYTES);
             }
         }
-        if removed { self.prune_entries() } else { Ok(()) }
+        Ok(left.saturating_add(self.prune_entries(removed, most_files)?))
     }
 
-    /// Removes the entries whose content is gone.
-    fn prune_entries(&self) -> Result<()> {
-        for (path, ..) in list(&self.dir.join("urls"))? {
-            let digest = first_line(&path).and_then(|line| Digest::parse(line.split(' ').next()?).ok());
-            if !digest.is_some_and(|digest| self.content_path(&digest).exists()) {
+    /// Removes the entries that are too many, and, where any content was `removed`, those whose content is gone. Gives what the
+    /// rest takes.
+    fn prune_entries(&self, removed: bool, most_files: usize) -> Result<u64> {
+        let mut left = 0_u64;
+        for (count, (path, ..)) in by_age(&self.dir.join("urls"))?.into_iter().enumerate() {
+            if count >= most_files || (removed && !self.has_content(&path)) {
                 remove_file(&path)?;
+            } else {
+                left = left.saturating_add(ENTRY_BYTES);
             }
         }
-        Ok(())
+        Ok(left)
+    }
+
+    fn has_content(&self, entry: &Path) -> bool {
+        let digest = first_line(entry).and_then(|line| Digest::parse(line.split(' ').next()?).ok());
+        digest.is_some_and(|digest| self.content_path(&digest).exists())
     }
 }
 
 impl Saving<'_> {
-    /// Appends what was fetched.
+    /// Appends what was fetched; an error where the budget or the disk has no room for it.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.part.grow(bytes.len() as u64)?;
         self.temp.write_all(bytes)
     }
 
     /// Keeps the whole answer, unless it is not what its name promises (a captive portal's page is no package).
     pub fn finish(self, headers: &[Header]) -> io::Result<()> {
-        let (mut temp, digest, size) = self.temp.finish();
+        let Saving { cache, url, temp, mut part } = self;
+        let (mut temp, digest, size) = temp.finish();
         temp.rewind()?;
-        if !is_plausible(&self.url, &digest, temp.as_file_mut())? {
+        let text = entry_text(&digest, size, &url, headers);
+        // A longer one would not be read again.
+        if text.len() as u64 > MAX_ENTRY || !is_plausible(&url, &digest, temp.as_file_mut())? {
             return Ok(());
         }
-        temp.persist(self.cache.content_path(&digest)).map_err(|e| e.error)?;
-        let mut entry = tempfile::Builder::new().prefix(TEMP_PREFIX).tempfile_in(&self.cache.dir)?;
-        writeln!(entry, "{digest} {size} {}", self.url)?;
-        for name in STORED {
-            if let Some(value) = header(headers, name) {
-                entry.write_all(&[name.as_bytes(), b": ", value, b"\n"].concat())?;
-            }
-        }
-        entry.persist(self.cache.entry_path(&self.url)).map_err(|e| e.error)?;
+        let (content, entry) = (cache.content_path(&digest), cache.entry_path(&url));
+        // What takes the place of another of its kind takes no more room.
+        let (is_new, is_first) = (!content.exists(), !entry.exists());
+        temp.persist(content).map_err(|e| e.error)?;
+        part.spend(if is_new { size + FILE_BYTES } else { 0 });
+        let mut temp = tempfile::Builder::new().prefix(TEMP_PREFIX).tempfile_in(&cache.dir)?;
+        temp.write_all(&text)?;
+        temp.persist(entry).map_err(|e| e.error)?;
+        part.spend(if is_first { ENTRY_BYTES } else { 0 });
         Ok(())
     }
+}
+
+/// What the entry of an address says.
+fn entry_text(digest: &Digest, size: u64, url: &str, headers: &[Header]) -> Vec<u8> {
+    let mut text = format!("{digest} {size} {url}\n").into_bytes();
+    for name in STORED {
+        if let Some(value) = header(headers, name) {
+            text.extend([name.as_bytes(), b": ", value, b"\n"].concat());
+        }
+    }
+    text
 }
 
 /// A Debian package is an ar archive (deb(5)); the name of an index by-hash is its digest.
@@ -221,6 +267,13 @@ fn first_line(path: &Path) -> Option<String> {
     text.lines().next().map(str::to_owned)
 }
 
+/// The files of a directory, the youngest first.
+fn by_age(dir: &Path) -> Result<Vec<(PathBuf, u64, Duration)>> {
+    let mut files = list(dir)?;
+    files.sort_by_key(|(_, _, age)| *age);
+    Ok(files)
+}
+
 /// The files of a directory, with size and age. One that goes meanwhile, another builder has removed.
 fn list(dir: &Path) -> Result<Vec<(PathBuf, u64, Duration)>> {
     let mut files = vec![];
@@ -237,122 +290,4 @@ fn list(dir: &Path) -> Result<Vec<(PathBuf, u64, Duration)>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const URL: &str = "http://h:80/pool/x_1_amd64.deb";
-
-    fn store(cache: &Cache, url: &str, bytes: &[u8]) {
-        let mut saving = cache.save(url).unwrap();
-        saving.write(bytes).unwrap();
-        saving.finish(&[("etag".into(), b"\"1\"".to_vec()), ("Server".into(), b"x".to_vec())]).unwrap();
-    }
-
-    fn read(cache: &Cache, url: &str) -> Option<Vec<u8>> {
-        let hit = cache.lookup(url, &Stop::new().unwrap()).unwrap()?;
-        let mut bytes = vec![];
-        (&hit.file).read_to_end(&mut bytes).unwrap();
-        assert_eq!(hit.size, bytes.len() as u64);
-        assert_eq!(hit.headers, [("ETag".to_owned(), b"\"1\"".to_vec())]);
-        Some(bytes)
-    }
-
-    fn count(dir: &Path, name: &str) -> usize {
-        fs::read_dir(dir.join("downloads").join(name)).unwrap().count()
-    }
-
-    #[test]
-    fn only_what_never_changes_is_stored() {
-        for (path, expected) in [
-            ("/debian/pool/x_1_amd64.deb", true),
-            ("/x.udeb", true),
-            ("/x.xbps", true),
-            ("/x.xbps.sig2", true),
-            ("/dists/x/main/by-hash/SHA256/00", true),
-            ("/dists/bookworm/InRelease", false),
-            ("/dists/bookworm/main/Packages.xz", false),
-            ("/x.deb?login=1", false),
-            ("/x86_64-repodata", false),
-        ] {
-            assert_eq!(is_immutable(path), expected, "{path}");
-        }
-    }
-
-    #[test]
-    fn what_was_stored_is_found_by_its_address_until_it_is_damaged() {
-        let dir = tempfile::tempdir().unwrap();
-        let cache = Cache::open(dir.path(), 1 << 30).unwrap();
-        let package = b"!<arch>\npackage";
-        assert!(cache.lookup(URL, &Stop::new().unwrap()).unwrap().is_none());
-        store(&cache, URL, package);
-        store(&cache, "http://other:80/x.deb", package);
-        assert_eq!((count(dir.path(), "content"), count(dir.path(), "urls")), (1, 2), "one content");
-        assert_eq!(read(&cache, URL).as_deref(), Some(&package[..]));
-        let content = cache.content_path(&digest::of_bytes(package));
-        for damage in [&b"!<arch>\npackagf"[..], b"!<arch>\n", b"!<arch>\npackage and more"] {
-            fs::write(&content, damage).unwrap();
-            assert_eq!(read(&cache, URL), None);
-            assert!(!content.exists(), "what is damaged is gone");
-            store(&cache, URL, package);
-            assert!(read(&cache, URL).is_some());
-        }
-    }
-
-    #[test]
-    fn an_entry_is_read_strictly() {
-        let dir = tempfile::tempdir().unwrap();
-        let cache = Cache::open(dir.path(), 1 << 30).unwrap();
-        store(&cache, URL, b"!<arch>\n");
-        let path = cache.entry_path(URL);
-        let good = fs::read_to_string(&path).unwrap();
-        for bad in [
-            String::new(),
-            good.replace(URL, "http://evil:80/x.deb"),
-            good.replace("sha256:", "sha256:../../"),
-            good.trim_end().to_owned(),
-            good.clone() + "Set-Cookie: x\n",
-            good.clone() + "ETag: x\ry\n",
-            good.clone() + &"ETag: x\n".repeat(2000),
-        ] {
-            fs::write(&path, &bad).unwrap();
-            assert_eq!(read(&cache, URL), None, "{bad:?}");
-        }
-        fs::write(&path, &good).unwrap();
-        assert!(read(&cache, URL).is_some());
-    }
-
-    #[test]
-    fn what_its_name_does_not_promise_and_what_was_cut_short_are_not_stored() {
-        let dir = tempfile::tempdir().unwrap();
-        let cache = Cache::open(dir.path(), 1 << 30).unwrap();
-        let index = format!("http://h:80/by-hash/SHA256/{}", digest::of_bytes(b"index").hex());
-        store(&cache, URL, b"<html>please log in</html>");
-        store(&cache, &index, b"another");
-        cache.save(URL).unwrap().write(b"!<arch>\npart").unwrap();
-        assert_eq!((count(dir.path(), "content"), count(dir.path(), "urls")), (0, 0));
-        assert_eq!(count(dir.path(), "."), 2, "nothing lies beside them");
-        store(&cache, &index, b"index");
-        assert!(read(&cache, &index).is_some());
-    }
-
-    #[test]
-    fn the_oldest_goes_first() {
-        let dir = tempfile::tempdir().unwrap();
-        let cache = Cache::open(dir.path(), 1 << 30).unwrap();
-        for (age, name) in [(300, "a"), (100, "b"), (200, "c")] {
-            let bytes = format!("{name:1000}");
-            store(&cache, &format!("http://h:80/{name}.xbps"), bytes.as_bytes());
-            let content = File::open(cache.content_path(&digest::of_bytes(bytes.as_bytes()))).unwrap();
-            content.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
-        }
-        let dead = dir.path().join("downloads/.tmp-dead");
-        fs::write(&dead, "").unwrap();
-        Cache::open(dir.path(), 2000).unwrap();
-        assert!(dead.exists(), "another builder may be at it");
-        File::open(&dead).unwrap().set_modified(SystemTime::now() - 2 * TEMP_AGE).unwrap();
-        Cache::open(dir.path(), 2000).unwrap();
-        assert_eq!((count(dir.path(), "content"), count(dir.path(), "urls"), dead.exists()), (2, 2, false));
-        assert_eq!(read(&cache, "http://h:80/a.xbps"), None);
-        assert!(read(&cache, "http://h:80/b.xbps").is_some());
-    }
-}
+mod tests;

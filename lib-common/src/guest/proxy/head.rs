@@ -276,12 +276,12 @@ impl Request {
         write_head(&first, &self.headers, "Via: 1.1 banger\r\n")
     }
 
-    /// The headers without those that ask for a part, or for an answer that depends on what the guest has: one that is
-    /// to be stored is asked for whole.
+    /// The headers without those that ask for a part, for another coding, or for an answer that depends on what the guest
+    /// has: one that is to be stored is asked for whole, and as it is.
     pub fn ask_for_all(&mut self) {
         self.headers.retain(|(name, _)| {
             let name = name.to_ascii_lowercase();
-            !name.starts_with("if-") && name != "range"
+            !name.starts_with("if-") && name != "range" && name != "accept-encoding"
         });
     }
 }

@@ -77,7 +77,7 @@ struct Limits {
     connect: Duration,
     /// The longest body, and the most a tunnel carries a way.
     response_bytes: u64,
-    /// What the cache is cut down to at the start.
+    /// What the cache is cut down to at the start; afterwards it grows to a quarter more at most.
     cache_bytes: u64,
 }
 
@@ -117,20 +117,22 @@ struct Record {
 
 impl Proxy {
     /// Listens on `<vsock>_3128`, mode 0600, for the guest behind the vsock socket `vsock`. Downloads that never change
-    /// are kept in `<cache>/downloads`, of which at most 4 GiB survive this call, the least recently used going first.
-    /// Servers are reached through the proxies that this process's `http_proxy`, `https_proxy` and `no_proxy` name.
+    /// are kept in `<cache>/downloads`, of which at most 4 GiB survive this call, the least recently used going first; it
+    /// does not grow beyond 5 GiB by what this proxy stores.
+    /// Servers are reached through the proxies that this process's `http_proxy`, `https_proxy` and `no_proxy` name. These
+    /// are not asked for a host of a source that this host finds at an address where it would not connect to it itself.
     ///
     /// # Errors
     /// [`crate::Code::Io`] where the socket is there already or its path is too long, [`crate::Code::BadConfig`] for a
     /// proxy in the environment that cannot be used, or the cache's.
     pub fn start(vsock: &Path, admitted: Admitted, cache: Option<&Path>) -> Result<Proxy> {
         let via = Via::from_env(|name| std::env::var(name).ok())?;
-        Self::start_with(vsock, (admitted, via), cache, Limits::default())
+        Self::start_with(vsock, (admitted, via, Resolver::default()), cache, Limits::default())
     }
 
     fn start_with(
         vsock: &Path,
-        (admitted, via): (Admitted, Via),
+        (admitted, via, resolver): (Admitted, Via, Resolver),
         cache: Option<&Path>,
         limits: Limits,
     ) -> Result<Proxy> {
@@ -140,7 +142,7 @@ impl Proxy {
             cache,
             limits,
             via,
-            resolver: Resolver::default(),
+            resolver,
             stop: Arc::new(Stop::new()?),
             record: Mutex::default(),
             active: Mutex::new(0),

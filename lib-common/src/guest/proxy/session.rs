@@ -50,7 +50,7 @@ pub fn serve(shared: &Shared, guest: Conn) {
     session.guest.finish();
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
     /// One request; `None` where the connection is of no more use.
     fn turn(&mut self) -> Option<End> {
         let request = match self.read_request() {
@@ -153,8 +153,7 @@ impl Session<'_> {
         }
         let (head, chunked, keep) = response.to_head(request);
         self.guest.write_all(&head)?;
-        // Where a body ends with the connection, nobody knows whether it is whole.
-        let mut saving = saving.filter(|_| response.status == 200 && response.framing != Framing::Close);
+        let mut saving = saving.filter(|_| can_be_stored(&response));
         let mut body = Body::new(response.framing, most);
         let mut bytes = 0;
         loop {
@@ -164,7 +163,7 @@ impl Session<'_> {
                 Err(e) => return Err(self.broken_answer(&request.host, &e)),
             };
             let piece = &server.buffered()[..n];
-            // A full disk is no reason to fetch less.
+            // A full disk, or cache, is no reason to fetch less.
             saving = saving.and_then(|mut s| s.write(piece).is_ok().then_some(s));
             if chunked {
                 self.guest.write_all(&[format!("{n:x}\r\n").as_bytes(), piece, b"\r\n"].concat())?;
@@ -193,7 +192,7 @@ impl Session<'_> {
 
     /// Sends a request, over the connection that is open already if it still serves, and reads the answer's head.
     fn ask(&mut self, request: &Request, trust: Trust) -> Result<(Conn, Response), Failure> {
-        let proxy = self.shared.via.proxy_for(&request.host, Scheme::Http);
+        let proxy = self.proxy_for(&request.host, Scheme::Http, trust)?;
         let bytes = request.to_head(proxy.is_some());
         if let Some((_, mut server)) = self.server.take_if(|(host, _)| *host == request.host)
             && let Ok(response) = ask_once(&mut server, &bytes, request.method)
@@ -209,6 +208,17 @@ impl Session<'_> {
         }
     }
 
+    /// The user's own proxy, where an admitted host is to be reached by one. It connects to whatever it is asked for, so the
+    /// host is judged here, at each request: a connection to it may be older than what its name stands for.
+    fn proxy_for(&self, host: &HostPort, scheme: Scheme, trust: Trust) -> Result<Option<&'a HostPort>, Failure> {
+        let proxy = self.shared.via.proxy_for(host, scheme);
+        if proxy.is_some() {
+            let judged = self.shared.resolver.judge(host, trust, &self.shared.stop);
+            judged.map_err(|e| self.no_way(host, host, e))?;
+        }
+        Ok(proxy)
+    }
+
     fn connect(&self, host: &HostPort, trust: Trust, proxy: Option<&HostPort>) -> Result<Conn, Failure> {
         let limits = &self.shared.limits;
         let way = Way {
@@ -217,14 +227,19 @@ impl Session<'_> {
             deadline: Instant::now() + limits.connect,
             idle: limits.idle,
         };
-        self.shared.resolver.connect(&way, &self.shared.stop).map_err(|e| match e {
+        self.shared.resolver.connect(&way, &self.shared.stop).map_err(|e| self.no_way(host, way.host, e))
+    }
+
+    /// Why there is no connection to `host`; `asked` is who does not serve, where it is not a refusal.
+    fn no_way(&self, host: &HostPort, asked: &HostPort, e: NoWay) -> Failure {
+        match e {
             NoWay::Forbidden(why) => self.forbid(host, &why),
-            NoWay::Failed(e) => self.fail(way.host, &e.to_string()),
-        })
+            NoWay::Failed(e) => self.fail(asked, &e.to_string()),
+        }
     }
 
     fn tunnel(&mut self, host: &HostPort, trust: Trust) -> Result<End, Failure> {
-        let proxy = self.shared.via.proxy_for(host, Scheme::Https);
+        let proxy = self.proxy_for(host, Scheme::Https, trust)?;
         let mut server = self.connect(host, trust, proxy)?;
         if proxy.is_some() {
             let request = format!("CONNECT {host} HTTP/1.1\r\nHost: {host}\r\nVia: 1.1 banger\r\n\r\n");
@@ -265,6 +280,13 @@ impl Session<'_> {
         let _ = self.fail(host, &e.to_string());
         Failure::Broken
     }
+}
+
+/// Whether an answer is what anybody who asks for its address is to get. Where a body ends with the connection, nobody knows
+/// whether it is whole; one that is coded for who asked for it is something else to the next.
+fn can_be_stored(response: &Response) -> bool {
+    let is_coded = head::header(&response.headers, "Content-Encoding").is_some();
+    response.status == 200 && response.framing != Framing::Close && !is_coded
 }
 
 /// One request and the head of its answer.

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod downloads;
+mod parent;
 mod requests;
 mod server;
 
@@ -40,7 +41,8 @@ impl Fixture {
             admitted.add_host(&server.host()).unwrap();
         }
         let (vsock, cache) = (self.dir.path().join("vm.vsock"), self.dir.path().join("cache"));
-        self.proxy = Some(Proxy::start_with(&vsock, (admitted, via), Some(&cache), limits).unwrap());
+        self.proxy =
+            Some(Proxy::start_with(&vsock, (admitted, via, Resolver::default()), Some(&cache), limits).unwrap());
     }
 
     fn proxy(&self) -> &Proxy {

@@ -16,6 +16,10 @@ use std::time::{Duration, Instant};
 /// How long the addresses of a name are good for.
 const GOOD_FOR: Duration = Duration::from_secs(60);
 
+/// How long the user's own proxy is not asked for a name because this host is still looking for it: shorter than a package
+/// manager waits for an answer.
+const KNOWN_WITHIN: Duration = Duration::from_secs(10);
+
 /// How often a wait for a name looks whether the proxy ends.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -30,8 +34,16 @@ pub enum NoWay {
 
 /// Addresses of names. getaddrinfo(3) cannot be interrupted, so each name is looked up by a thread of its own, one at a
 /// time for each; such a thread may outlive the proxy until the resolver gives up, and holds nothing of it.
-#[derive(Debug, Default)]
-pub struct Resolver(Arc<Names>);
+#[derive(Debug)]
+pub struct Resolver {
+    names: Arc<Names>,
+    find: Find,
+    /// Names that this host did not find, and when: behind a proxy it need not know any, and may be slow to say so.
+    missed: Mutex<BTreeMap<String, Instant>>,
+}
+
+/// What gives a name's addresses; a test has its own.
+pub type Find = fn(&str) -> io::Result<Vec<IpAddr>>;
 
 #[derive(Debug, Default)]
 struct Names {
@@ -45,11 +57,57 @@ enum Lookup {
     Done(Instant, std::result::Result<Vec<IpAddr>, String>),
 }
 
+impl Default for Resolver {
+    fn default() -> Self {
+        Self::new(|name| Ok((name, 0).to_socket_addrs()?.map(|a| a.ip()).collect()))
+    }
+}
+
 impl Resolver {
+    /// One that finds names so.
+    pub fn new(find: Find) -> Self {
+        Resolver { names: Arc::default(), find, missed: Mutex::default() }
+    }
+
+    /// Whether the user's own proxy may be asked for `host`. It reaches what this host does, so that a source must not lead
+    /// through it to where it could not lead directly. A name that this host does not find passes: what it stands for, the
+    /// proxy alone knows.
+    pub fn judge(&self, host: &HostPort, trust: Trust, stop: &Stop) -> std::result::Result<(), NoWay> {
+        if trust == Trust::Listed {
+            return Ok(());
+        }
+        if host.is_disguised() {
+            return Err(NoWay::Forbidden(format!("{} may stand for a local address", host.host)));
+        }
+        let all = match host.literal() {
+            Some(ip) => vec![ip],
+            None => self.addresses_here(&host.host, stop).map_err(NoWay::Failed)?,
+        };
+        match all.into_iter().find(|ip| !may_connect(trust, host, *ip)) {
+            Some(ip) => Err(leads_to(host, ip)),
+            None => Ok(()),
+        }
+    }
+
+    /// The addresses that this host finds for a name, which may be none.
+    fn addresses_here(&self, name: &str, stop: &Stop) -> io::Result<Vec<IpAddr>> {
+        let missed = || self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        if missed().get(name).is_some_and(|at| at.elapsed() < GOOD_FOR) {
+            return Ok(vec![]);
+        }
+        match self.addresses(name, stop, Instant::now() + KNOWN_WITHIN) {
+            Err(e) if matches!(e.kind(), ErrorKind::Other | ErrorKind::TimedOut) => {
+                missed().insert(name.to_owned(), Instant::now());
+                Ok(vec![])
+            }
+            other => other,
+        }
+    }
+
     /// The addresses of a name.
     fn addresses(&self, name: &str, stop: &Stop, deadline: Instant) -> io::Result<Vec<IpAddr>> {
         let asked = Instant::now();
-        let mut known = self.0.lock();
+        let mut known = self.names.lock();
         loop {
             match known.get(name) {
                 Some(Lookup::Done(at, Ok(all))) if at.elapsed() < GOOD_FOR => return Ok(all.clone()),
@@ -61,16 +119,16 @@ impl Resolver {
             if left.is_zero() {
                 return Err(io::Error::new(ErrorKind::TimedOut, "its name was not found in time"));
             }
-            known = self.0.changed.wait_timeout(known, left.min(LOOK_EVERY)).unwrap_or_else(PoisonError::into_inner).0;
+            known =
+                self.names.changed.wait_timeout(known, left.min(LOOK_EVERY)).unwrap_or_else(PoisonError::into_inner).0;
             stop.check()?;
         }
     }
 
     fn start(&self, name: &str, known: &mut BTreeMap<String, Lookup>) -> io::Result<()> {
-        let (names, asked) = (Arc::clone(&self.0), name.to_owned());
+        let (names, find, asked) = (Arc::clone(&self.names), self.find, name.to_owned());
         std::thread::Builder::new().name("resolve".into()).spawn(move || {
-            let found = (asked.as_str(), 0).to_socket_addrs().map(|all| all.map(|a| a.ip()).collect());
-            let found = found.map_err(|e| e.to_string());
+            let found = find(&asked).map_err(|e| e.to_string());
             names.lock().insert(asked, Lookup::Done(Instant::now(), found));
             names.changed.notify_all();
         })?;
@@ -165,10 +223,14 @@ impl Resolver {
         }
         Err(match (error, all.first()) {
             (Some(e), _) => NoWay::Failed(e),
-            (None, Some(ip)) => NoWay::Forbidden(format!("{} leads to {ip}, a local address", way.host.host)),
+            (None, Some(ip)) => leads_to(way.host, *ip),
             (None, None) => NoWay::Failed(io::Error::other("its name has no address")),
         })
     }
+}
+
+fn leads_to(host: &HostPort, ip: IpAddr) -> NoWay {
+    NoWay::Forbidden(format!("{} leads to {ip}, a local address", host.host))
 }
 
 /// A TCP connection, not waiting longer than told.

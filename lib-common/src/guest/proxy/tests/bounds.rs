@@ -132,7 +132,8 @@ fn a_server_that_is_not_there_is_named() {
     admitted.add_host(&gone.to_string()).unwrap();
     admitted.add_host("localhost").unwrap();
     let vsock = dir.path().join("vm.vsock");
-    let proxy = Proxy::start_with(&vsock, (admitted, Via::default()), None, Limits::default()).unwrap();
+    let ways = (admitted, Via::default(), Resolver::default());
+    let proxy = Proxy::start_with(&vsock, ways, None, Limits::default()).unwrap();
     let fixture = Fixture { proxy: Some(proxy), dir };
     let answer = fixture.get(&format!("http://{gone}/"));
     assert!(answer.status == "502 Bad Gateway" && answer.body.contains(&gone.to_string()), "{answer:?}");

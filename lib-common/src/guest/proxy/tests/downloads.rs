@@ -112,3 +112,38 @@ fn a_cache_that_cannot_be_written_is_no_failure() {
     }
     assert_eq!(server.requests().len(), 2);
 }
+
+#[test]
+fn a_guest_does_not_fill_the_disk_and_gets_what_is_not_stored_all_the_same() {
+    let server = Server::new(|head| {
+        let body = head.split(' ').nth(1).unwrap().repeat(10_000);
+        reply("200 OK", "", &body).into()
+    });
+    // 1.25 MiB; each answer has 80,000 bytes.
+    let limits = Limits { cache_bytes: 1 << 20, ..Limits::default() };
+    let fixture = Fixture::with(&[&server], limits, Via::default());
+    for i in 10..40 {
+        assert_eq!(fixture.get(&server.url(&format!("/{i}.xbps"))).body.len(), 80_000);
+    }
+    fixture.until(|s| s.fetched == 30);
+    let sizes = std::fs::read_dir(fixture.dir.path().join("cache/downloads/content")).unwrap();
+    let total: u64 = sizes.map(|e| e.unwrap().metadata().unwrap().len()).sum();
+    assert!((1_000_000..=(1 << 20) + (1 << 18)).contains(&total), "{total}");
+    let beside = std::fs::read_dir(fixture.dir.path().join("cache/downloads")).unwrap().count();
+    assert_eq!(beside, 2, "what was not stored is gone");
+}
+
+#[test]
+fn an_answer_that_is_coded_is_passed_on_and_not_stored() {
+    let server = Server::new(|_| reply("200 OK", "Content-Encoding: gzip\r\n", PACKAGE).into());
+    let fixture = Fixture::new(&[&server]);
+    for count in 1..=2 {
+        let url = server.url("/x.deb");
+        let request = format!("GET {url} HTTP/1.1\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n");
+        let answer = Answer::parse(&fixture.send(request));
+        assert!(answer.head.contains("Content-Encoding: gzip") && answer.body == PACKAGE, "{answer:?}");
+        fixture.until(|s| s.fetched == count);
+    }
+    assert_eq!((server.requests().len(), fixture.stored()), (2, 0));
+    assert!(!server.requests()[0].contains("Accept-Encoding"), "{:?}", server.requests());
+}

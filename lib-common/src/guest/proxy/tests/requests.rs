@@ -153,37 +153,3 @@ fn a_server_that_ends_first_ends_the_tunnel_of_a_guest_that_stays() {
     assert!(text.ends_with("\r\n\r\nbye"), "{text}");
     fixture.until(|s| s.tunnels == 1);
 }
-
-#[test]
-fn another_proxy_is_used_where_the_environment_names_one() {
-    let parent = Server::raw(|mut stream| {
-        let mut buffer = [0; 4096];
-        let n = stream.read(&mut buffer).unwrap();
-        let asked = String::from_utf8_lossy(&buffer[..n]).into_owned();
-        let answer = match asked.starts_with("CONNECT") {
-            true => format!("HTTP/1.1 200 Fine\r\nContent-Length: 9\r\n\r\n{asked}"),
-            false => reply("200 OK", "Connection: close\r\n", &asked),
-        };
-        stream.write_all(answer.as_bytes()).unwrap();
-    });
-    let via = Via::from_env(|name| name.ends_with("_proxy").then(|| format!("http://{}", parent.host()))).unwrap();
-    let fixture = Fixture::with(&[], Limits::default(), Via::default());
-    drop(fixture);
-    let dir = tempfile::tempdir().unwrap();
-    let mut admitted = Admitted::default();
-    // A name that nobody looks up: the parent does.
-    admitted.add_source("http://mirror.invalid/").unwrap();
-    admitted.add_source("https://mirror.invalid/").unwrap();
-    let vsock = dir.path().join("vm.vsock");
-    // no_proxy has the same value, which excepts nothing that is asked for here.
-    let proxy = Proxy::start_with(&vsock, (admitted, via), None, Limits::default()).unwrap();
-    let fixture = Fixture { proxy: Some(proxy), dir };
-    let answer = fixture.get("http://mirror.invalid/x");
-    assert!(answer.body.starts_with("GET http://mirror.invalid/x HTTP/1.1\r\nHost: mirror.invalid\r\n"), "{answer:?}");
-    let text = fixture.send("CONNECT mirror.invalid:443 HTTP/1.1\r\n\r\n");
-    assert!(
-        text.contains("established\r\n\r\nCONNECT mirror.invalid:443 HTTP/1.1\r\nHost: mirror.invalid:443\r\n"),
-        "{text}"
-    );
-    assert_eq!(fixture.get("http://other.invalid/").status, "403 Forbidden");
-}
