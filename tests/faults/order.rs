@@ -91,7 +91,7 @@ enum Event {
 }
 
 const CALLS: &str =
-    "trace=write,writev,pwrite64,fsync,fdatasync,syncfs,?rename,?renameat,renameat2,?open,openat,execve";
+    "trace=ioctl,copy_file_range,ftruncate,write,writev,pwrite64,fsync,fdatasync,syncfs,?rename,?renameat,renameat2,?open,openat,execve";
 
 /// Those of `-f -y`, each with its thread: `123 fsync(4</path>) = 0`, `123 renameat2(AT_FDCWD</cwd>, "/a", AT_FDCWD</cwd>, "/b",
 /// 0) = 0`. Of a call that another thread has cut in two, the first half has all that counts.
@@ -103,7 +103,10 @@ fn events(log: &str) -> Vec<(&str, Event)> {
         let file = |rest: &str| Some(rest.split_once('<')?.1.split_once('>')?.0.to_owned());
         match call.trim_start().split_once('(')? {
             ("fsync" | "fdatasync", rest) => Some(Event::Synced(file(rest)?)),
-            ("write" | "writev" | "pwrite64", rest) => Some(Event::Wrote(file(rest)?)),
+            ("write" | "writev" | "pwrite64" | "ftruncate", rest) => Some(Event::Wrote(file(rest)?)),
+            // The second descriptor is written to, and the first of the other.
+            ("copy_file_range", rest) => Some(Event::Wrote(file(rest.split_once('>')?.1)?)),
+            ("ioctl", rest) if rest.contains("FICLONE") => Some(Event::Wrote(file(rest)?)),
             ("syncfs", _) => Some(Event::SyncedAll),
             ("open" | "openat", rest) if rest.contains("O_CREAT") && !rest.contains(") = -1") => {
                 Some(Event::Made(quoted(0)?))
@@ -124,7 +127,8 @@ fn assert_durable(events: &[Event], roots: &[&str], what: &str) -> Vec<String> {
     let mut named = vec![];
     for (at, event) in events.iter().enumerate() {
         let Event::Renamed(from, to) = event else { continue };
-        if !roots.iter().any(|root| to.starts_with(root)) || to.contains("/staging/") {
+        let dir = to.rsplit_once('/').unwrap().0;
+        if !roots.iter().any(|root| to.starts_with(root)) || dir.ends_with("/staging") {
             continue;
         }
         let is_record = |event: &Event| matches!(event, Event::Renamed(_, name) if name.ends_with("/machine.json"));
@@ -133,15 +137,20 @@ fn assert_durable(events: &[Event], roots: &[&str], what: &str) -> Vec<String> {
             events.iter().any(|e| *e == Event::SyncedAll || matches!(e, Event::Synced(path) if path == file))
         };
         let below = format!("{from}/");
-        let is_dir = events[..at].iter().any(|e| match e {
+        let is_below = |e: &Event| match e {
             Event::Made(path) | Event::Wrote(path) | Event::Renamed(_, path) => path.starts_with(&below),
             _ => false,
-        });
-        // Each of a directory's own files has its own turn.
+        };
+        let is_dir = events[..at].iter().any(is_below);
+        for (n, event) in events[..at].iter().enumerate() {
+            // Who holds a lock is nothing that lasts.
+            let Event::Wrote(path) = event else { continue };
+            let lasts = path.starts_with(&below) && !path.ends_with("/lock") && !path.contains("/.tmp-");
+            assert!(!lasts || synced(path, &events[n..at]), "{what}: {path} was not synced before {from} was {to}: {events:#?}");
+        }
         let written = events[..at].iter().rposition(|e| matches!(e, Event::Wrote(path) if path == from)).unwrap_or(0);
         let content = is_dir || synced(from, &events[written..at]) || synced(to, &events[at..whole]);
         assert!(content, "{what}: {from} was not synced before it was {to}: {events:#?}");
-        let dir = to.rsplit_once('/').unwrap().0;
         assert!(synced(dir, &events[at..]), "{what}: {dir} was not synced after it got {to}: {events:#?}");
         named.push(to.clone());
     }
@@ -250,6 +259,12 @@ fn an_order_that_is_wrong_is_seen() {
     ] {
         assert!(std::panic::catch_unwind(|| assert_durable(&bad, &["/s"], "bad")).is_err(), "{bad:?}");
     }
+    let published = |synced: Event| {
+        let events = [wrote("/s/staging/1/f"), synced, renamed("/s/staging/1", "/s/d/image"), Event::Synced("/s/d".into())];
+        std::panic::catch_unwind(|| assert_durable(&events, &["/s"], "published")).is_ok()
+    };
+    assert!(published(Event::SyncedAll) && published(synced("/s/staging/1/f")));
+    assert!(!published(synced("/s/staging/1")) && !published(wrote("/s/staging/1/f")));
     let said = |events: &[Event]| {
         let events: Vec<(&str, Event)> = events.iter().map(|event| ("7", event.clone())).collect();
         std::panic::catch_unwind(|| assert_said_before(&events, "journal")).is_ok()

@@ -70,8 +70,21 @@ impl Point {
     /// Whether it is a call that a full or broken disk, a full table, or a missing right makes fail. What is said on the standard
     /// streams is the tool's answer, not its work.
     pub fn may_fail(&self) -> bool {
-        let is_said = self.call.starts_with("write") && ["1,", "2,"].iter().any(|fd| self.text.starts_with(fd));
+        let is_said = self.call.starts_with("write") && ["1<", "2<"].iter().any(|fd| self.text.starts_with(fd));
         !is_said && self.call != "exit_group"
+    }
+
+    /// Whether nobody may go on when it has failed: what was to be kept is not, or has not its name. Who holds a lock, and what
+    /// a log says, is not kept.
+    pub fn is_of_what_is_kept(&self) -> bool {
+        let keeps = ["write", "pwrite64", "fsync", "fdatasync", "syncfs", "copy_file_range", "ftruncate"];
+        let is_ours = self.text.contains("/state/") && !self.text.contains("/lock>") && !self.text.contains(".log>");
+        self.own && is_ours && self.may_fail() && (keeps.contains(&&*self.call) || self.call.starts_with("rename"))
+    }
+
+    /// Whether it removes something: whoever fails at that leaves it.
+    pub fn removes(&self) -> bool {
+        ["unlink", "unlinkat", "rmdir"].contains(&&*self.call)
     }
 }
 
@@ -95,7 +108,7 @@ pub fn calls(
 ) -> (Done, Vec<Call>) {
     let log = sandbox.path("calls");
     let follow: &[&str] = if with_children { &["-f"] } else { &[] };
-    let options = [follow, &["-e", traced]].concat();
+    let options = [follow, &["-y", "-e", traced]].concat();
     let done = finish(under_strace(command, &log, &options).spawn().unwrap(), stdin.as_bytes());
     (done, parse(&String::from_utf8_lossy(&std::fs::read(log).unwrap()), with_children))
 }

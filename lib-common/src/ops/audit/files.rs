@@ -6,7 +6,7 @@ use crate::build::slot::{TEMP_PREFIX, lock_of};
 use crate::config::Config;
 use crate::doc::{Finding, MAX_BYTES, Name, ShimState, strict};
 use crate::error::{Error, Result};
-use crate::store::{Journal, Store, started_by};
+use crate::store::{Journal, Store, id_of, started_by};
 use crate::sys::lock::{Glance, glance, is_held};
 use crate::sys::owned;
 use crate::sys::process::ProcessId;
@@ -66,6 +66,12 @@ pub fn runtime(store: &Store, dirs: Vec<PathBuf>, known: &[(PathBuf, Name)]) -> 
         let owner = known.iter().find(|(dir, _)| *dir == path).map(|(_, name)| name.clone());
         // The VM's own lock is held while it is being started or ended.
         let Some(_look) = look_at(store, owner.as_ref()) else { continue };
+        if let Some(name) = &owner
+            && is_lost(store, name)?
+        {
+            // Its processes tell of it.
+            continue;
+        }
         let evidence = match (shim_lives(&path)?, &owner) {
             (true, Some(name)) => {
                 found.extend(lost_socket(&path, name)?);
@@ -87,6 +93,14 @@ pub fn runtime(store: &Store, dirs: Vec<PathBuf>, known: &[(PathBuf, Name)]) -> 
         found.push(Found { finding: f, remedy: Remedy::Runtime(path, owner) });
     }
     Ok(found)
+}
+
+/// Whether a VM runs whose runtime directory does not say so.
+pub(super) fn is_lost(store: &Store, name: &Name) -> Result<bool> {
+    let machine = store.machine_dir(name);
+    // Whether there is a record, and what it says, is looked at by itself.
+    let Ok(id) = machine.document().and_then(|doc| id_of(&doc)) else { return Ok(false) };
+    machine.is_lost(&id)
 }
 
 /// Whether the VM that was started in a runtime directory is in another state directory, and is there: the two share the

@@ -1,7 +1,7 @@
 //! Taking one found thing away. Whoever began to work on it since it was found keeps it: each remedy takes the lock that
 //! the thing has, and looks once more.
 
-use super::files::{is_being_written, shim_lives};
+use super::files::{is_being_written, is_lost, shim_lives};
 use super::machines::{is_confined, is_right};
 use super::{Found, Remedy};
 use crate::config::Config;
@@ -90,9 +90,11 @@ fn temporary(path: &Path) -> Result<bool> {
 
 fn runtime(store: &Store, dir: &Path, owner: Option<&Name>) -> Result<bool> {
     let end = || end_shim(dir).and_then(|()| remove_dir(dir)).map(|()| true);
-    match owner.map(|name| store.machine_dir(name)) {
+    match owner.map(|name| (name, store.machine_dir(name))) {
         // It may have been started by now; with its lock nobody does.
-        Some(vm) if vm.path().exists() => locked(vm.path(), || if shim_lives(dir)? { Ok(false) } else { end() }),
+        Some((name, vm)) if vm.path().exists() => {
+            locked(vm.path(), || if shim_lives(dir)? || is_lost(store, name)? { Ok(false) } else { end() })
+        }
         _ => end(),
     }
 }

@@ -1,6 +1,6 @@
 //! Processes: shims, VMMs and vsock devices of ours that no record knows.
 
-use super::files::{is_of_another_store, look_at, shim_state};
+use super::files::{is_lost, is_of_another_store, look_at, shim_state};
 use super::{Found, JUST_ENDING, Remedy, finding};
 use crate::doc::Name;
 use crate::error::Result;
@@ -57,9 +57,11 @@ fn belongs(dir: &Path, process: &ProcessId, parent: i32) -> Result<bool> {
 
 /// The shim of a VM that runs, and whose runtime directory does not say so.
 fn lost_shim(store: &Store, name: &Name) -> Result<Option<i32>> {
+    if !is_lost(store, name)? {
+        return Ok(None);
+    }
     let machine = store.machine_dir(name);
-    let Some(id) = machine.document().and_then(|doc| id_of(&doc)).ok() else { return Ok(None) };
-    Ok(if machine.is_lost(&id)? { machine.running(&id)?.map(|state| state.shim.pid) } else { None })
+    Ok(machine.running(&id_of(&machine.document()?)?)?.map(|state| state.shim.pid))
 }
 
 /// It is the VM's, and nobody gets to it: damage, and no leak.
