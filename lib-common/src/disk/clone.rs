@@ -4,6 +4,7 @@
 use super::ext4;
 use super::look;
 use super::seed::{Home, check_file_system};
+use super::untrusted::Unread;
 use crate::doc::{AbsPath, Check, CloneMethod, Disk, Disks, ImageRef, Name, SeedSize, Spec};
 use crate::error::{Code, Context, Error, Result};
 use crate::sys::fs::{Copied, allocated_bytes, clone_file};
@@ -68,7 +69,7 @@ fn make_work(image: &ImageRef, size: u64, to: &Path, stages: &mut Stages) -> Res
         }
         None => {
             stages.begin("make_work");
-            Home::read(&image.rootfs.path)?.write_to(to, size)?;
+            Home::read_for(&image.rootfs.path, size)?.write_to(to, size)?;
             (CloneMethod::Built, false)
         }
     };
@@ -111,11 +112,26 @@ pub fn check_disk(path: &Path, name: &Name) -> Result<Vec<Check>> {
     let sound = file_system.ok;
     let mut checks = vec![file, file_system];
     // What has failed already is not looked into.
-    if sound && let Ok(nested) = look::is_nested(path) {
-        let seen = if nested { "its content is nested in /root/root" } else { "its content is where it belongs" };
-        checks.push(Check::new("not_nested", !nested, seen, &format!("`bg-vm start {name}` mends it")));
+    if sound {
+        checks.extend(check_nested(path, name)?);
     }
     Ok(checks)
+}
+
+/// Whether its content is nested; nothing where the disk is of a format that cannot be looked into.
+fn check_nested(path: &Path, name: &Name) -> Result<Option<Check>> {
+    match look::is_nested_or_unread(path) {
+        Ok(nested) => {
+            let seen = if nested { "its content is nested in /root/root" } else { "its content is where it belongs" };
+            Ok(Some(Check::new("not_nested", !nested, seen, &format!("`bg-vm start {name}` mends it"))))
+        }
+        Err(Unread::Refused(e)) => {
+            let seen = format!("it cannot be looked into: {}", e.with_causes());
+            Ok(Some(Check::new("not_nested", false, seen, &format!("e2fsck -fy {}", path.display()))))
+        }
+        Err(Unread::Signal(e)) => Err(e),
+        Err(Unread::Fs(_)) => Ok(None),
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! is in them.
 
 use super::superblock::Superblock;
+use super::untrusted::ensure_sane;
 use crate::doc::Digest;
 use crate::error::{Code, Error, Result};
 use crate::sys::cmd::{Child, Cmd, Stream, Streams, describe};
@@ -158,7 +159,7 @@ pub enum CheckOutcome {
     /// Nothing is wrong.
     Clean,
     /// The journal was not replayed since a crash or a kill; the next mount does it. No further check was made, since
-    /// without the journal's content it would find errors that are none.
+    /// without the journal's content it would find errors that are none; but superblock and journal can be ours.
     JournalPending,
     /// What `e2fsck` said.
     Damaged(String),
@@ -169,7 +170,10 @@ pub enum CheckOutcome {
 /// Errors: [`Code::MissingFile`], [`Code::BadInput`] for what is no ext4, [`Code::CommandFailed`].
 pub fn check(path: &Path) -> Result<CheckOutcome> {
     if Superblock::read(path)?.needs_recovery {
-        return Ok(CheckOutcome::JournalPending);
+        return Ok(match ensure_sane(path) {
+            Ok(()) => CheckOutcome::JournalPending,
+            Err(e) => CheckOutcome::Damaged(e.with_causes()),
+        });
     }
     let (status, report, error) = e2fsck(&["-f", "-n"], path)?;
     match status.code() {

@@ -1,32 +1,47 @@
 //! Looks into a work disk without mounting or changing it: is its content nested?
 
 use super::nested::{self, Found};
-use crate::error::{Code, Error, Result};
+use super::untrusted::{Patience, Unread, apart, open};
+use crate::error::Result;
 use ext4_view::{Ext4, Ext4Error};
 use std::path::Path;
-use std::sync::mpsc::channel;
 use std::time::Duration;
+
+/// How long a look may take for which somebody waits.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// The most that is read of a disk, in bytes: the largest journal, and as much again.
+const MAX_READ: u64 = 2 << 30;
 
 /// Whether the content of the file system in the file `path`, which nobody may have mounted, is nested; by the rule of
 /// [`nested::is_nested`]. A journal that was not replayed yet is taken into account.
 ///
-/// Errors: [`Code::BadInput`] where it cannot be read: damaged, of a format that is not known, or not there.
+/// Errors: [`crate::Code::BadInput`] where it cannot be read: damaged, of a format that is not known, or not there;
+/// [`crate::Code::TimedOut`] where that would take too long, or the signal that came.
 pub fn is_nested(path: &Path) -> Result<bool> {
-    let unreadable = |e: Ext4Error| {
-        Error::new(Code::BadInput, format!("cannot read the file system in {}", path.display())).because(&e)
-    };
-    let fs = Ext4::load_from_path(path).map_err(unreadable)?;
-    nested::is_nested(|at| found(&fs, at)).map_err(unreadable)
+    look(path, WITHIN).map_err(|e| e.error(format!("cannot read the file system in {}", path.display())))
 }
 
 /// The same for a start, which neither waits for the answer nor fails for it: a guest can write to its disk what it likes,
 /// and so make a file system that takes minutes to read. An answer that does not come within that time is no.
 pub fn is_nested_within(path: &Path, within: Duration) -> bool {
-    let (sender, answer) = channel();
+    matches!(look(path, within), Ok(true))
+}
+
+/// The same for who tells a disk that is refused from one that cannot be read.
+pub(super) fn is_nested_or_unread(path: &Path) -> Result<bool, Unread> {
+    look(path, WITHIN)
+}
+
+fn look(path: &Path, within: Duration) -> Result<bool, Unread> {
+    let patience = Patience::new(within);
     let path = path.to_owned();
-    // It reads, and nothing waits for it: it may end with the process.
-    let looking = std::thread::Builder::new().name("look".into()).spawn(move || sender.send(is_nested(&path)));
-    looking.is_ok() && matches!(answer.recv_timeout(within), Ok(Ok(true)))
+    apart(patience, move || look_here(&path, patience))
+}
+
+pub(super) fn look_here(path: &Path, patience: Patience) -> Result<bool, Unread> {
+    let fs = open(path, patience, MAX_READ)?;
+    Ok(nested::is_nested(|at| found(&fs, at))?)
 }
 
 fn found(fs: &Ext4, at: &str) -> std::result::Result<Option<Found>, Ext4Error> {

@@ -7,6 +7,10 @@ pub mod clone;
 #[cfg(feature = "host")]
 pub mod ext4;
 #[cfg(feature = "host")]
+mod journal;
+#[cfg(feature = "host")]
+mod layout;
+#[cfg(feature = "host")]
 pub mod look;
 pub mod nested;
 #[cfg(feature = "host")]
@@ -15,6 +19,8 @@ pub mod seed;
 pub mod superblock;
 #[cfg(feature = "host")]
 pub mod tree;
+#[cfg(feature = "host")]
+mod untrusted;
 
 #[cfg(feature = "host")]
 pub use clone::{check_disk, clone_disks};

@@ -3,14 +3,20 @@
 
 use super::ext4::{self, CheckOutcome, Format};
 use super::superblock::Superblock;
-use super::tree;
+use super::tree::{self, Bounds};
+use super::untrusted::{Patience, apart};
 use crate::digest;
 use crate::digest::Hashing;
 use crate::doc::{AbsPath, Check, Digest, Seed, SeedSize};
 use crate::error::{Error, Result};
+use crate::sys::fs::unnamed;
+use crate::sys::signal;
 use crate::timing::Stages;
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The sizes that are made unless others are asked for, in bytes. Between them a smaller one is grown, in 40 ms. A file
 /// takes 2 and 7 MB of the host's disk, most of it the list of free blocks.
@@ -33,7 +39,7 @@ pub fn file_name(size: u64) -> String {
 /// this call is left then.
 pub fn build(rootfs: &Path, sizes: &[u64], dir: &Path, stages: &mut Stages) -> Result<Vec<SeedSize>> {
     stages.begin("read_home");
-    let home = Home::read(rootfs)?;
+    let home = Home::read_for(rootfs, sizes.iter().copied().min().unwrap_or(u64::MAX))?;
     stages.begin("make_seeds");
     let mut sizes = sizes.to_vec();
     sizes.sort_unstable();
@@ -75,9 +81,21 @@ impl Drop for Made {
     }
 }
 
-/// The content of the image's `/root`: small, so it is read once for all sizes.
+/// The most that an image's `/root` may have, in bytes: it is read whole, holes included, for each image.
+const MAX_HOME: u64 = 1 << 30;
+/// The most files and directories in it.
+const MAX_ENTRIES: u64 = 1 << 19;
+/// mke2fs makes an inode for so many bytes of a work disk.
+const BYTES_PER_INODE: u64 = 16384;
+/// How long it may be read.
+const WITHIN: Duration = Duration::from_secs(300);
+/// How much of it is written at a time, in bytes.
+const CHUNK: usize = 256 << 10;
+
+/// The content of the image's `/root`: read once for all sizes, into a file without a name.
 pub struct Home {
-    tar: Vec<u8>,
+    tar: File,
+    length: u64,
     id: Digest,
     epoch: u64,
 }
@@ -85,13 +103,28 @@ pub struct Home {
 impl Home {
     /// Reads it.
     ///
-    /// Errors: [`crate::Code::BadInput`], [`crate::Code::MissingFile`].
+    /// Errors: [`crate::Code::BadInput`], also for more than a work disk begins with; [`crate::Code::MissingFile`],
+    /// [`crate::Code::TimedOut`], or the signal that came.
     pub fn read(rootfs: &Path) -> Result<Self> {
+        Self::read_for(rootfs, u64::MAX)
+    }
+
+    /// Reads it for work disks of which the smallest has `size` bytes; what does not fit there is not read.
+    ///
+    /// Errors: as [`Home::read`].
+    pub fn read_for(rootfs: &Path, size: u64) -> Result<Self> {
         let epoch = u64::from(Superblock::read(rootfs)?.made_at);
-        let mut hashing = Hashing::new(vec![]);
-        tree::write_tar(rootfs, Path::new(HOME), &mut hashing)?;
-        let (tar, id, _) = hashing.finish();
-        Ok(Home { tar, id, epoch })
+        let bounds = Bounds { bytes: size.min(MAX_HOME), entries: (size / BYTES_PER_INODE).min(MAX_ENTRIES) };
+        let (patience, image) = (Patience::new(WITHIN), rootfs.to_owned());
+        let spool = BufWriter::with_capacity(CHUNK, unnamed(&[])?);
+        let read = move || {
+            let mut hashing = Hashing::new(spool);
+            Ok(tree::write_within(&image, Path::new(HOME), &mut hashing, (bounds, patience)).map(|()| hashing.finish()))
+        };
+        let (spool, id, length) =
+            apart(patience, read).map_err(|e| e.error(format!("cannot read {HOME} of {}", rootfs.display())))??;
+        let tar = spool.into_inner().map_err(|e| spooled(&e.into_error()))?;
+        Ok(Home { tar, length, id, epoch })
     }
 
     /// Makes a work disk of it, of `size` bytes, in the new file `path`. Its root directory is 0:0's and 0700, as sshd's
@@ -101,12 +134,36 @@ impl Home {
     pub fn write_to(&self, path: &Path, size: u64) -> Result<()> {
         let format = Format { label: "work", id: &self.id, epoch: self.epoch, root_mode: 0o700 };
         let mut writer = ext4::make_from_tar(path, size, format)?;
-        match writer.write_all(&self.tar) {
+        match self.copy_to(&mut writer) {
             Ok(()) => writer.finish(),
-            Err(e) => Err(writer.failure().unwrap_or_else(|| Error::from(e))),
+            Err(Copying::From(e)) => Err(e),
+            Err(Copying::To(e)) => Err(writer.failure().unwrap_or_else(|| Error::from(e))),
         }
         .map_err(|e| e.within(format!("cannot make a work disk of {size} bytes")))
     }
+
+    fn copy_to(&self, writer: &mut impl Write) -> Result<(), Copying> {
+        let mut buffer = vec![0; CHUNK];
+        let mut at = 0;
+        while at < self.length {
+            signal::check().map_err(Copying::From)?;
+            let want = usize::try_from(self.length - at).unwrap_or(CHUNK).min(CHUNK);
+            self.tar.read_exact_at(&mut buffer[..want], at).map_err(|e| Copying::From(spooled(&e)))?;
+            writer.write_all(&buffer[..want]).map_err(Copying::To)?;
+            at += want as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Which end of a copy failed.
+enum Copying {
+    From(Error),
+    To(io::Error),
+}
+
+fn spooled(e: &io::Error) -> Error {
+    Error::io("keep a copy of the image's /root in", &std::env::temp_dir(), e)
 }
 
 /// Whether the seeds are those of this root file system, whole and unharmed.

@@ -2,6 +2,8 @@
 //! the kernel's Documentation/filesystems/ext4/super.rst.
 
 use crate::error::{Code, Error, Result};
+use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -9,10 +11,13 @@ use std::path::Path;
 const OFFSET: u64 = 1024;
 const SIZE: usize = 1024;
 
-const MAGIC: u16 = 0xef53;
+/// `s_magic`.
+pub(super) const MAGIC: u16 = 0xef53;
 /// `s_state`: cleanly unmounted, no errors found.
 const STATE_VALID: u16 = 0x1;
 const STATE_ERRORS: u16 = 0x2;
+/// `s_feature_compat`.
+const COMPAT_HAS_JOURNAL: u32 = 0x4;
 /// `s_feature_incompat`: the journal has to be replayed.
 const INCOMPAT_RECOVER: u32 = 0x4;
 const INCOMPAT_64BIT: u32 = 0x80;
@@ -39,7 +44,7 @@ impl Superblock {
     ///
     /// Errors: [`Code::MissingFile`] for a file that is not there, [`Code::BadInput`] for one that is no ext4.
     pub fn read(path: &Path) -> Result<Self> {
-        let file = std::fs::File::open(path).map_err(|e| match e.kind() {
+        let file = File::open(path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Error::io("read", path, &e).with_code(Code::MissingFile),
             _ => Error::io("read", path, &e),
         })?;
@@ -47,32 +52,65 @@ impl Superblock {
             Error::new(Code::BadInput, format!("{} is not an ext4 file system", path.display()))
                 .detail("path", path.display().to_string())
         };
-        let mut bytes = [0; SIZE];
-        match file.read_exact_at(&mut bytes, OFFSET) {
-            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Err(no_ext4()),
-            result => result.map_err(|e| Error::io("read", path, &e))?,
+        match Fields::read(&file) {
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Err(no_ext4()),
+            Err(e) => Err(Error::io("read", path, &e)),
+            Ok(fields) => Self::parse(&fields).ok_or_else(no_ext4),
         }
-        Self::parse(&bytes).ok_or_else(no_ext4)
     }
 
-    fn parse(bytes: &[u8; SIZE]) -> Option<Self> {
-        let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        let (log_block_size, incompat, state) = (word(0x18), word(0x60), half(0x3a));
-        if half(0x38) != MAGIC || log_block_size > 6 {
+    fn parse(fields: &Fields) -> Option<Self> {
+        let (log_block_size, incompat, state) = (fields.word(0x18), fields.word(0x60), fields.half(0x3a));
+        if fields.half(0x38) != MAGIC || log_block_size > 6 {
             return None;
         }
-        let high = if incompat & INCOMPAT_64BIT == 0 { 0 } else { word(0x150) };
-        let blocks = u64::from(high) << 32 | u64::from(word(0x4));
-        let (mounted, checked) = (word(0x2c), word(0x40));
+        let (mounted, checked) = (fields.word(0x2c), fields.word(0x40));
         Some(Superblock {
-            size_bytes: blocks.checked_mul(1024 << log_block_size)?,
+            size_bytes: fields.blocks().checked_mul(1024 << log_block_size)?,
             clean: state & (STATE_VALID | STATE_ERRORS) == STATE_VALID,
             needs_recovery: incompat & INCOMPAT_RECOVER != 0,
             mounted_since_check: mounted > checked,
-            made_at: word(0x108),
-            uuid: bytes[0x68..0x78].try_into().ok()?,
+            made_at: fields.word(0x108),
+            uuid: fields.0[0x68..0x78].try_into().ok()?,
         })
+    }
+}
+
+/// Its bytes. All that is in them was written by whoever had the disk last.
+pub(super) struct Fields([u8; SIZE]);
+
+impl Fields {
+    /// Those of the file system in `file`.
+    pub(super) fn read(file: &File) -> io::Result<Self> {
+        let mut bytes = [0; SIZE];
+        file.read_exact_at(&mut bytes, OFFSET)?;
+        Ok(Fields(bytes))
+    }
+
+    /// The two bytes at an offset.
+    pub(super) fn half(&self, at: usize) -> u16 {
+        u16::from_le_bytes([self.0[at], self.0[at + 1]])
+    }
+
+    /// The four bytes at an offset.
+    pub(super) fn word(&self, at: usize) -> u32 {
+        u32::from_le_bytes([self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]])
+    }
+
+    /// Whether its numbers of blocks have 64 bits.
+    pub(super) fn is_wide(&self) -> bool {
+        self.word(0x60) & INCOMPAT_64BIT != 0
+    }
+
+    /// How many blocks the file system has.
+    pub(super) fn blocks(&self) -> u64 {
+        let high = if self.is_wide() { self.word(0x150) } else { 0 };
+        u64::from(high) << 32 | u64::from(self.word(0x4))
+    }
+
+    /// Whether there is a journal that has to be replayed.
+    pub(super) fn has_pending_journal(&self) -> bool {
+        self.word(0x5c) & COMPAT_HAS_JOURNAL != 0 && self.word(0x60) & INCOMPAT_RECOVER != 0
     }
 }
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::digest::of_bytes;
 use crate::disk::ext4::{Format, make_from_tar};
+use crate::error::Code;
 use crate::sys::cmd::Cmd;
 use std::io::Write;
 use tar::{Builder, EntryType, Header};

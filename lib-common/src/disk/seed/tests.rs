@@ -120,3 +120,88 @@ fn a_check_names_what_is_wrong_with_a_seed() {
         [format!("seed_{small}"), format!("seed_{large}_digest"), format!("seed_{large}_file_system")]
     );
 }
+
+#[test]
+fn a_home_has_the_digest_that_it_always_had() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("rootfs.ext4");
+    rootfs(&image);
+    assert_eq!(
+        Home::read(&image).unwrap().id.as_str(),
+        "sha256:ba206af95707d9a5ff31f3a16a769daa41b3bf71163a9f56315fc447ee3a046e"
+    );
+}
+
+fn debugfs(image: &Path, request: &str) {
+    crate::sys::cmd::Cmd::new("debugfs").args(["-w", "-R", request]).arg(image).run().unwrap();
+}
+
+#[test]
+fn a_home_with_more_than_a_work_disk_begins_with_is_refused_before_it_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("rootfs.ext4");
+    rootfs(&image);
+    let of = |size: u64| {
+        debugfs(&image, &format!("set_inode_field /root/.bashrc size {size}"));
+        Home::read_for(&image, SIZE)
+    };
+    // Holes are zeros.
+    assert!(of(SIZE / 2).unwrap().length > SIZE / 2);
+    assert!(Home::read(&image).is_ok());
+    for size in [SIZE, 500 << 30] {
+        let e = of(size).err().unwrap();
+        assert_eq!(e.code(), crate::Code::BadInput);
+        assert_eq!(e.message(), format!("/root of the image has more than {SIZE} bytes; a work disk begins with less"));
+        assert!(e.get_hint().is_some());
+        assert!(build(&image, &[4 * SIZE, SIZE], dir.path(), &mut stages()).is_err());
+    }
+    let e = Home::read(&image).err().unwrap();
+    assert!(e.message().contains(&MAX_HOME.to_string()), "{e:?}");
+}
+
+#[test]
+fn what_a_home_cannot_have_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("rootfs.ext4");
+    rootfs(&image);
+    debugfs(&image, "symlink /home /root");
+    let tar = |root: &str| {
+        let mut bytes = vec![];
+        tree::write_tar(&image, Path::new(root), &mut bytes).map(|()| bytes)
+    };
+    assert_eq!(tar("/home").unwrap(), tar("/root").unwrap());
+    let few = (Bounds { bytes: SIZE, entries: 3 }, Patience::new(WITHIN));
+    let e = tree::write_within(&image, Path::new(HOME), io::sink(), few).unwrap_err();
+    assert!(e.message().contains("more than 3 files"), "{e:?}");
+    let late = (Bounds { bytes: SIZE, entries: 1000 }, Patience::new(Duration::ZERO));
+    let e = tree::write_within(&image, Path::new(HOME), io::sink(), late).unwrap_err();
+    assert_eq!(e.code(), crate::Code::TimedOut, "{e:?}");
+    // ext4-view would have a terabyte of memory for the target.
+    for link in ["/home", "/root/bin/tool"] {
+        debugfs(&image, &format!("set_inode_field {link} size 1099511627776"));
+        let root = if link == "/home" { link } else { HOME };
+        let e = tar(root).unwrap_err();
+        assert!(e.code() == crate::Code::BadInput && e.causes()[0].contains("symbolic link"), "{e:?}");
+    }
+}
+
+#[test]
+fn a_home_deeper_than_can_be_followed_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("rootfs.ext4");
+    let mut tar = Builder::new(vec![]);
+    for level in 1..=1200 {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::Directory);
+        header.set_mode(0o700);
+        header.set_size(0);
+        tar.append_data(&mut header, "d/".repeat(level), io::empty()).unwrap();
+    }
+    let id = of_bytes(b"deep");
+    let format = Format { label: "rootfs", id: &id, epoch: 1_500_000_000, root_mode: 0o755 };
+    let mut writer = ext4::make_from_tar(&image, 4 * SIZE, format).unwrap();
+    writer.write_all(&tar.into_inner().unwrap()).unwrap();
+    writer.finish().unwrap();
+    let e = tree::write_tar(&image, Path::new("/d"), io::sink()).unwrap_err();
+    assert!(e.code() == crate::Code::BadInput && e.causes()[0].contains("levels deep"), "{e:?}");
+}
