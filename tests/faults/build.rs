@@ -1,6 +1,8 @@
 //! The same for an image build, whose guest pretends too: an SSH server that says yes to whatever it is to do.
 
-use super::{SAMPLE, Verb, World, fixture, interrupted, killed, refused, without_key};
+use super::verbs::{SAMPLE, Verb, without_key};
+use super::{World, interrupted, killed, refused};
+use crate::support::fixture;
 use crate::support::{Done, children, finish};
 use std::process::Command;
 
@@ -15,6 +17,7 @@ const BUILD: Verb = Verb {
         is_built(world, &build(world), what);
     },
     children: false,
+    fails: false,
     sample: SAMPLE,
 };
 

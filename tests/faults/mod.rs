@@ -12,202 +12,15 @@ mod order;
 mod settle;
 mod shim;
 pub mod trace;
+mod verbs;
 
 use crate::running::World;
 use crate::support::Done;
-use crate::support::fixture::{self, Files, WORK};
 use lib_common::digest;
 use serde_json::Value;
 use std::path::PathBuf;
 use trace::Point;
-
-/// The sample of a verb that takes a second or less. A guest that does not answer is waited for.
-const SAMPLE: usize = 12;
-const SLOW_SAMPLE: usize = 4;
-
-/// A verb, and the world around it.
-struct Verb {
-    tool: &'static str,
-    args: &'static [&'static str],
-    /// Makes what the verb begins with, whatever is there. Gives its stdin.
-    before: fn(&World) -> String,
-    /// What holds after it was cut short and collected, and does the same again.
-    after: fn(&World, &str),
-    /// Whether the programs that it starts end with it.
-    children: bool,
-    /// How many points are tried, unless all are.
-    sample: usize,
-}
-
-fn show(world: &World, vm: &str) -> Option<String> {
-    let there = world.sandbox.state(&format!("machines/{vm}")).exists();
-    there.then(|| world.state_of(vm))
-}
-
-fn is_whole(world: &World, vm: &str, what: &str) {
-    assert_eq!(show(world, vm).as_deref(), Some("stopped"), "{what}");
-    assert_eq!(world.sandbox.run("bg-seed", &["check", "--vm", vm], "").json()["ok"], true, "{what}");
-}
-
-fn without_dev(world: &World) -> String {
-    world.vm(&["rm", "--force", "dev"], "").ok();
-    without_key(world)
-}
-
-fn with_dev(world: &World) -> String {
-    if show(world, "dev").is_none() {
-        fixture::create(&world.sandbox, "dev");
-    }
-    world.vm(&["kill", "dev"], "").ok();
-    without_key(world)
-}
-
-/// A store whose own SSH key has yet to be made, as the first start does.
-fn without_key(world: &World) -> String {
-    let keys = world.sandbox.state("ssh");
-    if keys.exists() {
-        std::fs::remove_dir_all(keys).unwrap();
-    }
-    String::new()
-}
-
-fn with_dev_running(world: &World) -> String {
-    with_dev(world);
-    world.vm(&["start", "dev"], "").ok();
-    String::new()
-}
-
-fn document(world: &World) -> String {
-    let files = world.sandbox.path("files-other");
-    if files.exists() {
-        std::fs::remove_dir_all(files).unwrap();
-    }
-    Files::new(&world.sandbox, "other").document().to_string()
-}
-
-const CREATE: Verb = Verb {
-    tool: "bg-vm",
-    args: &["create", "dev", "--work-size", WORK, "--no-start"],
-    before: without_dev,
-    after: |world, what| {
-        if show(world, "dev").is_none() {
-            fixture::create(&world.sandbox, "dev");
-        }
-        is_whole(world, "dev", what);
-    },
-    children: true,
-    sample: SAMPLE,
-};
-
-/// With its start in one.
-const CREATE_AND_START: Verb = Verb {
-    args: &["create", "dev", "--work-size", WORK],
-    after: |world, what| {
-        // One that is whole and was killed before it told the shim to keep the VM has a VM that has run, and ended.
-        let state = show(world, "dev");
-        assert!(matches!(state.as_deref(), None | Some("stopped" | "running" | "crashed")), "{state:?}: {what}");
-        if show(world, "dev").is_none() {
-            fixture::create(&world.sandbox, "dev");
-        }
-        world.vm(&["start", "dev"], "").ok();
-        assert_eq!(show(world, "dev").as_deref(), Some("running"), "{what}");
-    },
-    children: false,
-    ..CREATE
-};
-
-const START: Verb = Verb {
-    tool: "bg-vm",
-    args: &["start", "dev"],
-    before: with_dev,
-    after: |world, what| {
-        assert!(matches!(show(world, "dev").as_deref(), Some("stopped" | "running")), "{what}");
-        world.vm(&["start", "dev"], "").ok();
-        assert_eq!(show(world, "dev").as_deref(), Some("running"), "{what}");
-    },
-    children: false,
-    sample: SAMPLE,
-};
-
-const STOP: Verb = Verb {
-    tool: "bg-vm",
-    args: &["stop", "--timeout", "1", "dev"],
-    before: with_dev_running,
-    after: |world, what| {
-        assert!(matches!(show(world, "dev").as_deref(), Some("stopped" | "running")), "{what}");
-        world.vm(&["stop", "--timeout", "1", "dev"], "").ok();
-        assert_eq!(show(world, "dev").as_deref(), Some("stopped"), "{what}");
-    },
-    children: false,
-    sample: SLOW_SAMPLE,
-};
-
-const RM: Verb = Verb {
-    tool: "bg-vm",
-    args: &["rm", "dev"],
-    before: with_dev,
-    after: |world, what| {
-        if show(world, "dev").is_some() {
-            is_whole(world, "dev", what);
-        }
-        world.vm(&["rm", "dev"], "").ok();
-        assert_eq!(show(world, "dev"), None, "{what}");
-    },
-    children: true,
-    sample: SAMPLE,
-};
-
-const RM_RUNNING: Verb = Verb {
-    args: &["rm", "--force", "dev"],
-    before: with_dev_running,
-    after: |world, what| {
-        assert!(matches!(show(world, "dev").as_deref(), None | Some("stopped" | "running")), "{what}");
-        world.vm(&["rm", "--force", "dev"], "").ok();
-        assert_eq!(show(world, "dev"), None, "{what}");
-    },
-    ..RM
-};
-
-const SEED_BUILD: Verb = Verb {
-    tool: "bg-seed",
-    args: &["build", "debian", "--size", WORK],
-    before: |_| String::new(),
-    after: |world, what| {
-        world.sandbox.run("bg-seed", &["build", "debian", "--size", WORK], "").ok();
-        assert_eq!(world.sandbox.run("bg-seed", &["check", "debian"], "").json()["ok"], true, "{what}");
-    },
-    children: true,
-    sample: SAMPLE,
-};
-
-const SEED_CLONE: Verb = Verb {
-    tool: "bg-seed",
-    args: &["clone"],
-    before: |world| {
-        without_dev(world);
-        fixture::plan(&world.sandbox, "dev")
-    },
-    after: |world, what| {
-        assert_eq!(show(world, "dev"), None, "{what}");
-        world.sandbox.run("bg-seed", &["clone"], fixture::plan(&world.sandbox, "dev")).ok();
-    },
-    children: true,
-    sample: SAMPLE,
-};
-
-const REGISTER: Verb = Verb {
-    tool: "bg-register",
-    args: &["--name", "other", "--replace"],
-    before: document,
-    after: |world, _| {
-        world.sandbox.run("bg-register", &["--name", "other", "--replace"], document(world)).ok();
-        let mut again = world.sandbox.run("bg-image", &["show", "other"], "").json();
-        again["name"] = "again".into();
-        world.sandbox.run("bg-register", &["--replace"], again.to_string()).ok();
-    },
-    children: true,
-    sample: SAMPLE,
-};
+use verbs::*;
 
 /// All of them, or some that are spread evenly.
 pub fn sampled(points: &[Point], sample: usize) -> Vec<&Point> {
@@ -294,7 +107,7 @@ fn attack(test: &str, verb: &Verb, attack: &Attack<'_>, ended: impl Fn(&Ended<'_
     let before = bystander(&world);
     let stdin = (verb.before)(&world);
     let (done, calls) = trace::calls(&world.sandbox, &command, &stdin, (traced, verb.children));
-    done.ok();
+    assert_eq!(done.exit != 0, verb.fails, "{done:?}");
     let points = points(&calls);
     let tried = choose(&points, verb.sample);
     let mut met = 0;
@@ -346,7 +159,8 @@ fn refused(test: &str, verb: &Verb) {
         }
         let doc = done.failed();
         let said = format!("{} {:?}", doc.message, doc.causes);
-        let is_told = said.contains('/') || doc.details.contains_key("command");
+        // Of a program it is the name; of a socket to a process or a guest, of a thread and of who is to be started nothing has one.
+        let is_told = said.contains('/') || doc.details.contains_key("command") || !point.has_path();
         assert!(doc.code != "internal" && is_told, "{what}: {} {said} {:?}", doc.code, doc.details);
         if begins_with_nothing && !point.removes() {
             assert_eq!(show(world, "dev"), None, "{what}: {done:?}");
@@ -397,6 +211,20 @@ fn seeds_killed_at_any_call_can_be_made_again() {
 #[test]
 fn a_registration_killed_at_any_call_can_be_repeated() {
     killed("a_registration_killed_at_any_call_can_be_repeated", &REGISTER);
+}
+
+#[test]
+fn what_undoes_and_what_collects_may_be_killed_too() {
+    for verb in [&CREATE_AND_FAIL, &GC] {
+        killed("what_undoes_and_what_collects_may_be_killed_too", verb);
+    }
+}
+
+#[test]
+fn other_verbs_killed_at_any_call_can_be_repeated() {
+    for verb in [&KILL_VM, &RESTART, &IMAGE_RM] {
+        killed("other_verbs_killed_at_any_call_can_be_repeated", verb);
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The second thread of a creation with its start: it syncs the VM's host key and its name while the VMM begins. strace tells its
 //! calls from those of the first by their files.
 
-use super::{CREATE_AND_START, World, bystander, has_strace, show, trace};
+use super::verbs::{CREATE_AND_START, show};
+use super::{World, bystander, has_strace, trace};
 use crate::support::finish;
 use serde_json::Value;
 

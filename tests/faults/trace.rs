@@ -82,6 +82,11 @@ impl Point {
         self.own && is_ours && self.may_fail() && (keeps.contains(&&*self.call) || self.call.starts_with("rename"))
     }
 
+    /// Whether what it is about has a path.
+    pub fn has_path(&self) -> bool {
+        !["sendto", "sendmsg", "fork", "vfork", "clone", "clone3"].contains(&&*self.call)
+    }
+
     /// Whether it removes something: whoever fails at that leaves it.
     pub fn removes(&self) -> bool {
         ["unlink", "unlinkat", "rmdir"].contains(&&*self.call)

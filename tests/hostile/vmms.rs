@@ -108,7 +108,7 @@ fn a_process_that_has_the_number_of_another_is_left_alone() {
     let mut stranger = Stranger::new();
     let it = stranger.process();
     let forged = [
-        ("another program", ProcessDoc { exe: real.shim.exe.clone(), ..it.clone() }),
+        ("another program", ProcessDoc { exe: real.shim.exe.clone(), exe_file: real.shim.exe_file, ..it.clone() }),
         ("another start", ProcessDoc { start_time: it.start_time + 1, ..it.clone() }),
         ("another boot", ProcessDoc { boot_id: real.shim.boot_id.chars().rev().collect(), ..it.clone() }),
     ];

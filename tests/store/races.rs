@@ -20,8 +20,8 @@ const CROWD: usize = 64;
 fn at_once(world: &World, commands: &[Vec<String>]) -> Vec<Done> {
     let start = |args: &Vec<String>| {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        // A small machine takes its time for so many.
-        world.command("bg-vm", &args).env("BG_BOOT_TIMEOUT", "600").env("BG_LOCK_WAIT", "120").spawn().unwrap()
+        // A small machine takes its time for so many; but nobody waits for another's lock for longer than that.
+        world.command("bg-vm", &args).env("BG_BOOT_TIMEOUT", "600").env("BG_LOCK_WAIT", "5").spawn().unwrap()
     };
     let started: Vec<_> = commands.iter().map(start).collect();
     started.into_iter().map(|child| finish(child, b"")).collect()

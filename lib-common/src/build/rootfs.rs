@@ -3,6 +3,7 @@
 use super::manifest;
 use crate::doc::{self, AbsPath, Digest, ManifestEntry, Rootfs};
 use crate::error::Result;
+use crate::sys::thread;
 use fs_err as fs;
 use std::path::Path;
 
@@ -58,7 +59,7 @@ pub fn load(dir: &Path) -> Option<Rootfs> {
 fn digest_and_sync(image: &Path) -> Result<Digest> {
     let file = fs::File::open(image)?;
     std::thread::scope(|scope| {
-        let synced = scope.spawn(|| file.sync_all());
+        let synced = thread::scoped(scope, || file.sync_all())?;
         let digest = crate::digest::of_file(image);
         synced.join().unwrap_or_else(|_| Err(std::io::Error::other("a sync panicked")))?;
         digest

@@ -11,6 +11,7 @@ use crate::doc::{AbsPath, Check, Digest, Seed, SeedSize};
 use crate::error::{Error, Result};
 use crate::sys::fs::unnamed;
 use crate::sys::signal;
+use crate::sys::thread;
 use crate::timing::Stages;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -64,7 +65,10 @@ pub fn build(rootfs: &Path, sizes: &[u64], dir: &Path, stages: &mut Stages) -> R
 /// The digests of files, as many at once as there are files: a core hashes one.
 fn digests(paths: &[PathBuf]) -> Result<Vec<Digest>> {
     std::thread::scope(|scope| {
-        let running: Vec<_> = paths.iter().map(|path| scope.spawn(|| digest::of_content(path))).collect();
+        let mut running = vec![];
+        for path in paths {
+            running.push(thread::scoped(scope, move || digest::of_content(path))?);
+        }
         let joined = running.into_iter().map(|thread| thread.join());
         joined.map(|d| d.unwrap_or_else(|_| Err(Error::new(crate::Code::Internal, "a digest panicked")))).collect()
     })

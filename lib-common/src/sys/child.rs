@@ -7,6 +7,7 @@ use super::ended::{describe, tail};
 use super::process::PidFd;
 use super::signal;
 use crate::error::{ChildFailure, Code, Error, Result};
+use crate::sys::thread;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::process::ExitStatus;
@@ -29,8 +30,11 @@ impl Child {
     pub(super) fn new(cmd: &Cmd, mut inner: std::process::Child) -> Result<Self> {
         let pidfd = PidFd::of_child(pid_of(&inner))?;
         let keep = cmd.stderr_tail;
-        let stderr = inner.stderr.take().map(|pipe| std::thread::spawn(move || tail(pipe, keep)));
-        Ok(Child { cmd: cmd.clone(), inner, pidfd, stderr, status: None })
+        let pipe = inner.stderr.take();
+        // Dropped, it is ended.
+        let mut child = Child { cmd: cmd.clone(), inner, pidfd, stderr: None, status: None };
+        child.stderr = pipe.map(|pipe| thread::spawn(move || tail(pipe, keep))).transpose()?;
+        Ok(child)
     }
 
     /// Its pid; good as long as this guard lives.

@@ -85,7 +85,7 @@ pub fn can_reflink(dir: &Path) -> Result<bool> {
 
 fn clone_into(source: &File, target: &File) -> Result<Copied, Errno> {
     // SAFETY: both descriptors are open for the whole call.
-    match unsafe { ficlone(target.as_raw_fd(), source.as_raw_fd()) } {
+    match super::signal::restarted(|| unsafe { ficlone(target.as_raw_fd(), source.as_raw_fd()) }) {
         Ok(_) => return Ok(Copied::Reflink),
         Err(Errno::EOPNOTSUPP | Errno::EXDEV | Errno::EINVAL | Errno::ENOTTY | Errno::ENOSYS) => {}
         Err(e) => return Err(e),

@@ -36,6 +36,8 @@ pub mod signal;
 #[cfg(feature = "host")]
 pub mod socket;
 #[cfg(feature = "host")]
+pub mod thread;
+#[cfg(feature = "host")]
 pub mod tsc;
 #[cfg(feature = "host")]
 pub mod tun;

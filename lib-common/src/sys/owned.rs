@@ -198,7 +198,8 @@ pub fn is_safe_from_others(dir: &Path) -> Result<()> {
     for at in real.ancestors() {
         let meta = look(at)?;
         let (mode, owner) = (meta.mode(), meta.uid());
-        if owner != me && owner != 0 && owner != root.uid() {
+        // Whose the directory itself is, is asked where it is reached.
+        if at != real && owner != me && owner != 0 && owner != root.uid() {
             return Err(refused(at, &format!("belongs to user {owner}, who can replace what is in it")));
         }
         let others = mode & 0o002 != 0 || mode & 0o020 != 0 && ![group, 0, root.gid()].contains(&meta.gid());

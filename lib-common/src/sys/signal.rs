@@ -58,6 +58,16 @@ pub fn check() -> Result<()> {
     }
 }
 
+/// Makes a system call again that a signal has interrupted, unless that was to cancel.
+pub fn restarted<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+    loop {
+        match call() {
+            Err(nix::errno::Errno::EINTR) if check().is_ok() => {}
+            other => return other,
+        }
+    }
+}
+
 /// Becomes readable when a signal has come; `None` inside a [`shield`] and where nothing was installed.
 pub fn fd() -> Option<BorrowedFd<'static>> {
     if SHIELDS.load(Ordering::SeqCst) > 0 {

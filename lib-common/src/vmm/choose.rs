@@ -4,6 +4,7 @@ use super::firecracker::Version;
 use crate::config::Config;
 use crate::doc::{AbsPath, Accel, VmmChoice, VmmKind};
 use crate::error::{Code, Error, Result};
+use crate::sys::thread;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -52,9 +53,9 @@ pub struct Choosing(JoinHandle<Result<Choice>>);
 
 impl Choosing {
     /// Begins.
-    pub fn begin(wanted: VmmChoice, config: &Config) -> Self {
+    pub fn begin(wanted: VmmChoice, config: &Config) -> Result<Self> {
         let config = config.clone();
-        Choosing(std::thread::spawn(move || choose(wanted, &config)))
+        Ok(Choosing(thread::spawn(move || choose(wanted, &config))?))
     }
 
     /// The choice. Errors: those of [`choose`].

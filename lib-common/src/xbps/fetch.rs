@@ -14,6 +14,7 @@ use crate::doc::Digest;
 use crate::error::{Code, Context, Error, Result};
 use crate::sys::lock::Lock;
 use crate::sys::signal;
+use crate::sys::thread;
 use fs_err as fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -168,12 +169,15 @@ impl Fetcher {
         let work = &work;
         std::thread::scope(|scope| {
             let begin = |alive: mpsc::Sender<()>| {
-                scope.spawn(move || {
+                thread::scoped(scope, move || {
                     let _alive = alive;
                     work()
                 })
             };
-            let workers: Vec<_> = (0..WORKERS).map(|_| begin(alive.clone())).collect();
+            // Fewer are slower, and one has to be.
+            let first = begin(alive.clone())?;
+            let more = (1..WORKERS).filter_map(|_| begin(alive.clone()).ok());
+            let workers: Vec<_> = [first].into_iter().chain(more).collect();
             drop(alive);
             while ended.recv_timeout(TELL) == Err(mpsc::RecvTimeoutError::Timeout) {
                 let (done, mib) = (done.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed) >> 20);

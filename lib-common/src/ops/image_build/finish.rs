@@ -15,6 +15,7 @@ use crate::doc::{AbsPath, Digest, Document, Kind, Rootfs, Seed, SeedSize};
 use crate::error::{Code, Error, Result};
 use crate::store::read_record;
 use crate::sys::fs::clone_file;
+use crate::sys::thread;
 use std::path::Path;
 
 const IMAGE: &str = "rootfs.ext4";
@@ -76,7 +77,7 @@ pub(super) fn load(slot: &Slot) -> Option<Made> {
 /// The digest of the image, which takes a second, and meanwhile its seeds.
 fn digest_and_seeds(cx: &mut Context<'_>, image: &Path, dir: &Path) -> Result<(Digest, Vec<SeedSize>)> {
     std::thread::scope(|scope| {
-        let hashing = scope.spawn(|| digest::of_file(image));
+        let hashing = thread::scoped(scope, || digest::of_file(image))?;
         let sizes = seed::build(image, seed::DEFAULT_SIZES, dir, &mut cx.stages)?;
         cx.stages.begin("digest");
         let digest = hashing.join().unwrap_or_else(|_| Err(Error::new(Code::Internal, "a digest panicked")))?;

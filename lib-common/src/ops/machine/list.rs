@@ -4,6 +4,7 @@ use crate::cli::table::{render, size};
 use crate::cli::{Answer, Context, Output};
 use crate::doc::{Document, Name, Net, Spec, State, Status};
 use crate::error::{Error, Result};
+use crate::sys::thread;
 
 /// No more VMs than this are read by one thread.
 const A_FEW: usize = 32;
@@ -98,10 +99,15 @@ fn in_threads<T: Send>(names: &[Name], work: impl Fn(&[Name]) -> T + Sync) -> Ve
     let mut parts = names.chunks(names.len().div_ceil(threads).max(1));
     std::thread::scope(|scope| {
         let first = parts.next().unwrap_or_default();
-        let others: Vec<_> = parts.map(|part| scope.spawn(|| work(part))).collect();
+        let work = &work;
+        let others: Vec<_> = parts.map(|part| (part, thread::scoped(scope, move || work(part)).ok())).collect();
         let mut all = vec![work(first)];
-        // A panic is told as one of this thread would be.
-        all.extend(others.into_iter().map(|other| other.join().unwrap_or_else(|e| std::panic::resume_unwind(e))));
+        all.extend(others.into_iter().map(|(part, other)| match other {
+            // A panic is told as one of this thread would be.
+            Some(other) => other.join().unwrap_or_else(|e| std::panic::resume_unwind(e)),
+            // There may be no more threads.
+            None => work(part),
+        }));
         all
     })
 }

@@ -10,6 +10,7 @@ use crate::store::{MachineDir, free_name, id_of, is_started_by, processes, shim_
 use crate::sys::fs::remove_dir;
 use crate::sys::lock::Lock;
 use crate::sys::process::ProcessId;
+use crate::sys::thread;
 use crate::vmm;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -39,15 +40,15 @@ pub fn rm(cx: &mut Context<'_>, names: &[Name], args: &RemoveArgs) -> Result<Ans
     }
     let (send, staged) = sync_channel::<Staged>(WAITING);
     let (freed, removed) = std::thread::scope(|scope| {
-        let remover = scope.spawn(|| remove_all(staged));
+        let remover = thread::scoped(scope, || remove_all(staged))?;
         let freed = for_each(cx, &targets, |cx, target| match rm_one(cx, target, args.force)? {
             // Nobody receives any more after a panic alone, which is told below.
             Some(staged) => send.send(staged).or(Ok(())),
             None => Ok(()),
         });
         drop(send);
-        (freed, remover.join().unwrap_or_else(|e| std::panic::resume_unwind(e)))
-    });
+        Ok::<_, Error>((freed, remover.join().unwrap_or_else(|e| std::panic::resume_unwind(e))))
+    })?;
     let mut failed = Failures::default();
     [freed, removed].into_iter().filter_map(Result::err).for_each(|e| failed.add(e));
     failed.result().map(|()| Answer::Done)

@@ -14,6 +14,7 @@ use crate::ops::tap;
 use crate::store::{MachineDir, Operation, id_of};
 use crate::sys::lock::Lock;
 use crate::sys::owned;
+use crate::sys::thread;
 use crate::vmm::{self, Choosing, Started, bootcheck};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -138,10 +139,10 @@ pub(super) fn launch(
     cx.stages.begin("identity");
     let mut identity = identity(cx, &mut doc, &machine)?;
     // The disk works while the VMM starts.
-    let settling = std::thread::spawn({
+    let settling = thread::spawn({
         let machine = machine.clone();
         move || if is_new { machine.settle() } else { Ok(()) }
-    });
+    })?;
     let mut hardware = Hardware { disks: launch_disks(&doc, &machine)?, net: None, vmm: choosing };
     if let Some(card) = card {
         (identity.net, identity.hosts, hardware.net) = (Some(card.identity), card.hosts, Some(card.launch));
@@ -190,7 +191,7 @@ pub(in crate::ops) struct Hardware {
 
 /// Begins to choose what the VM of that document runs on.
 pub(in crate::ops) fn choosing(cx: &Context<'_>, doc: &Document) -> Result<Choosing> {
-    Ok(Choosing::begin(doc.require::<Spec>()?.vmm, &cx.config))
+    Choosing::begin(doc.require::<Spec>()?.vmm, &cx.config)
 }
 
 /// Starts the VMM for the VM of that document, and has the journal say so before.
