@@ -1,6 +1,6 @@
 //! Sessions of our own with a guest whose sshd speaks SSH, and more than it was asked for.
 
-use super::bounded;
+use super::bounded_with;
 use crate::faults::build::{self, has_guest};
 use crate::running::World;
 use crate::support::launched::until;
@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 
 /// Longer than any of these may take, on any machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What an image build may use, in milliseconds of CPU time: it makes two disks, and decrypts what its guest sends.
+const BUILD_CPU_MS: u64 = 20_000;
 
 /// What such a guest sends at most: where nobody stops it, the test is to fail, and not the machine.
 const MUCH: usize = 256 << 20;
@@ -107,7 +110,8 @@ fn an_image_build_in_such_a_guest_fails_and_stays_small() {
     let world = World::new(&[]);
     let base = build::base(&world);
     std::fs::write(world.sandbox.path("home/script"), "#!/bin/sh\nsend what nobody asked for\n").unwrap();
-    let done = bounded(&world.sandbox, &world.command("bg-image-build", build::ARGS), base.as_bytes());
+    let command = world.command("bg-image-build", build::ARGS);
+    let done = bounded_with(BUILD_CPU_MS, &world.sandbox, &command, base.as_bytes());
     let failed = done.failed_with(Code::GuestUnreachable);
     assert!(failed.message.contains("nobody asked for") || failed.causes.concat().contains("nobody"), "{failed:?}");
 }
