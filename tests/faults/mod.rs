@@ -7,7 +7,7 @@
 #![allow(clippy::disallowed_types)]
 
 mod blind;
-mod build;
+pub mod build;
 mod order;
 mod settle;
 mod shim;

@@ -159,6 +159,12 @@ fn whatever_a_guest_does_a_session_ends_as_one_that_failed() {
     });
     let done = run(&world, "bg-ssh", &["--connect-timeout", "0.3", "dev", "--", "true"]);
     assert_eq!(done.exit, 255, "half a greeting: {done:?}");
+    guest.behaves(|mut stream| {
+        let _ = stream.write_all(b"OK 7\n");
+        super::sessions::sends_what_nobody_asked_for(stream);
+    });
+    let done = run(&world, "bg-ssh", &["--connect-timeout", "0.3", "dev", "--", "true"]);
+    assert_eq!(done.exit, 255, "packets of no use: {done:?}");
 }
 
 #[test]

@@ -4,12 +4,18 @@
 //! Nothing here blocks: each wait has the session's deadline and an ear for signals. The guest's host key is compared
 //! before anything is sent that could be abused.
 
+mod allowance;
+mod pump;
+
+use self::allowance::Allowance;
+use self::pump::Pump;
 use crate::error::{Code, Error, Result};
-use crate::sys::poll;
+use crate::sys::{poll, signal};
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::socket::{MsgFlags, recv};
 use ssh2::{BlockDirections, Channel, ErrorCode, MethodType};
+use std::cell::RefCell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
@@ -79,7 +85,9 @@ impl Outcome {
 /// A session that is logged in.
 pub struct Session {
     ssh: ssh2::Session,
+    /// That of libssh2, to be waited for.
     socket: UnixStream,
+    pump: RefCell<Pump>,
     deadline: Instant,
 }
 
@@ -87,8 +95,8 @@ impl Session {
     /// Logs in over a stream on which sshd is about to speak. Whatever this session does has to be done by `deadline`.
     ///
     /// # Errors
-    /// [`Code::GuestUnreachable`] for another host key, a login that is refused, and a connection that breaks;
-    /// [`Code::TimedOut`] at the deadline; a signal's.
+    /// [`Code::GuestUnreachable`] for another host key, a login that is refused, a connection that breaks, and a guest that
+    /// sends what nobody asked for; [`Code::TimedOut`] at the deadline; a signal's.
     pub fn open(stream: UnixStream, login: Login<'_>, deadline: Instant) -> Result<Self> {
         let session = Session::greeted(stream, deadline)?;
         if !session.has_host_key(login.host_key)? {
@@ -112,10 +120,14 @@ impl Session {
         stream.set_nonblocking(true)?;
         wait_for_greeting(&stream, deadline)?;
         let mut ssh = ssh2::Session::new().map_err(|e| failed(&e))?;
-        ssh.set_tcp_stream(stream.try_clone()?);
+        let (socket, other_end) = UnixStream::pair()?;
+        socket.set_nonblocking(true)?;
+        other_end.set_nonblocking(true)?;
+        ssh.set_tcp_stream(socket.try_clone()?);
         ssh.set_blocking(false);
         ssh.method_pref(MethodType::HostKey, "ssh-ed25519").map_err(|e| failed(&e))?;
-        let mut session = Session { ssh, socket: stream, deadline };
+        let pump = RefCell::new(Pump::new(stream, other_end, Allowance::new()));
+        let mut session = Session { ssh, socket, pump, deadline };
         loop {
             match session.ssh.handshake() {
                 Ok(()) => break,
@@ -141,6 +153,7 @@ impl Session {
     /// # Errors
     /// As those of [`Session::open`].
     pub fn start<'s>(&'s self, command: &str, sink: &'s mut Sink<'s>) -> Result<Running<'s>> {
+        self.pump.borrow_mut().allowance.command();
         let mut channel = self.again(|| self.ssh.channel_session())?;
         self.again(|| channel.exec(command))?;
         Ok(Running { session: self, channel, sink, broken: None })
@@ -163,9 +176,21 @@ impl Session {
         loop {
             match call() {
                 Err(e) if e.code() == EAGAIN => self.wait()?,
-                other => return other.map_err(|e| failed(&e)),
+                other => {
+                    self.pump.borrow_mut().push();
+                    return other.map_err(|e| failed(&e));
+                }
             }
         }
+    }
+
+    /// To be asked wherever a guest could keep us busy: one that is never waited for sends faster than we read.
+    fn may_go_on(&self) -> Result<()> {
+        signal::check()?;
+        if Instant::now() >= self.deadline {
+            return Err(Error::new(Code::TimedOut, "the guest was not done in time"));
+        }
+        Ok(())
     }
 
     fn sends(&self) -> bool {
@@ -179,11 +204,16 @@ impl Session {
             BlockDirections::Both => PollFlags::POLLIN | PollFlags::POLLOUT,
             BlockDirections::Inbound | BlockDirections::None => PollFlags::POLLIN,
         };
-        let ready = poll::wait(&[(self.socket.as_fd(), flags)], Some(self.deadline))?;
-        if ready[0].is_empty() {
-            return Err(Error::new(Code::TimedOut, "the guest was not done in time"));
+        loop {
+            self.may_go_on()?;
+            let mut pump = self.pump.borrow_mut();
+            pump.turn()?;
+            let mut asked = vec![(self.socket.as_fd(), flags)];
+            asked.extend(pump.waits_for());
+            if !poll::wait(&asked, Some(self.deadline))?[0].is_empty() {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 }
 
@@ -236,6 +266,7 @@ impl Running<'_> {
             ended?;
         }
         loop {
+            session.may_go_on()?;
             self.drain()?;
             if self.channel.eof() {
                 break;
@@ -272,7 +303,11 @@ impl Running<'_> {
             loop {
                 match stream.read(&mut buffer) {
                     Ok(0) => break,
-                    Ok(n) => (self.sink)(which, &buffer[..n]),
+                    Ok(n) => {
+                        self.session.pump.borrow_mut().allowance.handed(n);
+                        (self.sink)(which, &buffer[..n]);
+                        self.session.may_go_on()?;
+                    }
                     // It was about to tell sshd that there is room again: that has to go out first.
                     Err(e) if e.kind() == ErrorKind::WouldBlock && self.session.sends() => self.session.wait()?,
                     Err(e) if e.kind() == ErrorKind::WouldBlock => break,
@@ -286,13 +321,17 @@ impl Running<'_> {
     fn write_some(&mut self, bytes: &[u8]) -> Result<Option<usize>> {
         let mut half_sent = false;
         loop {
+            self.session.may_go_on()?;
             // A packet of which a part is sent has to be finished before libssh2 may send anything else.
             if !half_sent {
                 self.drain()?;
             }
             match self.channel.write(bytes) {
                 Ok(0) => {}
-                Ok(n) => return Ok(Some(n)),
+                Ok(n) => {
+                    self.session.pump.borrow_mut().push();
+                    return Ok(Some(n));
+                }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {}
                 Err(_) if self.channel.eof() => return Ok(None),
                 Err(e) => return Err(super::unreachable("the session with the guest broke").because(&e)),

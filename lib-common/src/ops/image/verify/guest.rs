@@ -2,7 +2,7 @@
 //! shell prints what nobody asked for, since that is one of the things to be found.
 
 use super::checks::{Checks, IN_SESSION, Outcome, answer, outcome};
-use crate::build::distro::Distro;
+use crate::build::distro::{Distro, Units};
 use crate::build::manifest;
 use crate::cli::Context;
 use crate::doc::{PackageDiff, Rootfs};
@@ -19,10 +19,13 @@ const BEGIN: &str = "--- banger: the program begins";
 /// A list of every package is larger than any answer should be, in bytes.
 const MAX_PRINTED: usize = 16 << 20;
 
-/// The most of what a shell prints unasked that is told, in characters.
+/// The most of one thing that a guest says, and of what its shell prints unasked, that is told, in characters.
 const MAX_TOLD: usize = 200;
 
-/// At most so many packages are named.
+/// No line of any answer is as long, in characters.
+const MAX_LINE: usize = 2000;
+
+/// At most so many packages, services and directories are named.
 const MAX_NAMED: usize = 5;
 
 /// One `key=value` a line. `timeout`: a login shell that waits for somebody is no shell to log in to.
@@ -114,18 +117,29 @@ fn run(session: &Session, program: &str) -> Result<Printed> {
     let failed = (!ended.is_success()).then(|| ended.in_words());
     let (out, noise) = (text(&out), text(&noise));
     Ok(match out.split_once(&format!("\n{BEGIN}\n")) {
-        Some((before, out)) => Printed { noise: format!("{before}{noise}"), out: Some(out.to_owned()), failed },
+        Some((before, out)) => Printed { noise: format!("{before}{noise}"), out: Some(bounded(out)), failed },
         None => Printed { noise: format!("{out}{noise}"), out: None, failed },
     })
+}
+
+/// With lines as long as they may be: one that is not understood is told as a whole.
+fn bounded(out: &str) -> String {
+    out.lines().flat_map(|line| [cut(line, MAX_LINE), "\n"]).collect()
+}
+
+/// The first characters of a text.
+fn cut(text: &str, characters: usize) -> &str {
+    text.char_indices().nth(characters).map_or(text, |(at, _)| &text[..at])
 }
 
 /// Lines `key=value`.
 struct Facts<'a>(&'a str);
 
 impl<'a> Facts<'a> {
-    /// Every value of a key.
+    /// Every value of a key, as far as it is told.
     fn all(&self, key: &str) -> impl Iterator<Item = &'a str> {
-        self.0.lines().filter_map(move |line| line.strip_prefix(key)?.strip_prefix('='))
+        let values = self.0.lines().filter_map(move |line| line.strip_prefix(key)?.strip_prefix('='));
+        values.map(|value| cut(value, MAX_TOLD))
     }
 
     /// The last value; empty where there is none.
@@ -160,8 +174,7 @@ fn told(text: &str) -> String {
     if text.is_empty() {
         return String::new();
     }
-    let short: String = text.chars().take(MAX_TOLD).collect();
-    format!(": it says \"{}\"", short.escape_debug())
+    format!(": it says \"{}\"", cut(text, MAX_TOLD).escape_debug())
 }
 
 fn environment(facts: &Facts<'_>) -> Outcome {
@@ -174,9 +187,9 @@ fn environment(facts: &Facts<'_>) -> Outcome {
             wrong.push(format!("{what} is `{found}` and not {expected}"));
         }
     }
-    let missing: Vec<&str> = facts.all("not_in_path").collect();
+    let missing = named(facts.all("not_in_path"));
     if !missing.is_empty() {
-        wrong.push(format!("PATH is {} and lacks {}", facts.get("path"), missing.join(", ")));
+        wrong.push(format!("PATH is {} and lacks {missing}", facts.get("path")));
     }
     let charmap = facts.get("charmap");
     let is_utf8 = charmap.to_ascii_lowercase().replace('-', "").ends_with("utf8");
@@ -201,7 +214,7 @@ fn work_disk(facts: &Facts<'_>, bytes: u64) -> Outcome {
     if facts.get("writable") != "yes" {
         wrong.push("nothing can be written to it".into());
     }
-    let size = facts.get("sectors").parse::<u64>().unwrap_or_default() * 512;
+    let size = facts.get("sectors").parse::<u64>().ok().and_then(|n| n.checked_mul(512)).unwrap_or_default();
     if size != bytes {
         wrong.push(format!("it has {size} bytes and not {bytes}"));
     }
@@ -210,12 +223,24 @@ fn work_disk(facts: &Facts<'_>, bytes: u64) -> Outcome {
 
 fn units(session: &Session, distro: &dyn Distro) -> Result<Outcome> {
     let printed = run(session, distro.init().print_units())?;
-    let units = distro.init().units(&printed.out.unwrap_or_default())?;
-    Ok(match (units.is_up, &units.failed[..]) {
-        (true, []) => Ok(units.state),
-        (_, []) => Err(format!("the system is {}", units.state)),
-        (_, failed) => Err(format!("the system is {}; failed: {}", units.state, failed.join(", "))),
-    })
+    Ok(services(&distro.init().units(&printed.out.unwrap_or_default())?))
+}
+
+fn services(units: &Units) -> Outcome {
+    let state = cut(&units.state, MAX_TOLD);
+    match (units.is_up, &units.failed[..]) {
+        (true, []) => Ok(state.to_owned()),
+        (_, []) => Err(format!("the system is {state}")),
+        (_, failed) => Err(format!("the system is {state}; failed: {}", named(failed.iter().map(String::as_str)))),
+    }
+}
+
+/// `a, b and 3 more`; empty where there is none.
+fn named<'a>(all: impl Iterator<Item = &'a str>) -> String {
+    let all: Vec<&str> = all.collect();
+    let more = if all.len() > MAX_NAMED { format!(" and {} more", all.len() - MAX_NAMED) } else { String::new() };
+    let first: Vec<&str> = all.into_iter().take(MAX_NAMED).map(|name| cut(name, MAX_TOLD)).collect();
+    format!("{}{more}", first.join(", "))
 }
 
 fn installed(session: &Session, expected: &Expected<'_>) -> Result<Outcome> {
@@ -235,9 +260,7 @@ fn installed(session: &Session, expected: &Expected<'_>) -> Result<Outcome> {
 /// `missing: a, b; extra: c; changed: d (1, in the manifest 2)`.
 fn differs(diff: &PackageDiff) -> String {
     let named = |what: &str, all: Vec<String>| {
-        let more = if all.len() > MAX_NAMED { format!(" and {} more", all.len() - MAX_NAMED) } else { String::new() };
-        let first: Vec<String> = all.into_iter().take(MAX_NAMED).collect();
-        (!first.is_empty()).then(|| format!("{what}: {}{more}", first.join(", ")))
+        (!all.is_empty()).then(|| format!("{what}: {}", named(all.iter().map(String::as_str))))
     };
     let parts = [
         named("missing", diff.removed.iter().map(|p| p.name.clone()).collect()),

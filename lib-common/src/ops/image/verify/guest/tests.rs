@@ -68,3 +68,37 @@ fn the_first_packages_are_named_and_the_others_counted() {
     let said = differs(&manifest::diff(&recorded, &found));
     assert_eq!(said, "missing: p1, p2, p3, p4, p5 and 2 more; extra: new; changed: p0 (2, in the manifest 1)");
 }
+
+#[test]
+fn however_much_a_guest_says_little_of_it_is_told() {
+    let much = "é".repeat(1 << 20);
+    let lines: String = (0..1000).map(|_| format!("not_in_path={much:.2000}\n")).collect();
+    let said = format!(
+        "shell={much}\nlogin_said={much}\nuser={much}\nhome={much}\ncwd={much}\npath={much}\ncharmap={much}\n\
+         mount=/dev/vdb ext4 {much}\nowner={much}\nsectors={}\n{lines}",
+        u64::MAX
+    );
+    for outcome in outcomes(&said) {
+        let told = outcome.unwrap_err();
+        assert!(told.chars().count() < 4000, "{} characters", told.chars().count());
+    }
+    let entry = crate::doc::ManifestEntry { name: much.clone(), version: much.clone(), architecture: "all".into() };
+    assert!(differs(&manifest::diff(&[], &[entry])).chars().count() < 1000);
+    let units = Units { is_up: false, state: much.clone(), failed: vec![much.clone(); 1000] };
+    assert!(services(&units).unwrap_err().chars().count() < 4000);
+    assert!(bounded(&format!("a=b\n{much}\nc")).chars().count() <= MAX_LINE + 10);
+}
+
+#[test]
+fn all_that_is_told_of_a_good_guest_is_whole() {
+    assert_eq!(bounded(GOOD), GOOD);
+    assert_eq!((cut("aé", 2), cut("aéb", 2)), ("aé", "aé"));
+    let units = |failed: &[&str]| Units {
+        is_up: failed.is_empty(),
+        state: "degraded".into(),
+        failed: failed.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    assert_eq!(services(&units(&[])), Ok("degraded".into()));
+    let said = services(&units(&["a", "b", "c", "d", "e", "f"])).unwrap_err();
+    assert_eq!(said, "the system is degraded; failed: a, b, c, d, e and 1 more");
+}
