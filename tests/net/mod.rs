@@ -15,6 +15,7 @@ mod owner;
 mod parallel;
 mod pool;
 mod reach;
+mod replaced;
 mod up;
 
 use crate::support::netns::Namespace;

@@ -3,7 +3,8 @@
 //! What belongs to a namespace lies in a directory of its own, by the namespace's inode:
 //!
 //! ```text
-//! NET/INODE/network.json   what `bg-tap up` made; its bridge's index says whether it is still that one
+//! NET/INODE/network.json   what `bg-tap up` made; its bridge's index says whether it is still that one, and the kernel's
+//!                          number of the namespace whether it is this namespace's: an inode is used again
 //! NET/INODE/pool           which TAPs are idle: a hint, so that nobody has to look for one (module pool)
 //! NET/INODE/leases         which VM has which address, since when, and in which store (module lease)
 //! NET/INODE/hosts          how the VM at an address is named, and whose it is (module hosts)
@@ -144,12 +145,14 @@ impl Space {
         Lock::try_take(&self.dir.join("lock"))
     }
 
-    /// What `bg-tap up` has written, if it has.
+    /// What `bg-tap up` has written, if it has. What it wrote in another namespace, which had this inode before, is none.
     pub fn record(&self) -> Result<Option<NetworkRecord>> {
         let path = self.dir.join("network.json");
         match std::fs::read_to_string(&path) {
             Ok(text) => {
-                crate::doc::strict(&text).map(Some).map_err(|e| e.within(format!("{} is damaged", path.display())))
+                let record = crate::doc::strict::<NetworkRecord>(&text)
+                    .map_err(|e| e.within(format!("{} is damaged", path.display())))?;
+                Ok((record.netns_cookie == netns::cookie()).then_some(record))
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::io("read", &path, &e)),
@@ -176,7 +179,8 @@ impl Space {
 }
 
 impl Open {
-    /// The network of the current namespace; [`Code::NotFound`] where there is none.
+    /// The network of the current namespace; [`Code::NotFound`] where there is none. A bridge of that name with another index
+    /// is somebody else's, and so may a bridge be that has the index by now.
     pub fn current(config: &Config) -> Result<Self> {
         Self::of(Space::current(config)?)
     }
@@ -184,7 +188,10 @@ impl Open {
     fn of(space: Space) -> Result<Self> {
         let record = space.record()?.ok_or_else(|| no_network(space.netns))?;
         let netlink = Netlink::route()?;
-        Ok(Open { space, record, netlink })
+        match netlink.link(&record.bridge)? {
+            Some(link) if link.index == record.bridge_index => Ok(Open { space, record, netlink }),
+            _ => Err(no_bridge(&record.bridge)),
+        }
     }
 
     /// Lets a guest reach other networks.
@@ -233,6 +240,11 @@ impl Open {
 pub fn no_network(netns: u64) -> Error {
     Error::new(Code::NotFound, format!("there is no network in this network namespace ({netns})"))
         .hint("as root: bg-tap up")
+}
+
+/// The bridge that `bg-tap up` made is not there any more.
+pub fn no_bridge(bridge: &str) -> Error {
+    Error::new(Code::NotFound, format!("the bridge `{bridge}` of this network is gone")).hint("as root: bg-tap up")
 }
 
 /// Gives back the TAP of a VM that has ended; an address stays. What was given back already is fine, and so is a network

@@ -203,10 +203,7 @@ impl<'a> Pool<'a> {
         self.netlink.link(name)?;
         self.netlink.change_link(name, &change).map_err(|e| match e {
             Errno::EXFULL => self.full(),
-            Errno::ENODEV | Errno::EINVAL => {
-                let bridge = &self.network.record.bridge;
-                Error::new(Code::NotFound, format!("the bridge `{bridge}` is gone")).hint("as root: bg-tap up")
-            }
+            Errno::ENODEV | Errno::EINVAL => super::no_bridge(&self.network.record.bridge),
             e => Error::from(e).within(format!("cannot set up the TAP `{name}`")),
         })
     }
