@@ -172,10 +172,10 @@ impl Leases {
         if held.get()? == *id { held.put(&FREE) } else { Ok(()) }
     }
 
-    /// Gives up whatever address a VM has.
-    pub fn give_up_all(&self, id: &MachineId) -> Result<()> {
+    /// The address that a VM has.
+    pub fn of(&self, id: &MachineId) -> Result<Option<Ipv4Addr>> {
         let place = self.records.find(subnet::guests(self.subnet), |_, holder| holder == id)?;
-        place.map_or(Ok(()), |place| self.give_up(id, subnet::address(self.subnet, place)))
+        Ok(place.map(|place| subnet::address(self.subnet, place)))
     }
 
     /// Every lease, in the order of addresses.

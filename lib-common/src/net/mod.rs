@@ -236,6 +236,27 @@ impl Open {
     }
 }
 
+impl Open {
+    /// What a VM of the caller's has. A document may name any id: what is lent for another user's VM stays lent.
+    fn give_back_all(&self, id: &MachineId, with_address: bool) -> Result<()> {
+        let uid = nix::unistd::geteuid().as_raw();
+        let is_its = |link: &Link| {
+            let its = matches!(Holder::parse(&link.alias), Some(Holder::Machine { id: of, .. }) if of == *id);
+            its && link.tun_owner.is_none_or(|owner| owner == uid)
+        };
+        let pool = self.pool()?;
+        for (_, link) in pool::look(&self.netlink)?.into_iter().filter(|(_, link)| is_its(link)) {
+            pool.give_back(&link.name, Some(id))?;
+        }
+        let leases = self.leases()?;
+        let Some(address) = (if with_address { leases.of(id)? } else { None }) else { return Ok(()) };
+        match self.hosts(false)?.user_of(id, address)? {
+            Some(user) if user != uid => Ok(()),
+            _ => leases.give_up(id, address),
+        }
+    }
+}
+
 /// There is no network in this namespace.
 pub fn no_network(netns: u64) -> Error {
     Error::new(Code::NotFound, format!("there is no network in this network namespace ({netns})"))
@@ -254,16 +275,17 @@ pub fn give_back(network_dir: &Path, tap: &str, id: &str) -> Result<()> {
     network.pool()?.give_back(tap, Some(&name::machine_id(id)?)).map(drop)
 }
 
-/// Gives back whatever TAP a VM has, and its address where that is said.
+/// Gives back whatever TAP a VM of the caller's has, and its address where that is said.
 pub fn give_back_all(network_dir: &Path, id: &str, with_address: bool) -> Result<()> {
     let Some(network) = open_at(network_dir)? else { return Ok(()) };
+    network.give_back_all(&name::machine_id(id)?, with_address)
+}
+
+/// The same with its address, where the VM has one. That it has none costs no look at every link.
+pub fn give_back_held(network_dir: &Path, id: &str) -> Result<()> {
+    let Some(network) = open_at(network_dir)? else { return Ok(()) };
     let id = name::machine_id(id)?;
-    let is_its = |link: &Link| matches!(Holder::parse(&link.alias), Some(Holder::Machine { id: of, .. }) if of == id);
-    let pool = network.pool()?;
-    for (_, link) in pool::look(&network.netlink)?.into_iter().filter(|(_, link)| is_its(link)) {
-        pool.give_back(&link.name, Some(&id))?;
-    }
-    if with_address { network.leases()?.give_up_all(&id) } else { Ok(()) }
+    if network.leases_to_read()?.of(&id)?.is_some() { network.give_back_all(&id, true) } else { Ok(()) }
 }
 
 /// The network of that directory; `None` where it is gone with its namespace or without it.
