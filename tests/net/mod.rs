@@ -16,6 +16,7 @@ mod parallel;
 mod pool;
 mod reach;
 mod replaced;
+mod tables;
 mod up;
 
 use crate::support::netns::Namespace;

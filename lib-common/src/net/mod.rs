@@ -30,6 +30,7 @@ use crate::sys::lock::Lock;
 use crate::sys::netlink::Netlink;
 use crate::sys::netlink::link::Link;
 use crate::sys::netns;
+use crate::sys::plain;
 use crate::sys::records::Records;
 use hosts::Hosts;
 use lease::Leases;
@@ -148,15 +149,12 @@ impl Space {
     /// What `bg-tap up` has written, if it has. What it wrote in another namespace, which had this inode before, is none.
     pub fn record(&self) -> Result<Option<NetworkRecord>> {
         let path = self.dir.join("network.json");
-        match std::fs::read_to_string(&path) {
-            Ok(text) => {
-                let record = crate::doc::strict::<NetworkRecord>(&text)
-                    .map_err(|e| e.within(format!("{} is damaged", path.display())))?;
-                Ok((record.netns_cookie == netns::cookie()).then_some(record))
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(Error::io("read", &path, &e)),
-        }
+        let remedy = || format!("as root: rm -r {}, then bg-tap up", path.display());
+        let text = plain::read_text(&path, crate::doc::MAX_BYTES as u64);
+        let Some(text) = text.map_err(|e| e.hint(remedy()))? else { return Ok(None) };
+        let record = crate::doc::strict::<NetworkRecord>(&text)
+            .map_err(|e| e.within(format!("{} is damaged", path.display())).hint(remedy()))?;
+        Ok((record.netns_cookie == netns::cookie()).then_some(record))
     }
 
     /// Writes it.
@@ -212,27 +210,53 @@ impl Open {
 
     /// Its TAPs.
     pub fn pool(&self) -> Result<Pool<'_>> {
-        Pool::open(&self.space.dir.join("pool"), self)
+        Pool::open(&self.space.dir.join("pool"), self).map_err(mended_by_up)
     }
 
     /// How many idle TAPs are to be kept, for whoever may only look.
     pub fn idle_to_keep(&self) -> Result<u32> {
-        Pool::target_in(&self.space.dir.join("pool"))
+        Pool::target_in(&self.space.dir.join("pool")).map_err(mended_by_up)
     }
 
     /// Its leases.
     pub fn leases(&self) -> Result<Leases> {
-        Ok(Leases::open(&self.space.dir.join("leases"), self.record.subnet, true)?.waiting(self.space.lock_wait))
+        let leases = Leases::open(&self.space.dir.join("leases"), self.record.subnet, true).map_err(mended_by_up)?;
+        Ok(leases.waiting(self.space.lock_wait))
     }
 
     /// The names of its VMs.
     pub fn hosts(&self, write: bool) -> Result<Hosts> {
-        Hosts::open(&self.space.dir.join("hosts"), self.record.subnet, write)
+        Hosts::open(&self.space.dir.join("hosts"), self.record.subnet, write).map_err(mended_by_up)
     }
 
     /// Its leases, to look at.
     pub fn leases_to_read(&self) -> Result<Leases> {
-        Leases::open(&self.space.dir.join("leases"), self.record.subnet, false)
+        Leases::open(&self.space.dir.join("leases"), self.record.subnet, false).map_err(mended_by_up)
+    }
+
+    /// What is wrong with its tables; each is made whole by `up`.
+    pub fn damage(&self) -> Vec<String> {
+        let lost = |n| {
+            let path = self.space.dir.join("leases");
+            let message = format!("{} is damaged: {n} addresses are taken and were never lent", path.display());
+            Error::new(Code::BadInput, message)
+        };
+        let leases = self.leases_to_read().and_then(|leases| leases.damaged());
+        let leases = leases.and_then(|n| if n == 0 { Ok(()) } else { Err(lost(n)) });
+        let all = [self.idle_to_keep().map(drop), leases, self.hosts(false).map(drop)];
+        all.into_iter().filter_map(Result::err).map(|e| e.with_causes()).collect()
+    }
+
+    /// Notes what VMs have by the aliases of these TAPs. Where a lease says otherwise the alias is right.
+    pub fn note_holders(&self, taps: &[(u32, Link)]) -> Result<()> {
+        let leases = self.leases()?;
+        for (_, link) in taps {
+            let Some(Holder::Machine { id, address, .. }) = Holder::parse(&link.alias) else { continue };
+            leases.note(&id, address)?;
+            let is_so = || Ok(self.netlink.link(&link.name)?.is_some_and(|now| now.alias == link.alias));
+            leases.overrule(&id, address, is_so)?;
+        }
+        Ok(())
     }
 }
 
@@ -255,6 +279,11 @@ impl Open {
             _ => leases.give_up(id, address),
         }
     }
+}
+
+/// Tables that cannot be opened `up` makes anew, from what the kernel knows.
+fn mended_by_up(e: Error) -> Error {
+    if matches!(e.code(), Code::BadInput | Code::MissingFile) { e.hint("as root: bg-tap up") } else { e }
 }
 
 /// There is no network in this namespace.

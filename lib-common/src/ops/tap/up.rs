@@ -68,12 +68,7 @@ pub fn make_network(config: &Config, stages: &mut Stages, args: &UpArgs) -> Resu
     stages.begin("pool");
     let network = Open { space, record: planned.record, netlink };
     let taps = network.pool()?.repair()?;
-    let leases = network.leases()?;
-    for (_, link) in &taps {
-        if let Some(Holder::Machine { id, address, .. }) = Holder::parse(&link.alias) {
-            leases.note(&id, address)?;
-        }
-    }
+    network.note_holders(&taps)?;
     drop(lock);
     Ok((network, taps))
 }

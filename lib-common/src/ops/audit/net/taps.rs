@@ -27,16 +27,9 @@ pub fn taps(scene: &Scene<'_>, found: &mut Vec<Found>) -> Result<()> {
         found.push(scene.say(seen, Some(Remedy::RemoveTap(link.name.clone()))));
     }
     let mut loans: Vec<Loan<'_>> = scene.links.iter().filter_map(loan_of).collect();
-    let leases = scene.network.as_ref().map(|network| network.leases_to_read()).transpose();
-    let leases = match leases {
-        Ok(leases) => leases,
-        Err(e) => {
-            let dir = scene.space.dir().display();
-            found.push(scene.say(Seen::of("net_dir", dir, e.with_causes(), scene.files_age()), None));
-            None
-        }
-    };
-    for (address, id) in leases.as_ref().map_or(Ok(vec![]), Leases::all)? {
+    found.extend(tables(scene));
+    let leases = scene.network.as_ref().and_then(|network| network.leases_to_read().ok());
+    for (address, id) in leases.as_ref().map_or(Ok(vec![]), Leases::lent)? {
         if loans.iter().all(|loan| (loan.address, loan.id) != (address, id)) {
             loans.push(Loan { id, address, tap: None });
         }
@@ -49,6 +42,13 @@ pub fn taps(scene: &Scene<'_>, found: &mut Vec<Found>) -> Result<()> {
         found.extend(judge(scene, &owners, leases.as_ref(), loan)?);
     }
     Ok(())
+}
+
+/// What is wrong with the files of the network that is up: damage, and never a reason to look at nothing else.
+fn tables(scene: &Scene<'_>) -> Option<Found> {
+    let damage = scene.network.as_ref()?.damage();
+    let seen = || Seen::of("net_dir", scene.space.dir().display(), damage.join("; "), scene.files_age());
+    (!damage.is_empty()).then(|| scene.say(seen(), None))
 }
 
 fn loan_of(link: &Link) -> Option<Loan<'_>> {
