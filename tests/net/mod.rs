@@ -10,6 +10,7 @@ mod failing;
 mod in_netns;
 mod killed;
 mod life;
+mod loans;
 mod machines;
 mod owner;
 mod parallel;

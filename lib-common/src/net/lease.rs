@@ -127,7 +127,10 @@ impl Leases {
             next = places.start;
         }
         Err(Error::new(Code::InUse, format!("every address of {} is taken: {} of them", self.subnet, places.len()))
-            .hint("`bg-tap ls` shows who has them; `bg-vm rm` gives a VM's back"))
+            .hint(
+                "`bg-tap ls` shows who has them; `bg-vm rm` gives a VM's back, and as root \
+                 `bg-tap release --address ADDRESS` that of a VM which is gone",
+            ))
     }
 
     /// Notes that a VM has an address, as its TAP says. An address that is not of this network is left alone.
@@ -219,6 +222,18 @@ impl Leases {
         self.records.put(self.note_of(place), &Note { since: now(), store }.to_record(id))?;
         held.put(id)?;
         Ok(true)
+    }
+
+    /// The VM that has an address.
+    ///
+    /// # Errors
+    /// [`Code::BadValue`] for what is not a guest's address in this network.
+    pub fn holder(&self, address: Ipv4Addr) -> Result<Option<MachineId>> {
+        let place = subnet::place(self.subnet, address).ok_or_else(|| {
+            Error::new(Code::BadValue, format!("{address} is not a guest's address in {}", self.subnet))
+                .hint("`bg-tap ls` lists them")
+        })?;
+        Ok(Some(self.records.get(place)?).filter(|id| *id != FREE))
     }
 
     /// Gives an address up, where it is this VM's.

@@ -234,6 +234,36 @@ impl Open {
         Leases::open(&self.space.dir.join("leases"), self.record.subnet, false).map_err(mended_by_up)
     }
 
+    /// Gives back an address whose VM has no TAP, and may be gone; gives the VM that had it.
+    ///
+    /// # Errors
+    /// [`Code::InUse`] where a TAP has that address.
+    pub fn give_up(&self, address: Ipv4Addr) -> Result<Option<MachineId>> {
+        let leases = self.leases()?;
+        let holder = leases.holder(address)?;
+        self.refuse_used(address)?;
+        let Some(id) = holder else { return Ok(None) };
+        leases.give_up(&id, address)?;
+        // Whoever has just found the VM's lease there is about to take a TAP for it: he has one when he is in no hurry any more.
+        drop(self.pool()?.turn()?);
+        if let Err(e) = self.refuse_used(address) {
+            leases.note(&id, address)?;
+            return Err(e);
+        }
+        Ok(Some(id))
+    }
+
+    fn refuse_used(&self, address: Ipv4Addr) -> Result<()> {
+        let has = |link: &Link| match Holder::parse(&link.alias) {
+            Some(Holder::Machine { address: at, .. }) => at == address,
+            _ => false,
+        };
+        let Some((_, link)) = pool::look(&self.netlink)?.into_iter().find(|(_, link)| has(link)) else { return Ok(()) };
+        let tap = &link.name;
+        Err(Error::new(Code::InUse, format!("the address {address} is in use: a VM has the TAP `{tap}` with it"))
+            .hint(format!("stop the VM first; bg-tap release --tap {tap} --with-address gives back both")))
+    }
+
     /// What is wrong with its tables; each is made whole by `up`.
     pub fn damage(&self) -> Vec<String> {
         let lost = |n| {

@@ -1,7 +1,7 @@
 //! TAPs and leases: which VM has them, by this store; those that nobody has; and those that are ready.
 
 use super::owners::Owners;
-use super::{Found, Remedy, Scene, Seen};
+use super::{Found, Remedy, Scene, Seen, YOUNG};
 use crate::error::Result;
 use crate::net::lease::Leases;
 use crate::net::name::{Holder, MachineId, hex};
@@ -10,6 +10,12 @@ use crate::sys::netlink::link::Link;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
+
+/// After this an address is told of that has no TAP and is of a VM in another store, which may only have been stopped for long.
+const LONG: Duration = Duration::from_secs(24 * 3600);
+
+/// What is said of it.
+const FORGOTTEN: &str = "a VM that this store does not know has it, and no TAP; is the VM gone, nobody gives it back";
 
 /// Something that a VM has, or had.
 struct Loan<'a> {
@@ -78,6 +84,11 @@ fn judge(scene: &Scene<'_>, owners: &Owners, leases: Option<&Leases>, loan: &Loa
         (Standing::Fine, Some(link)) if off_bridge(scene, link) => {
             Some(scene.say(seen("tap", &link.name, "it is not on the bridge".into()), None))
         }
+        (Standing::Fine, None) if vm == Vm::Unknown => {
+            let forgotten = note.filter(|note| note.age() >= if note.store == 0 { YOUNG } else { LONG });
+            let forgotten = forgotten.filter(|_| lender == Lender::Other);
+            forgotten.map(|_| forgotten_lease(scene, seen("lease", &address.to_string(), FORGOTTEN.into()), *address))
+        }
         (Standing::Fine, _) | (Standing::Seen(_), None) => None,
         (Standing::Seen(evidence), Some(link)) => {
             let mut found = scene.say(seen("tap", &link.name, with_user(link, &evidence)), None);
@@ -99,6 +110,15 @@ fn judge(scene: &Scene<'_>, owners: &Owners, leases: Option<&Leases>, loan: &Loa
             Some(scene.say_of(seen, Some(Remedy::GiveUp(*id, *address)), lender))
         }
     })
+}
+
+/// An address that a VM has which nobody here knows. It may only be stopped, so a person has to decide.
+fn forgotten_lease(scene: &Scene<'_>, seen: Seen, address: Ipv4Addr) -> Found {
+    let mut found = scene.say(seen, None);
+    if scene.instead.is_none() {
+        found.finding.fix = format!("bg-tap release --address {address}");
+    }
+    found
 }
 
 fn with_user(link: &Link, evidence: &str) -> String {
