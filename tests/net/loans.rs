@@ -1,10 +1,11 @@
 //! What root lent for another user's VM, of which no store that root looks at knows: it stays while it is that VM's, and can be
 //! taken back when it is nobody's.
 
-use super::audit::{age, brief};
-use super::{Host, machine};
+use super::audit::{age, brief, dir};
+use super::{Host, leaks, machine};
 use lib_common::error::Code;
 use serde_json::Value;
+use std::os::unix::fs::FileExt;
 
 fn lend_to_nobody(host: &Host, n: u32) -> Value {
     host.tap(&["acquire", "--owner", "nobody"], machine(n)).json()
@@ -54,4 +55,26 @@ fn a_full_network_says_how_it_gets_empty() {
     host.tap(&["release", "--address", "10.9.9.4"], "").ok();
     assert_eq!(lend_to_nobody(&host, 6)["net"]["address"], "10.9.9.4/29");
     host.down(&["--force"]);
+}
+
+#[test]
+fn a_tap_that_was_lent_to_another_user_is_his_vms_while_that_has_its_address() {
+    let test = "a_tap_that_was_lent_to_another_user_is_his_vms_while_that_has_its_address";
+    let Some(host) = Host::up(test) else { return };
+    lend_to_nobody(&host, 1);
+    host.tap(&["pool", "drain"], "").ok();
+    age(&host, 2);
+    let found = host.verify(&["--now"]);
+    assert_eq!(brief(&found), [("tap", "tap-pool-1", false)], "the VM may be between stop and start");
+    assert_eq!((host.collect(), host.ls().len()), (vec![], 1));
+    follow(&host, &found[0]);
+    assert_eq!(host.ls(), Vec::<Value>::new());
+    // One of whose VM nobody knows any more: the address is not its.
+    lend_to_nobody(&host, 2);
+    age(&host, 3);
+    let leases = std::fs::File::options().write(true).open(dir(&host).join("leases")).unwrap();
+    leases.write_all_at(&[0; 16], 3 * 16).unwrap();
+    assert_eq!(leaks(&host.verify(&[])).len(), 1);
+    assert_eq!(host.collect(), [("tap".into(), "tap-pool-1".into())]);
+    host.down(&[]);
 }

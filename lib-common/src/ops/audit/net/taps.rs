@@ -97,6 +97,13 @@ fn judge(scene: &Scene<'_>, owners: &Owners, leases: Option<&Leases>, loan: &Loa
         }
         // Whoever gave it back meanwhile has it no more.
         (Standing::Abandoned(_), Some(link)) if !is_unchanged(scene, link)? => None,
+        (Standing::Abandoned(evidence), Some(link)) if keeps_its_loan(link, leases, (id, *address))? => {
+            let mut found = scene.say(seen("tap", &link.name, with_user(link, &evidence)), None);
+            if scene.instead.is_none() && scene.network.is_some() {
+                found.finding.fix = format!("bg-tap release --tap {} --with-address", link.name);
+            }
+            Some(found)
+        }
         (Standing::Abandoned(evidence), Some(link)) => {
             let give_up = (!keeps && lender == Lender::This).then_some(*address);
             let vm = named.map(|(name, _)| name.clone());
@@ -119,6 +126,16 @@ fn forgotten_lease(scene: &Scene<'_>, seen: Seen, address: Ipv4Addr) -> Found {
         found.finding.fix = format!("bg-tap release --address {address}");
     }
     found
+}
+
+/// Whether a TAP that nobody has open was lent to another user than the one who looks, whose VM keeps it over stop and start.
+/// That VM is in no store that can be looked at; while it has the address it is there.
+fn keeps_its_loan(link: &Link, leases: Option<&Leases>, (id, address): (&MachineId, Ipv4Addr)) -> Result<bool> {
+    let me = nix::unistd::geteuid().as_raw();
+    if link.tun_owner.is_none_or(|owner| owner == me) {
+        return Ok(false);
+    }
+    leases.map_or(Ok(true), |leases| leases.has(id, address))
 }
 
 fn with_user(link: &Link, evidence: &str) -> String {
