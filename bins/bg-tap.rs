@@ -5,6 +5,7 @@ use lib_common::cli::{self, Answer, Context, Output};
 use lib_common::doc::{Cidr, Name};
 use lib_common::net::{pool, subnet};
 use lib_common::ops::tap::{self, AcquireArgs, DownArgs, ReleaseArgs, UpArgs, parse_owner};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -57,6 +58,9 @@ enum Verb {
         /// Take back this TAP, whoever has it
         #[arg(long, value_name = "TAP", conflicts_with_all = ["name", "file"])]
         tap: Option<String>,
+        /// Take back this address of a VM that has no TAP
+        #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["name", "file", "tap", "with_address"])]
+        address: Option<Ipv4Addr>,
         /// Take its address back, too
         #[arg(long)]
         with_address: bool,
@@ -103,8 +107,8 @@ fn run(args: Cli, cx: &mut Context<'_>) -> lib_common::Result<Answer> {
         }
         Verb::Down { force } => tap::down(cx, DownArgs { force }),
         Verb::Acquire { file, owner } => tap::acquire(cx, &AcquireArgs { file, owner: owner.owner }),
-        Verb::Release { name, file, tap, with_address } => {
-            tap::release(cx, &ReleaseArgs { name, file, tap, with_address })
+        Verb::Release { name, file, tap, address, with_address } => {
+            tap::release(cx, &ReleaseArgs { name, file, tap, address, with_address })
         }
         Verb::Ls(o) => tap::ls(cx, o.into()),
         Verb::Pool(PoolVerb::Fill { count, owner }) => tap::fill(cx, count, owner.owner),

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 /// The findings as kind, id and whether it is a leak.
-fn brief(found: &[Value]) -> Vec<(&str, &str, bool)> {
+pub(super) fn brief(found: &[Value]) -> Vec<(&str, &str, bool)> {
     let brief = |f| -> (&str, &str, bool) {
         let f: &Value = f;
         (f["kind"].as_str().unwrap(), f["id"].as_str().unwrap(), f["is_leak"] == true)
@@ -16,13 +16,13 @@ fn brief(found: &[Value]) -> Vec<(&str, &str, bool)> {
 }
 
 /// The directory of the one network there is.
-fn dir(host: &Host) -> PathBuf {
+pub(super) fn dir(host: &Host) -> PathBuf {
     let [dir] = &crate::support::children(&host.sandbox.path("net"))[..] else { panic!("not one network") };
     dir.clone()
 }
 
 /// Makes a lease ten minutes old, by its note behind the leases of the 4,096 addresses.
-fn age(host: &Host, place: u64) {
+pub(super) fn age(host: &Host, place: u64) {
     let file = std::fs::File::options().read(true).write(true).open(dir(host).join("leases")).unwrap();
     let (at, mut since) = ((4096 + place) * 16, [0; 4]);
     file.read_exact_at(&mut since, at).unwrap();

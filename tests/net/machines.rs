@@ -32,6 +32,50 @@ fn a_creation_that_fails_gives_back_what_it_was_lent() {
     host.down(&[]);
 }
 
+/// A VM of the store that has a card and never ran.
+fn create_at_rest(host: &Host) {
+    fixture::register(&host.sandbox, "debian");
+    let words = ["create", "dev", "--no-start", "--net", "--work-size", WORK];
+    host.netns.run(&host.sandbox, "bg-vm", &words, "").ok();
+}
+
+#[test]
+fn a_first_start_that_fails_gives_back_what_it_was_lent() {
+    let Some(host) = Host::new("a_first_start_that_fails_gives_back_what_it_was_lent") else { return };
+    create_at_rest(&host);
+    for _ in 0..2 {
+        let mut start = host.netns.tool(&host.sandbox, "bg-vm", &["start", "dev"]);
+        start.env("BG_QEMU", "/bin/false").env("BG_VHOST_DEVICE_VSOCK", "/bin/false");
+        assert_eq!(finish(start.spawn().unwrap(), b"").failed().exit, 69);
+        assert_eq!(host.ls(), Vec::<Value>::new(), "its record does not tell of an address");
+    }
+    host.netns.run(&host.sandbox, "bg-vm", &["rm", "dev"], "").ok();
+    host.down(&[]);
+}
+
+#[test]
+fn a_vm_that_is_removed_leaves_no_address_of_which_its_record_does_not_tell() {
+    let test = "a_vm_that_is_removed_leaves_no_address_of_which_its_record_does_not_tell";
+    let Some(host) = Host::up(test) else { return };
+    create_at_rest(&host);
+    let record = std::fs::read_to_string(host.sandbox.state("machines/dev/machine.json")).unwrap();
+    let lent = host.tap(&["acquire"], &record).ok();
+    host.tap(&["release"], lent).ok();
+    host.acquire(2);
+    assert_eq!(host.ls().len(), 2);
+    host.netns.run(&host.sandbox, "bg-vm", &["rm", "dev"], "").ok();
+    let left = host.ls();
+    assert_eq!((left.len(), &left[0]["machine_id"]), (1, &super::id(2).into()));
+    // The VM of another user that has its id, as a document may say whatever its writer likes.
+    host.netns.run(&host.sandbox, "bg-vm", &["create", "dev", "--no-start", "--net", "--work-size", WORK], "").ok();
+    let record = std::fs::read_to_string(host.sandbox.state("machines/dev/machine.json")).unwrap();
+    host.tap(&["acquire", "--owner", "nobody"], &record).ok();
+    let before = host.ls();
+    host.netns.run(&host.sandbox, "bg-vm", &["rm", "dev"], "").ok();
+    assert_eq!(host.ls(), before, "what is another user's stays his");
+    host.down(&["--force"]);
+}
+
 #[test]
 fn a_creation_that_is_killed_after_whichever_stage_keeps_no_tap() {
     let Some(host) = Host::new("a_creation_that_is_killed_after_whichever_stage_keeps_no_tap") else { return };

@@ -10,11 +10,14 @@ mod failing;
 mod in_netns;
 mod killed;
 mod life;
+mod loans;
 mod machines;
 mod owner;
 mod parallel;
 mod pool;
 mod reach;
+mod replaced;
+mod tables;
 mod up;
 
 use crate::support::netns::Namespace;

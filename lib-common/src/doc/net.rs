@@ -105,6 +105,9 @@ pub struct NetworkRecord {
     pub bridge: String,
     /// Its index: another bridge of that name is another network.
     pub bridge_index: u32,
+    /// The kernel's number of the namespace: another one with that inode is another network. Absent where the kernel has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns_cookie: Option<u64>,
     /// The guests' network.
     pub subnet: Cidr,
     /// The interfaces by which guests reach other networks, that of the default route first.

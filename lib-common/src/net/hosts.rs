@@ -31,7 +31,7 @@ impl Hosts {
 
     /// Opens it.
     pub fn open(path: &Path, subnet: Cidr, write: bool) -> Result<Self> {
-        Ok(Hosts { records: Records::open(path, write)?, subnet })
+        Ok(Hosts { records: Records::open(path, subnet::size(subnet), write)?, subnet })
     }
 
     /// Notes how the VM that has an address is named, and whose it is.

@@ -79,14 +79,22 @@ fn now() -> u32 {
 }
 
 impl Leases {
-    /// Makes the file of a network, where it is missing.
+    /// Makes the file of a network, where it is missing. What stands there as a lease and was never lent is free again.
     pub fn create(path: &Path, subnet: Cidr) -> Result<()> {
-        Records::<16>::create(path, 2 * subnet::size(subnet))
+        Records::<16>::create(path, 2 * subnet::size(subnet))?;
+        let leases = Leases::open(path, subnet, true)?;
+        for place in leases.unsigned()? {
+            let held = leases.records.lock(place)?;
+            if leases.is_unsigned(place, &held.get()?)? {
+                held.put(&FREE)?;
+            }
+        }
+        Ok(())
     }
 
     /// Opens it.
     pub fn open(path: &Path, subnet: Cidr, write: bool) -> Result<Self> {
-        Ok(Leases { records: Records::open(path, write)?, subnet })
+        Ok(Leases { records: Records::open(path, 2 * subnet::size(subnet), write)?, subnet })
     }
 
     /// Waits that long for whoever changes one.
@@ -119,7 +127,10 @@ impl Leases {
             next = places.start;
         }
         Err(Error::new(Code::InUse, format!("every address of {} is taken: {} of them", self.subnet, places.len()))
-            .hint("`bg-tap ls` shows who has them; `bg-vm rm` gives a VM's back"))
+            .hint(
+                "`bg-tap ls` shows who has them; `bg-vm rm` gives a VM's back, and as root \
+                 `bg-tap release --address ADDRESS` that of a VM which is gone",
+            ))
     }
 
     /// Notes that a VM has an address, as its TAP says. An address that is not of this network is left alone.
@@ -150,6 +161,54 @@ impl Leases {
         }
     }
 
+    /// Says that the VM whose TAP has that address has it, whatever is noted: the TAP is right. `is_so` asks the TAP once more,
+    /// while nobody takes the address or gives it up.
+    pub fn overrule(&self, id: &MachineId, address: Ipv4Addr, is_so: impl FnOnce() -> Result<bool>) -> Result<()> {
+        let Some(place) = subnet::place(self.subnet, address) else { return Ok(()) };
+        let held = self.records.lock(place)?;
+        if held.get()? == *id || !is_so()? {
+            return Ok(());
+        }
+        self.records.put(self.note_of(place), &Note { since: now(), store: 0 }.to_record(id))?;
+        held.put(id)
+    }
+
+    /// How many addresses are taken by what nobody has lent: each loan has its note, and had that first.
+    pub fn damaged(&self) -> Result<usize> {
+        Ok(self.unsigned()?.len())
+    }
+
+    /// Every lease that was lent, in the order of addresses.
+    pub fn lent(&self) -> Result<Vec<(Ipv4Addr, MachineId)>> {
+        let mut all = self.all()?;
+        let unsigned = self.unsigned()?;
+        all.retain(|(address, _)| subnet::place(self.subnet, *address).is_some_and(|place| !unsigned.contains(&place)));
+        Ok(all)
+    }
+
+    /// The places of leases without a note.
+    fn unsigned(&self) -> Result<Vec<u32>> {
+        let mut taken = vec![];
+        self.records.find(subnet::guests(self.subnet), |place, id| {
+            if *id != FREE {
+                taken.push((place, *id));
+            }
+            false
+        })?;
+        let mut unsigned = vec![];
+        for (place, id) in taken {
+            // Somebody else may have the address by now, with his note.
+            if self.is_unsigned(place, &id)? && self.records.get(place)? == id {
+                unsigned.push(place);
+            }
+        }
+        Ok(unsigned)
+    }
+
+    fn is_unsigned(&self, place: u32, id: &MachineId) -> Result<bool> {
+        Ok(*id != FREE && Note::of(&self.records.get(self.note_of(place))?, id).is_none())
+    }
+
     fn note_of(&self, place: u32) -> u32 {
         subnet::size(self.subnet) + place
     }
@@ -165,6 +224,18 @@ impl Leases {
         Ok(true)
     }
 
+    /// The VM that has an address.
+    ///
+    /// # Errors
+    /// [`Code::BadValue`] for what is not a guest's address in this network.
+    pub fn holder(&self, address: Ipv4Addr) -> Result<Option<MachineId>> {
+        let place = subnet::place(self.subnet, address).ok_or_else(|| {
+            Error::new(Code::BadValue, format!("{address} is not a guest's address in {}", self.subnet))
+                .hint("`bg-tap ls` lists them")
+        })?;
+        Ok(Some(self.records.get(place)?).filter(|id| *id != FREE))
+    }
+
     /// Gives an address up, where it is this VM's.
     pub fn give_up(&self, id: &MachineId, address: Ipv4Addr) -> Result<()> {
         let Some(place) = subnet::place(self.subnet, address) else { return Ok(()) };
@@ -172,10 +243,10 @@ impl Leases {
         if held.get()? == *id { held.put(&FREE) } else { Ok(()) }
     }
 
-    /// Gives up whatever address a VM has.
-    pub fn give_up_all(&self, id: &MachineId) -> Result<()> {
+    /// The address that a VM has.
+    pub fn of(&self, id: &MachineId) -> Result<Option<Ipv4Addr>> {
         let place = self.records.find(subnet::guests(self.subnet), |_, holder| holder == id)?;
-        place.map_or(Ok(()), |place| self.give_up(id, subnet::address(self.subnet, place)))
+        Ok(place.map(|place| subnet::address(self.subnet, place)))
     }
 
     /// Every lease, in the order of addresses.

@@ -3,7 +3,8 @@
 //! What belongs to a namespace lies in a directory of its own, by the namespace's inode:
 //!
 //! ```text
-//! NET/INODE/network.json   what `bg-tap up` made; its bridge's index says whether it is still that one
+//! NET/INODE/network.json   what `bg-tap up` made; its bridge's index says whether it is still that one, and the kernel's
+//!                          number of the namespace whether it is this namespace's: an inode is used again
 //! NET/INODE/pool           which TAPs are idle: a hint, so that nobody has to look for one (module pool)
 //! NET/INODE/leases         which VM has which address, since when, and in which store (module lease)
 //! NET/INODE/hosts          how the VM at an address is named, and whose it is (module hosts)
@@ -29,6 +30,7 @@ use crate::sys::lock::Lock;
 use crate::sys::netlink::Netlink;
 use crate::sys::netlink::link::Link;
 use crate::sys::netns;
+use crate::sys::plain;
 use crate::sys::records::Records;
 use hosts::Hosts;
 use lease::Leases;
@@ -144,16 +146,15 @@ impl Space {
         Lock::try_take(&self.dir.join("lock"))
     }
 
-    /// What `bg-tap up` has written, if it has.
+    /// What `bg-tap up` has written, if it has. What it wrote in another namespace, which had this inode before, is none.
     pub fn record(&self) -> Result<Option<NetworkRecord>> {
         let path = self.dir.join("network.json");
-        match std::fs::read_to_string(&path) {
-            Ok(text) => {
-                crate::doc::strict(&text).map(Some).map_err(|e| e.within(format!("{} is damaged", path.display())))
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(Error::io("read", &path, &e)),
-        }
+        let remedy = || format!("as root: rm -r {}, then bg-tap up", path.display());
+        let text = plain::read_text(&path, crate::doc::MAX_BYTES as u64);
+        let Some(text) = text.map_err(|e| e.hint(remedy()))? else { return Ok(None) };
+        let record = crate::doc::strict::<NetworkRecord>(&text)
+            .map_err(|e| e.within(format!("{} is damaged", path.display())).hint(remedy()))?;
+        Ok((record.netns_cookie == netns::cookie()).then_some(record))
     }
 
     /// Writes it.
@@ -176,7 +177,8 @@ impl Space {
 }
 
 impl Open {
-    /// The network of the current namespace; [`Code::NotFound`] where there is none.
+    /// The network of the current namespace; [`Code::NotFound`] where there is none. A bridge of that name with another index
+    /// is somebody else's, and so may a bridge be that has the index by now.
     pub fn current(config: &Config) -> Result<Self> {
         Self::of(Space::current(config)?)
     }
@@ -184,7 +186,10 @@ impl Open {
     fn of(space: Space) -> Result<Self> {
         let record = space.record()?.ok_or_else(|| no_network(space.netns))?;
         let netlink = Netlink::route()?;
-        Ok(Open { space, record, netlink })
+        match netlink.link(&record.bridge)? {
+            Some(link) if link.index == record.bridge_index => Ok(Open { space, record, netlink }),
+            _ => Err(no_bridge(&record.bridge)),
+        }
     }
 
     /// Lets a guest reach other networks.
@@ -205,34 +210,121 @@ impl Open {
 
     /// Its TAPs.
     pub fn pool(&self) -> Result<Pool<'_>> {
-        Pool::open(&self.space.dir.join("pool"), self)
+        Pool::open(&self.space.dir.join("pool"), self).map_err(mended_by_up)
     }
 
     /// How many idle TAPs are to be kept, for whoever may only look.
     pub fn idle_to_keep(&self) -> Result<u32> {
-        Pool::target_in(&self.space.dir.join("pool"))
+        Pool::target_in(&self.space.dir.join("pool")).map_err(mended_by_up)
     }
 
     /// Its leases.
     pub fn leases(&self) -> Result<Leases> {
-        Ok(Leases::open(&self.space.dir.join("leases"), self.record.subnet, true)?.waiting(self.space.lock_wait))
+        let leases = Leases::open(&self.space.dir.join("leases"), self.record.subnet, true).map_err(mended_by_up)?;
+        Ok(leases.waiting(self.space.lock_wait))
     }
 
     /// The names of its VMs.
     pub fn hosts(&self, write: bool) -> Result<Hosts> {
-        Hosts::open(&self.space.dir.join("hosts"), self.record.subnet, write)
+        Hosts::open(&self.space.dir.join("hosts"), self.record.subnet, write).map_err(mended_by_up)
     }
 
     /// Its leases, to look at.
     pub fn leases_to_read(&self) -> Result<Leases> {
-        Leases::open(&self.space.dir.join("leases"), self.record.subnet, false)
+        Leases::open(&self.space.dir.join("leases"), self.record.subnet, false).map_err(mended_by_up)
     }
+
+    /// Gives back an address whose VM has no TAP, and may be gone; gives the VM that had it.
+    ///
+    /// # Errors
+    /// [`Code::InUse`] where a TAP has that address.
+    pub fn give_up(&self, address: Ipv4Addr) -> Result<Option<MachineId>> {
+        let leases = self.leases()?;
+        let holder = leases.holder(address)?;
+        self.refuse_used(address)?;
+        let Some(id) = holder else { return Ok(None) };
+        leases.give_up(&id, address)?;
+        // Whoever has just found the VM's lease there is about to take a TAP for it: he has one when he is in no hurry any more.
+        drop(self.pool()?.turn()?);
+        if let Err(e) = self.refuse_used(address) {
+            leases.note(&id, address)?;
+            return Err(e);
+        }
+        Ok(Some(id))
+    }
+
+    fn refuse_used(&self, address: Ipv4Addr) -> Result<()> {
+        let has = |link: &Link| match Holder::parse(&link.alias) {
+            Some(Holder::Machine { address: at, .. }) => at == address,
+            _ => false,
+        };
+        let Some((_, link)) = pool::look(&self.netlink)?.into_iter().find(|(_, link)| has(link)) else { return Ok(()) };
+        let tap = &link.name;
+        Err(Error::new(Code::InUse, format!("the address {address} is in use: a VM has the TAP `{tap}` with it"))
+            .hint(format!("stop the VM first; bg-tap release --tap {tap} --with-address gives back both")))
+    }
+
+    /// What is wrong with its tables; each is made whole by `up`.
+    pub fn damage(&self) -> Vec<String> {
+        let lost = |n| {
+            let path = self.space.dir.join("leases");
+            let message = format!("{} is damaged: {n} addresses are taken and were never lent", path.display());
+            Error::new(Code::BadInput, message)
+        };
+        let leases = self.leases_to_read().and_then(|leases| leases.damaged());
+        let leases = leases.and_then(|n| if n == 0 { Ok(()) } else { Err(lost(n)) });
+        let all = [self.idle_to_keep().map(drop), leases, self.hosts(false).map(drop)];
+        all.into_iter().filter_map(Result::err).map(|e| e.with_causes()).collect()
+    }
+
+    /// Notes what VMs have by the aliases of these TAPs. Where a lease says otherwise the alias is right.
+    pub fn note_holders(&self, taps: &[(u32, Link)]) -> Result<()> {
+        let leases = self.leases()?;
+        for (_, link) in taps {
+            let Some(Holder::Machine { id, address, .. }) = Holder::parse(&link.alias) else { continue };
+            leases.note(&id, address)?;
+            let is_so = || Ok(self.netlink.link(&link.name)?.is_some_and(|now| now.alias == link.alias));
+            leases.overrule(&id, address, is_so)?;
+        }
+        Ok(())
+    }
+}
+
+impl Open {
+    /// What a VM of the caller's has. A document may name any id: what is lent for another user's VM stays lent.
+    fn give_back_all(&self, id: &MachineId, with_address: bool) -> Result<()> {
+        let uid = nix::unistd::geteuid().as_raw();
+        let is_its = |link: &Link| {
+            let its = matches!(Holder::parse(&link.alias), Some(Holder::Machine { id: of, .. }) if of == *id);
+            its && link.tun_owner.is_none_or(|owner| owner == uid)
+        };
+        let pool = self.pool()?;
+        for (_, link) in pool::look(&self.netlink)?.into_iter().filter(|(_, link)| is_its(link)) {
+            pool.give_back(&link.name, Some(id))?;
+        }
+        let leases = self.leases()?;
+        let Some(address) = (if with_address { leases.of(id)? } else { None }) else { return Ok(()) };
+        match self.hosts(false)?.user_of(id, address)? {
+            Some(user) if user != uid => Ok(()),
+            _ => leases.give_up(id, address),
+        }
+    }
+}
+
+/// Tables that cannot be opened `up` makes anew, from what the kernel knows.
+fn mended_by_up(e: Error) -> Error {
+    if matches!(e.code(), Code::BadInput | Code::MissingFile) { e.hint("as root: bg-tap up") } else { e }
 }
 
 /// There is no network in this namespace.
 pub fn no_network(netns: u64) -> Error {
     Error::new(Code::NotFound, format!("there is no network in this network namespace ({netns})"))
         .hint("as root: bg-tap up")
+}
+
+/// The bridge that `bg-tap up` made is not there any more.
+pub fn no_bridge(bridge: &str) -> Error {
+    Error::new(Code::NotFound, format!("the bridge `{bridge}` of this network is gone")).hint("as root: bg-tap up")
 }
 
 /// Gives back the TAP of a VM that has ended; an address stays. What was given back already is fine, and so is a network
@@ -242,16 +334,17 @@ pub fn give_back(network_dir: &Path, tap: &str, id: &str) -> Result<()> {
     network.pool()?.give_back(tap, Some(&name::machine_id(id)?)).map(drop)
 }
 
-/// Gives back whatever TAP a VM has, and its address where that is said.
+/// Gives back whatever TAP a VM of the caller's has, and its address where that is said.
 pub fn give_back_all(network_dir: &Path, id: &str, with_address: bool) -> Result<()> {
     let Some(network) = open_at(network_dir)? else { return Ok(()) };
+    network.give_back_all(&name::machine_id(id)?, with_address)
+}
+
+/// The same with its address, where the VM has one. That it has none costs no look at every link.
+pub fn give_back_held(network_dir: &Path, id: &str) -> Result<()> {
+    let Some(network) = open_at(network_dir)? else { return Ok(()) };
     let id = name::machine_id(id)?;
-    let is_its = |link: &Link| matches!(Holder::parse(&link.alias), Some(Holder::Machine { id: of, .. }) if of == id);
-    let pool = network.pool()?;
-    for (_, link) in pool::look(&network.netlink)?.into_iter().filter(|(_, link)| is_its(link)) {
-        pool.give_back(&link.name, Some(&id))?;
-    }
-    if with_address { network.leases()?.give_up_all(&id) } else { Ok(()) }
+    if network.leases_to_read()?.of(&id)?.is_some() { network.give_back_all(&id, true) } else { Ok(()) }
 }
 
 /// The network of that directory; `None` where it is gone with its namespace or without it.

@@ -43,13 +43,15 @@ pub enum GivenBack {
 }
 
 impl<'a> Pool<'a> {
-    /// Makes the file, where it is missing.
+    /// Makes the file, where it is missing. More TAPs than a bridge has ports nobody has asked for.
     pub fn create(path: &Path) -> Result<()> {
-        Records::<8>::create(path, MOST + 1)
+        Records::<8>::create(path, MOST + 1)?;
+        let records = Records::<8>::open(path, MOST + 1, true)?;
+        if u64::from_le_bytes(records.get(0)?) > u64::from(MOST) { records.put(0, &[0; 8]) } else { Ok(()) }
     }
 
     pub(super) fn open(path: &Path, network: &'a Open) -> Result<Self> {
-        let records = Records::open(path, true)?.waiting(network.space.lock_wait);
+        let records = Records::open(path, MOST + 1, true)?.waiting(network.space.lock_wait);
         Ok(Pool { records, netlink: &network.netlink, network })
     }
 
@@ -60,7 +62,7 @@ impl<'a> Pool<'a> {
 
     /// The same of a file that may only be read.
     pub(super) fn target_in(path: &Path) -> Result<u32> {
-        Ok(u64::from_le_bytes(Records::<8>::open(path, false)?.get(0)?) as u32)
+        Ok(u64::from_le_bytes(Records::<8>::open(path, MOST + 1, false)?.get(0)?) as u32)
     }
 
     /// Sets that.
@@ -203,10 +205,7 @@ impl<'a> Pool<'a> {
         self.netlink.link(name)?;
         self.netlink.change_link(name, &change).map_err(|e| match e {
             Errno::EXFULL => self.full(),
-            Errno::ENODEV | Errno::EINVAL => {
-                let bridge = &self.network.record.bridge;
-                Error::new(Code::NotFound, format!("the bridge `{bridge}` is gone")).hint("as root: bg-tap up")
-            }
+            Errno::ENODEV | Errno::EINVAL => super::no_bridge(&self.network.record.bridge),
             e => Error::from(e).within(format!("cannot set up the TAP `{name}`")),
         })
     }

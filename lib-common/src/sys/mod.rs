@@ -24,6 +24,8 @@ pub mod netns;
 #[cfg(feature = "host")]
 pub mod owned;
 #[cfg(feature = "host")]
+pub mod plain;
+#[cfg(feature = "host")]
 pub mod poll;
 #[cfg(feature = "host")]
 pub mod process;

@@ -5,6 +5,7 @@
 //! dies. Byte N of the lock's range stands for record N, wherever that lies. They are on a file of its own beside that of the
 //! records, `NAME.lock`, which nobody else may open: whoever may read a file can lock it, and hold up those who change it.
 
+use super::plain;
 use crate::error::{Code, Error, Result};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -39,16 +40,31 @@ pub struct Held<'a, const N: usize> {
 }
 
 impl<const N: usize> Records<N> {
-    /// Makes the file where it is missing, with `count` records of zeros. Everybody may read it, whatever the umask is.
+    /// Makes the file where it is missing, with `count` records of zeros. Everybody may read it, whatever the umask is. What has
+    /// another size or is no file at all goes: nobody can tell what is where in it.
     pub fn create(path: &Path, count: u32) -> Result<()> {
+        Self::clear_the_way(path, count)?;
         let mut options = File::options();
         options.write(true).create(true).truncate(false).mode(0o644).custom_flags(libc::O_NOFOLLOW);
         let make = || {
             let file = options.open(path)?;
             file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
-            file.set_len(u64::from(count) * N as u64)
+            file.set_len(Self::size(count))
         };
         make().map_err(|e| Error::io("make", path, &e))
+    }
+
+    fn clear_the_way(path: &Path, count: u32) -> Result<()> {
+        match std::fs::symlink_metadata(path) {
+            Ok(meta) if meta.is_dir() => super::fs::remove_dir(path),
+            Ok(meta) if !meta.is_file() || meta.len() != Self::size(count) => super::fs::remove_file(path),
+            // What cannot be looked at cannot be made either, which is told then.
+            _ => Ok(()),
+        }
+    }
+
+    fn size(count: u32) -> u64 {
+        u64::from(count) * N as u64
     }
 
     /// Removes it with its locks; one that is gone already is fine.
@@ -57,9 +73,18 @@ impl<const N: usize> Records<N> {
         super::fs::remove_file(&locks_of(path))
     }
 
-    /// Opens it, to read alone or to change it too.
-    pub fn open(path: &Path, write: bool) -> Result<Self> {
-        let file = File::options().read(true).write(write).open(path).map_err(|e| Error::io("open", path, &e))?;
+    /// Opens it with its `count` records, to read alone or to change it too.
+    ///
+    /// # Errors
+    /// As [`plain::open`]; also [`Code::MissingFile`], and [`Code::BadInput`] for a file of another size.
+    pub fn open(path: &Path, count: u32, write: bool) -> Result<Self> {
+        let missing = || Error::new(Code::MissingFile, format!("{} is missing", path.display()));
+        let (file, meta) = plain::open(path, write)?.ok_or_else(missing)?;
+        let (is, wanted) = (meta.len(), Self::size(count));
+        if is != wanted {
+            let message = format!("{} is damaged: it has {is} bytes, not {wanted}", path.display());
+            return Err(Error::new(Code::BadInput, message));
+        }
         Ok(Records { file, path: path.to_owned(), locks: OnceLock::new(), wait: LOCK_WAIT })
     }
 
@@ -209,7 +234,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("records");
         Records::<4>::create(&path, 3).unwrap();
-        let (a, b) = (Records::<4>::open(&path, true).unwrap(), Records::<4>::open(&path, true).unwrap());
+        let (a, b) = (Records::<4>::open(&path, 3, true).unwrap(), Records::<4>::open(&path, 3, true).unwrap());
         let held = a.try_lock(1).unwrap().unwrap();
         held.put(b"abcd").unwrap();
         assert!(b.try_lock(1).unwrap().is_none());
@@ -220,7 +245,7 @@ mod tests {
         assert!(
             both.0.is_some()
                 && both.1.is_some()
-                && Records::<4>::open(&path, true).unwrap().try_lock(1).unwrap().is_none()
+                && Records::<4>::open(&path, 3, true).unwrap().try_lock(1).unwrap().is_none()
         );
         drop(both);
         assert_eq!(b.try_lock(1).unwrap().unwrap().get().unwrap(), *b"abcd");
@@ -235,11 +260,37 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_file_of_so_many_records_is_said_and_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("records");
+        let opened = || Records::<4>::open(&path, 3, true).map(|records| records.get(2).unwrap());
+        assert_eq!(opened().unwrap_err().code(), Code::MissingFile);
+        let target = dir.path().join("target");
+        std::fs::write(&target, [1; 12]).unwrap();
+        let damages: [&dyn Fn(); 5] = [
+            &|| std::fs::write(&path, [1; 11]).unwrap(),
+            &|| std::fs::write(&path, [1; 13]).unwrap(),
+            &|| std::fs::create_dir_all(path.join("below")).unwrap(),
+            &|| nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+            &|| std::os::unix::fs::symlink(&target, &path).unwrap(),
+        ];
+        for damage in damages {
+            damage();
+            let e = opened().unwrap_err();
+            assert!(e.code() == Code::BadInput && e.message().contains("/records is "), "{e}");
+            Records::<4>::create(&path, 3).unwrap();
+            assert_eq!(opened().unwrap(), [0; 4]);
+            std::fs::remove_file(&path).unwrap();
+        }
+        assert_eq!(std::fs::read(target).unwrap(), [1; 12], "what a link leads to is left alone");
+    }
+
+    #[test]
     fn who_may_only_read_the_records_holds_nobody_up() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("records");
         Records::<4>::create(&path, 3).unwrap();
-        let records = Records::<4>::open(&path, true).unwrap();
+        let records = Records::<4>::open(&path, 3, true).unwrap();
         drop(records.try_lock(1).unwrap().unwrap());
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(&locks_of(&path))), (0o644, 0o600));

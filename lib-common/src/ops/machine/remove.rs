@@ -95,7 +95,10 @@ fn rm_one(cx: &mut Context<'_>, target: &Target, force: bool) -> Result<Option<S
     }
     cx.stages.begin("network");
     match machine.document() {
-        Ok(mut doc) => tap::detach(cx, &mut doc, true)?,
+        Ok(mut doc) => {
+            tap::detach(cx, &mut doc, true)?;
+            tap::forget(cx, &doc)?;
+        }
         // It was not refused when the lock was taken.
         Err(e) if e.code() == Code::Permission => return Err(e),
         Err(_) => give_back_by_journal(cx, &machine),

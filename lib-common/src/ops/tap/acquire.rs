@@ -142,8 +142,9 @@ fn lend(config: &Config, network: &Open, stages: &mut Stages, wants: &Wants) -> 
     let leases = network.leases()?;
     // In which store another user has the VM is not known here.
     let store = if wants.owner == own_uid() { store_tag(wants.owner, &config.state_dir) } else { 0 };
-    let lease = leases.lease(&wants.id, wants.had.as_ref().map(|net| net.address.address()), store)?;
+    // Before anything is lent: where it is damaged nobody has what he is not told of.
     let hosts = network.hosts(true)?;
+    let lease = leases.lease(&wants.id, wants.had.as_ref().map(|net| net.address.address()), store)?;
     if !lease.new {
         let user = hosts.user_of(&wants.id, lease.address)?;
         user.filter(|uid| *uid != wants.owner).map_or(Ok(()), |uid| Err(anothers(uid)))?;

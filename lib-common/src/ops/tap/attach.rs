@@ -5,7 +5,7 @@ use super::{UpArgs, Wants, acquire_for, explain, own_uid, refill};
 use crate::cli::Context;
 use crate::doc::{AbsPath, Document, Host, IdentityNet, LaunchNet, Net, Spec, Undo};
 use crate::error::{Code, Error, Result};
-use crate::net::{Open, Space, name};
+use crate::net::{Open, Space, give_back_held, name};
 use crate::store::{Operation, id_of};
 use crate::sys::tun;
 
@@ -30,7 +30,7 @@ pub(in crate::ops) fn refused() -> Option<String> {
 
 /// An address and a TAP for the VM of that document, in its section `net`; the journal knows before it is so. A VM that is
 /// to have no card has no such section. The network of this namespace is made where there is none. `is_new`: the address goes
-/// with the VM, should this operation fail.
+/// with the VM, should this operation fail; so does one that the VM did not have before, of which its record does not tell then.
 pub(in crate::ops) fn attach(
     cx: &mut Context<'_>,
     doc: &mut Document,
@@ -47,7 +47,8 @@ pub(in crate::ops) fn attach(
     let wants = Wants { id: name::machine_id(&id)?, name: doc.name()?, had, nat: spec.nat, owner: own_uid() };
     let space = Space::current(&cx.config)?;
     let network_dir = AbsPath::new(space.dir())?;
-    if let Some(undo) = intent(cx, doc, is_new)? {
+    let had_none = wants.had.as_ref().is_none_or(|net| net.netns != space.netns());
+    if let Some(undo) = intent(cx, doc, is_new || had_none)? {
         operation.intend(undo)?;
     }
     let Lent { network, net, .. } = acquire(cx, &wants).map_err(|e| no_card(explain(e)))?;
@@ -64,13 +65,13 @@ pub(in crate::ops) fn attach(
 
 /// What takes back what [`attach`] does for the VM of that document, where it has a card. What root lent to somebody else is
 /// not theirs to give back.
-pub(in crate::ops) fn intent(cx: &Context<'_>, doc: &Document, is_new: bool) -> Result<Option<Undo>> {
+pub(in crate::ops) fn intent(cx: &Context<'_>, doc: &Document, with_address: bool) -> Result<Option<Undo>> {
     let spec: Spec = doc.require()?;
     if !spec.net || own_uid() != 0 {
         return Ok(None);
     }
     let network_dir = AbsPath::new(Space::current(&cx.config)?.dir())?;
-    Ok(Some(Undo::GiveBackTap { network_dir, machine_id: id_of(doc)?, with_address: is_new }))
+    Ok(Some(Undo::GiveBackTap { network_dir, machine_id: id_of(doc)?, with_address }))
 }
 
 /// As [`acquire_for`], in a network that is made as the VM needs it where it is not so already.
@@ -121,4 +122,16 @@ pub(in crate::ops) fn detach(cx: &mut Context<'_>, doc: &mut Document, is_gone: 
         }
         other => other,
     }
+}
+
+/// Gives back what the network of this namespace has for a VM that is gone, whatever its record told of that.
+pub(in crate::ops) fn forget(cx: &mut Context<'_>, doc: &Document) -> Result<()> {
+    if own_uid() != 0 {
+        return Ok(());
+    }
+    let space = Space::current(&cx.config)?;
+    if let Err(e) = give_back_held(space.dir(), &id_of(doc)?) {
+        cx.remark(&format!("its address was not given back: {}; `bg-verify` as root tells of it", e.with_causes()));
+    }
+    Ok(())
 }

@@ -8,7 +8,7 @@ mod release;
 mod up;
 
 pub use acquire::{AcquireArgs, Lent, Wants, acquire, acquire_for, refill};
-pub(in crate::ops) use attach::{attach, detach, intent, refill_after, refused};
+pub(in crate::ops) use attach::{attach, detach, forget, intent, refill_after, refused};
 pub use list::{ls, pool_ls};
 pub use pool::{drain, fill};
 pub use release::{ReleaseArgs, give_back, of_document, release};

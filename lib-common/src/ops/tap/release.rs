@@ -10,6 +10,7 @@ use crate::net::pool::GivenBack;
 use crate::net::{Open, Space};
 use crate::ops::machine::is_running;
 use crate::store::id_of;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 /// What `bg-tap release` takes.
@@ -21,6 +22,8 @@ pub struct ReleaseArgs {
     pub file: Option<PathBuf>,
     /// A TAP, whoever has it.
     pub tap: Option<String>,
+    /// An address, whoever has it without a TAP.
+    pub address: Option<Ipv4Addr>,
     /// Give the address back, too.
     pub with_address: bool,
 }
@@ -30,6 +33,11 @@ pub fn release(cx: &mut Context<'_>, args: &ReleaseArgs) -> Result<Answer> {
     if let Some(tap) = &args.tap {
         cx.stages.begin("release");
         release_tap(&cx.config, tap, args.with_address).map_err(explain)?;
+        return Ok(Answer::Done);
+    }
+    if let Some(address) = args.address {
+        cx.stages.begin("release");
+        Open::current(&cx.config)?.give_up(address).map_err(explain)?;
         return Ok(Answer::Done);
     }
     let doc = match &args.name {

@@ -68,12 +68,7 @@ pub fn make_network(config: &Config, stages: &mut Stages, args: &UpArgs) -> Resu
     stages.begin("pool");
     let network = Open { space, record: planned.record, netlink };
     let taps = network.pool()?.repair()?;
-    let leases = network.leases()?;
-    for (_, link) in &taps {
-        if let Some(Holder::Machine { id, address, .. }) = Holder::parse(&link.alias) {
-            leases.note(&id, address)?;
-        }
-    }
+    network.note_holders(&taps)?;
     drop(lock);
     Ok((network, taps))
 }
@@ -126,7 +121,9 @@ fn plan(config: &Config, space: &Space, netlink: &Netlink, args: &UpArgs) -> Res
     let stale = current.is_none();
     let nameservers =
         if uplinks.is_empty() { vec![] } else { config.nameservers.clone().unwrap_or_else(dns::resolvers) };
-    let record = NetworkRecord { bridge, bridge_index: index, subnet: wanted, uplinks, allow, nameservers };
+    let netns_cookie = crate::sys::netns::cookie();
+    let record =
+        NetworkRecord { bridge, bridge_index: index, netns_cookie, subnet: wanted, uplinks, allow, nameservers };
     Ok(Planned { record, former, on_link, stale })
 }
 
@@ -241,7 +238,11 @@ fn drain(config: &Config, there: bool) -> Result<()> {
     if !there {
         return Ok(());
     }
-    Open::current(config)?.pool()?.drain().map(drop)
+    match Open::current(config) {
+        // Its bridge is gone: what is left of its TAPs is removed as links.
+        Err(e) if e.code() == Code::NotFound => Ok(()),
+        other => other?.pool()?.drain().map(drop),
+    }
 }
 
 /// The TAPs of this namespace's network, and its bridge where it is there.

@@ -1,7 +1,7 @@
 //! TAPs and leases: which VM has them, by this store; those that nobody has; and those that are ready.
 
 use super::owners::Owners;
-use super::{Found, Remedy, Scene, Seen};
+use super::{Found, Remedy, Scene, Seen, YOUNG};
 use crate::error::Result;
 use crate::net::lease::Leases;
 use crate::net::name::{Holder, MachineId, hex};
@@ -10,6 +10,12 @@ use crate::sys::netlink::link::Link;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
+
+/// After this an address is told of that has no TAP and is of a VM in another store, which may only have been stopped for long.
+const LONG: Duration = Duration::from_secs(24 * 3600);
+
+/// What is said of it.
+const FORGOTTEN: &str = "a VM that this store does not know has it, and no TAP; is the VM gone, nobody gives it back";
 
 /// Something that a VM has, or had.
 struct Loan<'a> {
@@ -27,16 +33,9 @@ pub fn taps(scene: &Scene<'_>, found: &mut Vec<Found>) -> Result<()> {
         found.push(scene.say(seen, Some(Remedy::RemoveTap(link.name.clone()))));
     }
     let mut loans: Vec<Loan<'_>> = scene.links.iter().filter_map(loan_of).collect();
-    let leases = scene.network.as_ref().map(|network| network.leases_to_read()).transpose();
-    let leases = match leases {
-        Ok(leases) => leases,
-        Err(e) => {
-            let dir = scene.space.dir().display();
-            found.push(scene.say(Seen::of("net_dir", dir, e.with_causes(), scene.files_age()), None));
-            None
-        }
-    };
-    for (address, id) in leases.as_ref().map_or(Ok(vec![]), Leases::all)? {
+    found.extend(tables(scene));
+    let leases = scene.network.as_ref().and_then(|network| network.leases_to_read().ok());
+    for (address, id) in leases.as_ref().map_or(Ok(vec![]), Leases::lent)? {
         if loans.iter().all(|loan| (loan.address, loan.id) != (address, id)) {
             loans.push(Loan { id, address, tap: None });
         }
@@ -49,6 +48,13 @@ pub fn taps(scene: &Scene<'_>, found: &mut Vec<Found>) -> Result<()> {
         found.extend(judge(scene, &owners, leases.as_ref(), loan)?);
     }
     Ok(())
+}
+
+/// What is wrong with the files of the network that is up: damage, and never a reason to look at nothing else.
+fn tables(scene: &Scene<'_>) -> Option<Found> {
+    let damage = scene.network.as_ref()?.damage();
+    let seen = || Seen::of("net_dir", scene.space.dir().display(), damage.join("; "), scene.files_age());
+    (!damage.is_empty()).then(|| scene.say(seen(), None))
 }
 
 fn loan_of(link: &Link) -> Option<Loan<'_>> {
@@ -78,6 +84,11 @@ fn judge(scene: &Scene<'_>, owners: &Owners, leases: Option<&Leases>, loan: &Loa
         (Standing::Fine, Some(link)) if off_bridge(scene, link) => {
             Some(scene.say(seen("tap", &link.name, "it is not on the bridge".into()), None))
         }
+        (Standing::Fine, None) if vm == Vm::Unknown => {
+            let forgotten = note.filter(|note| note.age() >= if note.store == 0 { YOUNG } else { LONG });
+            let forgotten = forgotten.filter(|_| lender == Lender::Other);
+            forgotten.map(|_| forgotten_lease(scene, seen("lease", &address.to_string(), FORGOTTEN.into()), *address))
+        }
         (Standing::Fine, _) | (Standing::Seen(_), None) => None,
         (Standing::Seen(evidence), Some(link)) => {
             let mut found = scene.say(seen("tap", &link.name, with_user(link, &evidence)), None);
@@ -86,6 +97,13 @@ fn judge(scene: &Scene<'_>, owners: &Owners, leases: Option<&Leases>, loan: &Loa
         }
         // Whoever gave it back meanwhile has it no more.
         (Standing::Abandoned(_), Some(link)) if !is_unchanged(scene, link)? => None,
+        (Standing::Abandoned(evidence), Some(link)) if keeps_its_loan(link, leases, (id, *address))? => {
+            let mut found = scene.say(seen("tap", &link.name, with_user(link, &evidence)), None);
+            if scene.instead.is_none() && scene.network.is_some() {
+                found.finding.fix = format!("bg-tap release --tap {} --with-address", link.name);
+            }
+            Some(found)
+        }
         (Standing::Abandoned(evidence), Some(link)) => {
             let give_up = (!keeps && lender == Lender::This).then_some(*address);
             let vm = named.map(|(name, _)| name.clone());
@@ -99,6 +117,25 @@ fn judge(scene: &Scene<'_>, owners: &Owners, leases: Option<&Leases>, loan: &Loa
             Some(scene.say_of(seen, Some(Remedy::GiveUp(*id, *address)), lender))
         }
     })
+}
+
+/// An address that a VM has which nobody here knows. It may only be stopped, so a person has to decide.
+fn forgotten_lease(scene: &Scene<'_>, seen: Seen, address: Ipv4Addr) -> Found {
+    let mut found = scene.say(seen, None);
+    if scene.instead.is_none() {
+        found.finding.fix = format!("bg-tap release --address {address}");
+    }
+    found
+}
+
+/// Whether a TAP that nobody has open was lent to another user than the one who looks, whose VM keeps it over stop and start.
+/// That VM is in no store that can be looked at; while it has the address it is there.
+fn keeps_its_loan(link: &Link, leases: Option<&Leases>, (id, address): (&MachineId, Ipv4Addr)) -> Result<bool> {
+    let me = nix::unistd::geteuid().as_raw();
+    if link.tun_owner.is_none_or(|owner| owner == me) {
+        return Ok(false);
+    }
+    leases.map_or(Ok(true), |leases| leases.has(id, address))
 }
 
 fn with_user(link: &Link, evidence: &str) -> String {
