@@ -4,6 +4,7 @@
 mod finds;
 mod gc;
 mod hostile;
+mod lost;
 mod secrets;
 
 use crate::support::fixture;

@@ -1,12 +1,14 @@
 //! Images: half made, damaged, with files that are missing, changed or not named by the record.
 
 use super::files::{children, of_dir, refused};
-use super::{Found, Remedy, age_ms, finding};
+use super::leftover::is_leftover;
+use super::{Found, Remedy, age_ms, finding, is_blind};
 use crate::build::slot::TEMP_PREFIX;
-use crate::doc::{Document, Kernel, Kind, Registered, Rootfs, Seed};
+use crate::doc::{Document, Kernel, Kind, Name, Registered, Rootfs, Seed};
 use crate::error::Result;
 use crate::ops::image::files::{all_wrong, facts_of};
-use crate::store::{Store, read_record};
+use crate::store::{Journal, Store, read_record};
+use crate::sys::cmd::quote;
 use crate::sys::lock::glance;
 use crate::sys::owned;
 use std::path::{Path, PathBuf};
@@ -32,10 +34,8 @@ pub fn images(store: &Store, deep: bool) -> Result<Vec<Found>> {
 fn one(path: &Path, deep: bool, found: &mut Vec<Found>) -> Result<()> {
     let record = match read_record(&path.join("image.json"), Kind::Image) {
         Ok(Some(doc)) => doc,
-        Ok(None) if !path.is_dir() => return Ok(()),
         Ok(None) => {
-            let f = of_dir("image", path, "it has no record".into());
-            found.push(Found { finding: f, remedy: Remedy::Image(path.to_owned()) });
+            found.extend(without_record(path)?);
             return Ok(());
         }
         Err(e) => {
@@ -51,6 +51,41 @@ fn one(path: &Path, deep: bool, found: &mut Vec<Found>) -> Result<()> {
         found.extend(wrong.into_iter().map(|evidence| damage(path, evidence)));
     }
     Ok(())
+}
+
+/// An image is whole before it has its name: one without a record, in which nothing was begun that would remove it, has lost it.
+fn without_record(path: &Path) -> Result<Option<Found>> {
+    let left = is_left(path)?;
+    if !path.is_dir() {
+        return Ok(None);
+    }
+    if left {
+        let f = of_dir("image", path, "it has no record".into());
+        return Ok(Some(Found { finding: f, remedy: Remedy::Image(path.to_owned()) }));
+    }
+    let mut f = of_dir("image", path, "its record image.json is missing".into());
+    f.fix = look_at_all_in(path, "put image.json back from a backup, or register the image again", &f.owner);
+    Ok(Some(Found { finding: f, remedy: Remedy::Report }))
+}
+
+/// Whether an image's directory is what a killed tool has left; a journal that says nothing plain says nothing of it.
+///
+/// # Errors
+/// What keeps it from being looked at.
+pub(super) fn is_left(path: &Path) -> Result<bool> {
+    match Journal::in_dir(path).open_operation() {
+        Err(e) if is_blind(&e) => Err(e),
+        open => is_leftover(path, open.ok().flatten().as_ref()),
+    }
+}
+
+/// A command that shows what an image has, and in words how it is mended, or removed.
+fn look_at_all_in(path: &Path, mended: &str, name: &str) -> String {
+    let shown = format!("ls -lA {}", quote(&path.to_string_lossy()));
+    match Name::parse(name) {
+        Ok(name) => format!("{shown}  # {mended}; what removes it: bg-image rm {name}"),
+        Err(_) => format!("{shown}  # no image has such a name: see what it is, and move it away"),
+    }
 }
 
 fn damage(path: &Path, evidence: String) -> Found {

@@ -1,6 +1,7 @@
 //! VMs: half made, damaged, missing files, with files that no record knows, or not plain directories of the caller's.
 
 use super::files::{children, of_dir, refused};
+use super::leftover::is_leftover;
 use super::{Found, Remedy, age_ms, finding, is_blind};
 use crate::build::slot::TEMP_PREFIX;
 use crate::config::Config;
@@ -9,6 +10,7 @@ use crate::doc::{Disks, Document, Guest, ImageRef, Kind, Name, Undo};
 use crate::error::{Error, Result};
 use crate::guest::ssh::known_hosts_line;
 use crate::store::{Journal, MachineDir, OpenOperation, Store, id_of, read_record};
+use crate::sys::cmd::quote;
 use crate::sys::lock::glance;
 use crate::sys::owned;
 use std::os::unix::fs::MetadataExt;
@@ -41,7 +43,7 @@ const KNOWN_HOSTS: &str = "known_hosts";
 pub struct Machines {
     /// Each one's runtime directory and name: by its journal, where it has no record yet, and by its record.
     pub known: Vec<(PathBuf, Name)>,
-    /// Those whose journal or record is damaged: what is nobody's may be theirs.
+    /// Those whose journal or record is damaged, or whose record was lost: what is nobody's may be theirs.
     pub damaged: Vec<Name>,
     /// What is wrong.
     pub found: Vec<Found>,
@@ -61,12 +63,14 @@ pub fn machines(store: &Store, config: &Config) -> Result<Machines> {
 }
 
 /// # Errors
-/// What keeps journal or record from being read: then nobody knows what is the VM's.
+/// What keeps journal, record or directory from being read: then nobody knows what is the VM's.
 fn look_into(store: &Store, config: &Config, path: &Path, all: &mut Machines) -> Result<()> {
     // Held while we look, so that nothing begins or ends between the journal and the record.
     let look = glance(&path.join("lock"));
     let journal = unless_unreadable(Journal::in_dir(path).open_operation())?;
     let record = unless_unreadable(read_record(&path.join("machine.json"), Kind::Machine))?;
+    let open = journal.as_ref().ok().and_then(Option::as_ref);
+    let is_lost = matches!(record, Ok(None)) && !is_leftover(path, open)?;
     if let Some(name) = path.file_name().and_then(|n| Name::parse(n.to_str()?).ok()) {
         let machine = store.machine_dir(&name);
         let undo = journal.iter().flatten().flat_map(|open| &open.undo);
@@ -76,16 +80,16 @@ fn look_into(store: &Store, config: &Config, path: &Path, all: &mut Machines) ->
         });
         let recorded = record.iter().flatten().filter_map(|doc| runtime_dir(&machine, doc));
         all.known.extend(begun.chain(recorded).map(|dir| (dir, name.clone())));
-        all.damaged.extend((journal.is_err() || record.is_err()).then_some(name));
+        all.damaged.extend((journal.is_err() || record.is_err() || is_lost).then_some(name));
     }
     // Whoever holds the lock works on it; without its directory, it was removed meanwhile.
     if look.is_some() && path.symlink_metadata().is_ok() {
-        all.found.extend(wrong_with(store, config, path, (journal, record)));
+        all.found.extend(wrong_with(store, config, path, (journal, record), is_lost));
     }
     Ok(())
 }
 
-/// What runs for no VM that the store knows may run for one whose record is damaged: that VM lives on, and its record may
+/// What runs for no VM that the store knows may run for one whose record is damaged or missing: that VM lives on, and its record may
 /// yet be mended.
 pub fn spare_damaged(found: &mut [Found], damaged: &[Name]) {
     let Some(names) = damaged.iter().map(|name| format!("`{name}`")).reduce(|all, name| format!("{all}, {name}"))
@@ -99,8 +103,9 @@ pub fn spare_damaged(found: &mut [Found], damaged: &[Name]) {
             _ => false,
         };
         if nobodys {
-            f.finding.evidence += &format!("; it may be of {names}, whose record is damaged");
-            f.finding.fix = format!("mend the record, or remove the VM: bg-vm rm --force {}", damaged[0]);
+            f.finding.evidence += &format!("; it may be of {names}, whose record is damaged or missing");
+            f.finding.fix =
+                format!("bg-vm ls  # mend the record of {names}, or remove the VM: bg-vm rm --force {}", damaged[0]);
             f.remedy = Remedy::Report;
         }
     }
@@ -124,6 +129,7 @@ fn wrong_with(
     config: &Config,
     path: &Path,
     (journal, record): (Result<Option<OpenOperation>>, Result<Option<Document>>),
+    is_lost: bool,
 ) -> Vec<Found> {
     let mut found = vec![];
     match journal {
@@ -136,6 +142,8 @@ fn wrong_with(
             found.extend(missing_files(path, &doc));
             found.extend(odd_files(path, &doc));
         }
+        // Somebody may put it back.
+        Ok(None) if is_lost => found.push(lost(path)),
         Ok(None) => {
             let f = of_dir("machine", path, "it has no record, and nobody is making it".into());
             found.push(Found { finding: f, remedy: Remedy::Machine(path.to_owned()) });
@@ -150,6 +158,23 @@ fn damaged(path: &Path, file: &str, e: &Error) -> Found {
     let mut f = of_dir("machine", path, e.with_causes());
     f.fix = format!("mend {}, or remove the VM: bg-vm rm {}", path.join(file).display(), f.owner);
     Found { finding: f, remedy: Remedy::Report }
+}
+
+/// A VM whose record was lost, or what is no VM at all: a creation that was not finished would say so in its journal.
+fn lost(path: &Path) -> Found {
+    let evidence = "its record machine.json is missing, and nothing says that its creation was not finished";
+    let mut f = of_dir("machine", path, evidence.into());
+    f.fix = look_at_all_in(path, "put machine.json back from a backup", &f.owner);
+    Found { finding: f, remedy: Remedy::Report }
+}
+
+/// A command that shows what a VM has, and in words how it is mended, or removed.
+fn look_at_all_in(path: &Path, mended: &str, name: &str) -> String {
+    let shown = format!("ls -lA {}", quote(&path.to_string_lossy()));
+    match Name::parse(name) {
+        Ok(name) => format!("{shown}  # {mended}; what removes it with its disks: bg-vm rm --force {name}"),
+        Err(_) => format!("{shown}  # no VM has such a name: see what it is, and move it away"),
+    }
 }
 
 fn unfinished_one(store: &Store, config: &Config, path: &Path, open: &OpenOperation) -> Found {

@@ -6,6 +6,7 @@
 mod files;
 mod host;
 mod images;
+mod leftover;
 mod machines;
 mod mend;
 mod net;
