@@ -5,6 +5,7 @@ mod finds;
 mod gc;
 mod hostile;
 mod lost;
+mod namespaces;
 mod secrets;
 
 use crate::support::fixture;
