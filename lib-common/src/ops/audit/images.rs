@@ -2,9 +2,9 @@
 
 use super::files::{children, of_dir, refused};
 use super::leftover::is_leftover;
-use super::{Found, Remedy, age_ms, finding, is_blind};
+use super::{Found, Remedy, age_ms, finding, fix, is_blind};
 use crate::build::slot::TEMP_PREFIX;
-use crate::doc::{Document, Kernel, Kind, Name, Registered, Rootfs, Seed};
+use crate::doc::{Document, Kernel, Kind, Registered, Rootfs, Seed};
 use crate::error::Result;
 use crate::ops::image::files::{all_wrong, facts_of};
 use crate::store::{Journal, Store, read_record};
@@ -40,7 +40,8 @@ fn one(path: &Path, deep: bool, found: &mut Vec<Found>) -> Result<()> {
         }
         Err(e) => {
             let mut f = of_dir("image", path, e.with_causes());
-            f.fix = format!("mend it, or remove the image: bg-image rm {}", f.owner);
+            let then = fix::or_remove("mend it, or put it back from a backup", "bg-image rm", &f.owner);
+            f.fix = fix::look_at(&path.join("image.json"), &then);
             found.push(Found { finding: f, remedy: Remedy::Report });
             return Ok(());
         }
@@ -64,7 +65,8 @@ fn without_record(path: &Path) -> Result<Option<Found>> {
         return Ok(Some(Found { finding: f, remedy: Remedy::Image(path.to_owned()) }));
     }
     let mut f = of_dir("image", path, "its record image.json is missing".into());
-    f.fix = look_at_all_in(path, "put image.json back from a backup, or register the image again", &f.owner);
+    let mended = "put image.json back from a backup, or register the image again";
+    f.fix = fix::look_into(path, &fix::or_remove(mended, "bg-image rm", &f.owner));
     Ok(Some(Found { finding: f, remedy: Remedy::Report }))
 }
 
@@ -79,18 +81,10 @@ pub(super) fn is_left(path: &Path) -> Result<bool> {
     }
 }
 
-/// A command that shows what an image has, and in words how it is mended, or removed.
-fn look_at_all_in(path: &Path, mended: &str, name: &str) -> String {
-    let shown = format!("ls -lA {}", quote(&path.to_string_lossy()));
-    match Name::parse(name) {
-        Ok(name) => format!("{shown}  # {mended}; what removes it: bg-image rm {name}"),
-        Err(_) => format!("{shown}  # no image has such a name: see what it is, and move it away"),
-    }
-}
-
 fn damage(path: &Path, evidence: String) -> Found {
     let mut f = of_dir("image", path, evidence);
-    f.fix = format!("bg-image reconcile {} records it if its content is what it was; else build it again", f.owner);
+    let name = quote(&f.owner);
+    f.fix = format!("bg-image reconcile {name}  # records it if its content is what it was; else build it again");
     Found { finding: f, remedy: Remedy::Report }
 }
 
@@ -147,7 +141,10 @@ fn default_image(store: &Store) -> Option<Found> {
     let file = store.state_dir().join("default-image");
     let mut f = finding("file", file.display().to_string(), evidence);
     f.age_ms = age_ms(&file);
-    f.fix = "bg-image default NAME".into();
+    f.fix = match &store.image_names().unwrap_or_default()[..] {
+        [only] => format!("bg-image default {only}"),
+        _ => "bg-image ls  # then choose one of them: bg-image default NAME".into(),
+    };
     Some(Found { finding: f, remedy: Remedy::Report })
 }
 
@@ -175,7 +172,7 @@ pub fn unnamed(store: &Store) -> Result<Vec<Found>> {
             f.owner = image.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
             f.age_ms = age_ms(&path);
             if !is_seed {
-                f.fix = format!("see what it is, and move it away: {}", path.display());
+                f.fix = fix::nobodys(&path);
             }
             found.push(Found { finding: f, remedy: if is_seed { Remedy::Seed(path) } else { Remedy::Report } });
         }

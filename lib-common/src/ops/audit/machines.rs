@@ -2,15 +2,14 @@
 
 use super::files::{children, of_dir, refused};
 use super::leftover::is_leftover;
-use super::{Found, Remedy, age_ms, finding, is_blind};
+use super::{Found, Remedy, age_ms, finding, fix, is_blind, missing};
 use crate::build::slot::TEMP_PREFIX;
 use crate::config::Config;
 use crate::disk::clone::{ROOT_FILE, WORK_FILE};
-use crate::doc::{Disks, Document, Guest, ImageRef, Kind, Name, Undo};
+use crate::doc::{Document, Guest, Kind, Name, Undo};
 use crate::error::{Error, Result};
 use crate::guest::ssh::known_hosts_line;
 use crate::store::{Journal, MachineDir, OpenOperation, Store, id_of, read_record};
-use crate::sys::cmd::quote;
 use crate::sys::lock::glance;
 use crate::sys::owned;
 use std::os::unix::fs::MetadataExt;
@@ -139,7 +138,7 @@ fn wrong_with(
     }
     match record {
         Ok(Some(doc)) => {
-            found.extend(missing_files(path, &doc));
+            found.extend(missing::files(store, path, &doc));
             found.extend(odd_files(path, &doc));
         }
         // Somebody may put it back.
@@ -156,7 +155,11 @@ fn wrong_with(
 
 fn damaged(path: &Path, file: &str, e: &Error) -> Found {
     let mut f = of_dir("machine", path, e.with_causes());
-    f.fix = format!("mend {}, or remove the VM: bg-vm rm {}", path.join(file).display(), f.owner);
+    let mended = match file {
+        "journal" => "it can be removed where nothing of the VM is under way",
+        _ => "mend it, or put it back from a backup",
+    };
+    f.fix = fix::look_at(&path.join(file), &fix::or_remove(mended, "bg-vm rm", &f.owner));
     Found { finding: f, remedy: Remedy::Report }
 }
 
@@ -164,17 +167,9 @@ fn damaged(path: &Path, file: &str, e: &Error) -> Found {
 fn lost(path: &Path) -> Found {
     let evidence = "its record machine.json is missing, and nothing says that its creation was not finished";
     let mut f = of_dir("machine", path, evidence.into());
-    f.fix = look_at_all_in(path, "put machine.json back from a backup", &f.owner);
+    let then = fix::or_remove("put machine.json back from a backup", "bg-vm rm --force", &f.owner);
+    f.fix = fix::look_into(path, &then);
     Found { finding: f, remedy: Remedy::Report }
-}
-
-/// A command that shows what a VM has, and in words how it is mended, or removed.
-fn look_at_all_in(path: &Path, mended: &str, name: &str) -> String {
-    let shown = format!("ls -lA {}", quote(&path.to_string_lossy()));
-    match Name::parse(name) {
-        Ok(name) => format!("{shown}  # {mended}; what removes it with its disks: bg-vm rm --force {name}"),
-        Err(_) => format!("{shown}  # no VM has such a name: see what it is, and move it away"),
-    }
 }
 
 fn unfinished_one(store: &Store, config: &Config, path: &Path, open: &OpenOperation) -> Found {
@@ -182,9 +177,9 @@ fn unfinished_one(store: &Store, config: &Config, path: &Path, open: &OpenOperat
     if is_confined(store, config, open) {
         return Found { finding: f, remedy: Remedy::Machine(path.to_owned()) };
     }
-    let journal = path.join("journal");
     f.evidence += "; what it names is not in our directories";
-    f.fix = format!("look at {}: its directories may be configured otherwise now (BG_RUNTIME_DIR)", journal.display());
+    let then = "its directories may be configured otherwise now: BG_RUNTIME_DIR";
+    f.fix = format!("cat {}  # {then}", fix::word(&path.join("journal")));
     Found { finding: f, remedy: Remedy::Report }
 }
 
@@ -207,27 +202,6 @@ pub fn is_confined(store: &Store, config: &Config, open: &OpenOperation) -> bool
     })
 }
 
-fn missing_files(path: &Path, doc: &Document) -> Vec<Found> {
-    let disks = doc.section::<Disks>().ok().flatten();
-    let files = disks.into_iter().flat_map(|d| [d.root.path.to_path_buf(), d.work.path.to_path_buf()]);
-    let boot = doc.section::<ImageRef>().ok().flatten().map(|_| [path.join("vmlinux"), path.join("initrd")]);
-    let mut found = vec![];
-    for file in files.chain(boot.into_iter().flatten()) {
-        let evidence = match owned::is_file(&file) {
-            Ok(true) if file.parent() == Some(path) => continue,
-            Ok(true) => format!("{} is not in its directory", file.display()),
-            Ok(false) => format!("{} is missing", file.display()),
-            // It is told with all that is in the directory.
-            Err(_) if file.parent() == Some(path) => continue,
-            Err(e) => e.with_causes(),
-        };
-        let mut f = of_dir("machine", path, evidence);
-        f.fix = format!("bg-vm rm {}", f.owner);
-        found.push(Found { finding: f, remedy: Remedy::Report });
-    }
-    found
-}
-
 /// What is in its directory and is no plain file of a VM's.
 fn odd_files(path: &Path, doc: &Document) -> Vec<Found> {
     let (mut found, me) = (vec![], nix::unistd::geteuid().as_raw());
@@ -247,7 +221,7 @@ fn odd_files(path: &Path, doc: &Document) -> Vec<Found> {
             }
         } else {
             let mut f = of_file(path, &file, "nothing that belongs to a VM has that name".into());
-            f.fix = format!("see what it is, and move it away: {}", file.display());
+            f.fix = fix::nobodys(&file);
             found.push(Found { finding: f, remedy: Remedy::Report });
         }
     }
