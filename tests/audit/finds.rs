@@ -2,7 +2,7 @@
 
 #![allow(clippy::disallowed_types)]
 
-use super::{collect, store};
+use super::{assert_can_be_pasted, collect, store};
 use crate::running::World;
 use crate::support::launched::until;
 use crate::support::{Sandbox, finish, program};
@@ -52,7 +52,7 @@ fn damage_is_named_is_no_leak_and_stays() {
             (&found["kind"], &found["owner"], &found["is_leak"]),
             (&(*kind).into(), &(*owner).into(), &false.into())
         );
-        assert!(!found["fix"].as_str().unwrap().is_empty());
+        assert_can_be_pasted(std::slice::from_ref(&found));
         assert_eq!(
             (collect(&sandbox, std::slice::from_ref(&found)), the_one(&sandbox, &["--now"])["id"].clone()),
             (NONE, found["id"].clone())
@@ -87,7 +87,7 @@ fn an_image_that_was_copied_back_is_what_it_was_by_its_digest() {
         found.len() == 2 && found.iter().all(|f| f["evidence"].as_str().unwrap().contains("its inode")),
         "{found:?}"
     );
-    assert_eq!(found[0]["fix"].as_str().unwrap().split(" records").next(), Some("bg-image reconcile debian"));
+    assert_eq!(found[0]["fix"].as_str().unwrap().split("  # ").next(), Some("bg-image reconcile debian"));
     assert_eq!(sandbox.findings(&["--now", "--deep"]), NONE);
     sandbox.run("bg-image", &["reconcile", "debian"], "").ok();
     assert_eq!(sandbox.findings(&["--now"]), NONE);
@@ -125,6 +125,7 @@ fn a_lock_that_outlives_its_process_is_found() {
     write(&path, format!("{} bg-vm\n", gone.id())).unwrap();
     let found = the_one(&sandbox, &["--now"]);
     assert_eq!((&found["kind"], &found["owner"], &found["is_leak"]), (&"lock".into(), &"dev".into(), &false.into()));
+    assert_eq!(found["fix"], format!("ps -fp {}  # what has it open: end it", std::process::id()));
     drop(held);
     assert_eq!(sandbox.findings(&["--now"]), NONE);
 }
@@ -177,6 +178,7 @@ fn loop_devices_and_mounts_are_found_and_left_alone() {
     let mount: Vec<&Value> = found.iter().filter(|f| f["kind"] == "mount").collect();
     assert_eq!(mount.len(), 1, "{found:?}");
     assert_eq!((&mount[0]["owner"], &mount[0]["is_leak"]), (&"dev".into(), &false.into()));
+    assert_eq!(mount[0]["fix"], format!("umount {}", point.display()));
     std::fs::remove_dir(&point).unwrap();
 
     let disk = sandbox.state("machines/dev/root.ext4");

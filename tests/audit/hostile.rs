@@ -45,7 +45,8 @@ impl Attack {
             Attack::Link => "is a symbolic link",
             Attack::Fifo => "is a FIFO",
             Attack::Device => "is a device",
-            Attack::Chown => "belongs to user 12345, and you are user 0",
+            // What stands behind it is for the store's own directories another thing than for what is in them.
+            Attack::Chown => "belongs to user 12345, ",
         }
     }
 }

@@ -1,15 +1,21 @@
 //! The audit and what acts on it: what `bg-verify` finds, what `bg-gc` will not touch, and that nobody follows a link or takes
 //! what is another user's in our directories.
 
+#![allow(clippy::disallowed_types)]
+
 mod finds;
+mod fixes;
 mod gc;
 mod hostile;
+mod lost;
+mod namespaces;
 mod secrets;
 
 use crate::support::fixture;
 use crate::support::{Sandbox, is_of_network};
 use serde_json::Value;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 /// A store with the image `debian` and the stopped VM `dev`.
@@ -21,8 +27,24 @@ fn store() -> Sandbox {
     sandbox
 }
 
+/// What findings say to type begins with one of these, or with the state directory that a tool is to look at.
+const COMMANDS: [&str; 11] =
+    ["bg-gc", "bg-image", "bg-tap", "bg-verify", "bg-vm", "cat", "cp", "losetup", "ls", "ps", "umount"];
+
+/// Says of each finding that its `fix` is a command that a shell takes as it is.
+fn assert_can_be_pasted(findings: &[Value]) {
+    for finding in findings {
+        let fix = finding["fix"].as_str().unwrap();
+        let command = fix.split(' ').next().unwrap();
+        let is_known = COMMANDS.contains(&command) || fix.starts_with("BG_STATE_DIR=");
+        let parses = Command::new("sh").args(["-n", "-c", fix]).status().unwrap().success();
+        assert!(is_known && parses, "{finding}");
+    }
+}
+
 /// `bg-gc --now` of these findings; what it removed.
 fn collect(sandbox: &Sandbox, findings: &[Value]) -> Vec<Value> {
+    assert_can_be_pasted(&findings.iter().filter(|f| f["evidence"] != "by hand").cloned().collect::<Vec<_>>());
     let list: String = findings.iter().map(|f| format!("{f}\n")).collect();
     let done = sandbox.run("bg-gc", &["--now"], list);
     done.ok();

@@ -157,6 +157,10 @@ fn what_lies_in_the_guests_network_is_named() {
 fn files_of_namespaces_that_have_ended_go() {
     let test = "files_of_namespaces_that_have_ended_go";
     let (Some(host), Some(other)) = (Host::up(test), Host::new(test)) else { return };
+    if !std::fs::read_link("/proc/self/ns/pid").unwrap().ends_with("pid:[4026531836]") {
+        println!("NOT RUN: {test} (in a process namespace nobody knows which network namespaces have ended)");
+        return;
+    }
     let net = host.sandbox.path("net");
     let lives = std::fs::metadata(format!("/proc/{}/ns/net", other.netns.pid())).unwrap().ino();
     // No namespace has the number 1.

@@ -144,8 +144,9 @@ impl MachineDir {
     /// The same; without one, [`Code::NotFound`].
     pub fn document(&self) -> Result<Document> {
         self.saved()?.ok_or_else(|| {
-            Error::new(Code::NotFound, format!("the creation of the VM `{}` was not finished", self.name))
-                .hint("`bg-verify | bg-gc` removes it")
+            let what = "has no record: its creation was not finished, or its record was lost";
+            Error::new(Code::NotFound, format!("the VM `{}` {what}", self.name))
+                .hint("`bg-verify` says which, and what to type")
         })
     }
 

@@ -10,6 +10,9 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+/// The inode of the process namespace that the host began with (linux/proc_ns.h, `PROC_PID_INIT_INO`).
+const FIRST_PROCESS_NAMESPACE: u64 = 0xEFFF_FFFC;
+
 /// The inode of the current network namespace, by which it is known.
 pub fn inode() -> Result<u64> {
     let path = Path::new("/proc/self/ns/net");
@@ -52,9 +55,13 @@ pub fn is_alive(inode: u64) -> Result<bool> {
     Ok(paths.any(|path| std::fs::metadata(path).is_ok_and(|m| m.ino() == inode)))
 }
 
-/// Every namespace that a process is in or a file keeps. `None` where the caller may not see that of some process. Init
-/// is not asked: it is never alone in its namespace, and in some containers nobody may look into it.
+/// Every namespace that a process is in or a file keeps. `None` where the caller may not see that of some process, or not all
+/// processes: from a process namespace other than the host's those outside of it are not seen. Init is not asked: it is never
+/// alone in its namespace, and in some containers nobody may look into it.
 pub fn living() -> Option<BTreeSet<u64>> {
+    if std::fs::metadata("/proc/self/ns/pid").map_or(true, |meta| meta.ino() != FIRST_PROCESS_NAMESPACE) {
+        return None;
+    }
     let mut living = BTreeSet::new();
     for pid in super::process::all_pids().ok()? {
         match std::fs::metadata(format!("/proc/{pid}/ns/net")) {

@@ -1,7 +1,7 @@
 //! Directories and files that belong to no record: staging, runtime directories, sockets, temporary files.
 
 use super::machines::{is_confined, unfinished};
-use super::{Found, Remedy, age_ms, finding, is_blind, outlast_the_making};
+use super::{Found, Remedy, age_ms, finding, fix, is_blind, outlast_the_making};
 use crate::build::slot::{TEMP_PREFIX, lock_of};
 use crate::config::Config;
 use crate::doc::{Finding, MAX_BYTES, Name, ShimState, strict};
@@ -118,8 +118,8 @@ fn anothers(dir: &Path) -> Found {
     let mut f = finding("runtime_dir", dir.display().to_string(), evidence);
     f.owner = machine.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     f.age_ms = age_ms(dir);
-    let state = machine.ancestors().nth(2).unwrap_or(Path::new("/")).display();
-    f.fix = format!("nothing is wrong with it; to audit its store: BG_STATE_DIR={state} bg-verify");
+    let state = fix::word(machine.ancestors().nth(2).unwrap_or(Path::new("/")));
+    f.fix = format!("BG_STATE_DIR={state} bg-verify  # nothing is wrong with it: this audits its store");
     Found { finding: f, remedy: Remedy::Report }
 }
 
@@ -217,7 +217,7 @@ pub(super) fn refused(kind: &str, path: &Path, e: Error) -> Result<Found> {
         return Err(e);
     }
     let mut f = of_dir(kind, path, e.with_causes());
-    f.fix = e.get_hint().unwrap_or_default().to_owned();
+    f.fix = fix::refused(path);
     Ok(Found { finding: f, remedy: Remedy::Report })
 }
 

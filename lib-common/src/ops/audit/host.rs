@@ -2,13 +2,14 @@
 //! that are held by nobody who took them. All of it is reported, and left to whoever made it.
 
 use super::files::children;
-use super::{Found, JUST_ENDING, Remedy, age_ms, finding, wait_until};
+use super::{Found, JUST_ENDING, Remedy, age_ms, finding, fix, wait_until};
 use crate::config::Config;
 use crate::error::Result;
 use crate::store::Store;
+use crate::sys::cmd::quote;
 use crate::sys::host::{backing_files, mount_points};
 use crate::sys::lock::{is_held, signer};
-use crate::sys::process::stat;
+use crate::sys::process::{all_pids, stat};
 use std::path::{Path, PathBuf};
 
 /// The directories whose files are ours, as the kernel names them.
@@ -34,7 +35,7 @@ pub fn loop_devices(store: &Store, config: &Config) -> Vec<Found> {
         let mut f = finding("loop", device.clone(), format!("a loop device on {}", file.display()));
         f.owner = owner(below);
         f.age_ms = age_ms(&file);
-        f.fix = format!("unmount what is mounted of it, then: losetup -d {device}");
+        f.fix = format!("losetup -d {}  # unmount what is mounted of it first", quote(&device));
         found.push(Found { finding: f, remedy: Remedy::Report });
     }
     found
@@ -46,11 +47,11 @@ pub fn mounts(store: &Store, config: &Config) -> Vec<Found> {
     let mut found = vec![];
     for point in mount_points() {
         let Some(below) = below(&roots, &point) else { continue };
-        let path = point.display().to_string();
-        let mut f = finding("mount", path.clone(), "something is mounted here, and banger mounts nothing");
+        let mut f =
+            finding("mount", point.display().to_string(), "something is mounted here, and banger mounts nothing");
         f.owner = owner(below);
         f.age_ms = age_ms(&point);
-        f.fix = format!("umount {path}");
+        f.fix = format!("umount {}", fix::word(&point));
         found.push(Found { finding: f, remedy: Remedy::Report });
     }
     found
@@ -82,14 +83,25 @@ pub fn locks(store: &Store) -> Result<Vec<Found>> {
         }
         let evidence =
             format!("it is held, and the process {pid} that took it is gone: something that it started has it");
-        let path = lock.display().to_string();
-        let mut f = finding("lock", path.clone(), evidence);
+        let mut f = finding("lock", lock.display().to_string(), evidence);
         f.owner = lock.strip_prefix(store.state_dir()).map(owner).unwrap_or_default();
         f.age_ms = age_ms(&lock);
-        f.fix = format!("end what has it open: fuser -v {path}");
+        f.fix = match openers(&lock).join(",") {
+            pids if pids.is_empty() => fix::look_at(&lock, "find what has it open, and end that"),
+            pids => format!("ps -fp {pids}  # what has it open: end it"),
+        };
         found.push(Found { finding: f, remedy: Remedy::Report });
     }
     Ok(found)
+}
+
+/// The processes that have a file open, as far as the caller may see.
+fn openers(file: &Path) -> Vec<String> {
+    let has_it = |pid: &i32| {
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+        descriptors.flatten().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|open| open == file))
+    };
+    all_pids().unwrap_or_default().into_iter().filter(has_it).map(|pid| pid.to_string()).collect()
 }
 
 /// The process that says it holds a lock, where the lock is held and that process is no more.

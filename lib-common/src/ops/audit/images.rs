@@ -1,12 +1,14 @@
 //! Images: half made, damaged, with files that are missing, changed or not named by the record.
 
 use super::files::{children, of_dir, refused};
-use super::{Found, Remedy, age_ms, finding};
+use super::leftover::is_leftover;
+use super::{Found, Remedy, age_ms, finding, fix, is_blind};
 use crate::build::slot::TEMP_PREFIX;
 use crate::doc::{Document, Kernel, Kind, Registered, Rootfs, Seed};
 use crate::error::Result;
 use crate::ops::image::files::{all_wrong, facts_of};
-use crate::store::{Store, read_record};
+use crate::store::{Journal, Store, read_record};
+use crate::sys::cmd::quote;
 use crate::sys::lock::glance;
 use crate::sys::owned;
 use std::path::{Path, PathBuf};
@@ -32,15 +34,14 @@ pub fn images(store: &Store, deep: bool) -> Result<Vec<Found>> {
 fn one(path: &Path, deep: bool, found: &mut Vec<Found>) -> Result<()> {
     let record = match read_record(&path.join("image.json"), Kind::Image) {
         Ok(Some(doc)) => doc,
-        Ok(None) if !path.is_dir() => return Ok(()),
         Ok(None) => {
-            let f = of_dir("image", path, "it has no record".into());
-            found.push(Found { finding: f, remedy: Remedy::Image(path.to_owned()) });
+            found.extend(without_record(path)?);
             return Ok(());
         }
         Err(e) => {
             let mut f = of_dir("image", path, e.with_causes());
-            f.fix = format!("mend it, or remove the image: bg-image rm {}", f.owner);
+            let then = fix::or_remove("mend it, or put it back from a backup", "bg-image rm", &f.owner);
+            f.fix = fix::look_at(&path.join("image.json"), &then);
             found.push(Found { finding: f, remedy: Remedy::Report });
             return Ok(());
         }
@@ -53,9 +54,37 @@ fn one(path: &Path, deep: bool, found: &mut Vec<Found>) -> Result<()> {
     Ok(())
 }
 
+/// An image is whole before it has its name: one without a record, in which nothing was begun that would remove it, has lost it.
+fn without_record(path: &Path) -> Result<Option<Found>> {
+    let left = is_left(path)?;
+    if !path.is_dir() {
+        return Ok(None);
+    }
+    if left {
+        let f = of_dir("image", path, "it has no record".into());
+        return Ok(Some(Found { finding: f, remedy: Remedy::Image(path.to_owned()) }));
+    }
+    let mut f = of_dir("image", path, "its record image.json is missing".into());
+    let mended = "put image.json back from a backup, or register the image again";
+    f.fix = fix::look_into(path, &fix::or_remove(mended, "bg-image rm", &f.owner));
+    Ok(Some(Found { finding: f, remedy: Remedy::Report }))
+}
+
+/// Whether an image's directory is what a killed tool has left; a journal that says nothing plain says nothing of it.
+///
+/// # Errors
+/// What keeps it from being looked at.
+pub(super) fn is_left(path: &Path) -> Result<bool> {
+    match Journal::in_dir(path).open_operation() {
+        Err(e) if is_blind(&e) => Err(e),
+        open => is_leftover(path, open.ok().flatten().as_ref()),
+    }
+}
+
 fn damage(path: &Path, evidence: String) -> Found {
     let mut f = of_dir("image", path, evidence);
-    f.fix = format!("bg-image reconcile {} records it if its content is what it was; else build it again", f.owner);
+    let name = quote(&f.owner);
+    f.fix = format!("bg-image reconcile {name}  # records it if its content is what it was; else build it again");
     Found { finding: f, remedy: Remedy::Report }
 }
 
@@ -112,7 +141,10 @@ fn default_image(store: &Store) -> Option<Found> {
     let file = store.state_dir().join("default-image");
     let mut f = finding("file", file.display().to_string(), evidence);
     f.age_ms = age_ms(&file);
-    f.fix = "bg-image default NAME".into();
+    f.fix = match &store.image_names().unwrap_or_default()[..] {
+        [only] => format!("bg-image default {only}"),
+        _ => "bg-image ls  # then choose one of them: bg-image default NAME".into(),
+    };
     Some(Found { finding: f, remedy: Remedy::Report })
 }
 
@@ -140,7 +172,7 @@ pub fn unnamed(store: &Store) -> Result<Vec<Found>> {
             f.owner = image.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
             f.age_ms = age_ms(&path);
             if !is_seed {
-                f.fix = format!("see what it is, and move it away: {}", path.display());
+                f.fix = fix::nobodys(&path);
             }
             found.push(Found { finding: f, remedy: if is_seed { Remedy::Seed(path) } else { Remedy::Report } });
         }

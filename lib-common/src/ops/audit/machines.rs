@@ -1,11 +1,12 @@
 //! VMs: half made, damaged, missing files, with files that no record knows, or not plain directories of the caller's.
 
 use super::files::{children, of_dir, refused};
-use super::{Found, Remedy, age_ms, finding, is_blind};
+use super::leftover::is_leftover;
+use super::{Found, Remedy, age_ms, finding, fix, is_blind, missing};
 use crate::build::slot::TEMP_PREFIX;
 use crate::config::Config;
 use crate::disk::clone::{ROOT_FILE, WORK_FILE};
-use crate::doc::{Disks, Document, Guest, ImageRef, Kind, Name, Undo};
+use crate::doc::{Document, Guest, Kind, Name, Undo};
 use crate::error::{Error, Result};
 use crate::guest::ssh::known_hosts_line;
 use crate::store::{Journal, MachineDir, OpenOperation, Store, id_of, read_record};
@@ -41,7 +42,7 @@ const KNOWN_HOSTS: &str = "known_hosts";
 pub struct Machines {
     /// Each one's runtime directory and name: by its journal, where it has no record yet, and by its record.
     pub known: Vec<(PathBuf, Name)>,
-    /// Those whose journal or record is damaged: what is nobody's may be theirs.
+    /// Those whose journal or record is damaged, or whose record was lost: what is nobody's may be theirs.
     pub damaged: Vec<Name>,
     /// What is wrong.
     pub found: Vec<Found>,
@@ -61,12 +62,14 @@ pub fn machines(store: &Store, config: &Config) -> Result<Machines> {
 }
 
 /// # Errors
-/// What keeps journal or record from being read: then nobody knows what is the VM's.
+/// What keeps journal, record or directory from being read: then nobody knows what is the VM's.
 fn look_into(store: &Store, config: &Config, path: &Path, all: &mut Machines) -> Result<()> {
     // Held while we look, so that nothing begins or ends between the journal and the record.
     let look = glance(&path.join("lock"));
     let journal = unless_unreadable(Journal::in_dir(path).open_operation())?;
     let record = unless_unreadable(read_record(&path.join("machine.json"), Kind::Machine))?;
+    let open = journal.as_ref().ok().and_then(Option::as_ref);
+    let is_lost = matches!(record, Ok(None)) && !is_leftover(path, open)?;
     if let Some(name) = path.file_name().and_then(|n| Name::parse(n.to_str()?).ok()) {
         let machine = store.machine_dir(&name);
         let undo = journal.iter().flatten().flat_map(|open| &open.undo);
@@ -76,16 +79,16 @@ fn look_into(store: &Store, config: &Config, path: &Path, all: &mut Machines) ->
         });
         let recorded = record.iter().flatten().filter_map(|doc| runtime_dir(&machine, doc));
         all.known.extend(begun.chain(recorded).map(|dir| (dir, name.clone())));
-        all.damaged.extend((journal.is_err() || record.is_err()).then_some(name));
+        all.damaged.extend((journal.is_err() || record.is_err() || is_lost).then_some(name));
     }
     // Whoever holds the lock works on it; without its directory, it was removed meanwhile.
     if look.is_some() && path.symlink_metadata().is_ok() {
-        all.found.extend(wrong_with(store, config, path, (journal, record)));
+        all.found.extend(wrong_with(store, config, path, (journal, record), is_lost));
     }
     Ok(())
 }
 
-/// What runs for no VM that the store knows may run for one whose record is damaged: that VM lives on, and its record may
+/// What runs for no VM that the store knows may run for one whose record is damaged or missing: that VM lives on, and its record may
 /// yet be mended.
 pub fn spare_damaged(found: &mut [Found], damaged: &[Name]) {
     let Some(names) = damaged.iter().map(|name| format!("`{name}`")).reduce(|all, name| format!("{all}, {name}"))
@@ -99,8 +102,9 @@ pub fn spare_damaged(found: &mut [Found], damaged: &[Name]) {
             _ => false,
         };
         if nobodys {
-            f.finding.evidence += &format!("; it may be of {names}, whose record is damaged");
-            f.finding.fix = format!("mend the record, or remove the VM: bg-vm rm --force {}", damaged[0]);
+            f.finding.evidence += &format!("; it may be of {names}, whose record is damaged or missing");
+            f.finding.fix =
+                format!("bg-vm ls  # mend the record of {names}, or remove the VM: bg-vm rm --force {}", damaged[0]);
             f.remedy = Remedy::Report;
         }
     }
@@ -124,6 +128,7 @@ fn wrong_with(
     config: &Config,
     path: &Path,
     (journal, record): (Result<Option<OpenOperation>>, Result<Option<Document>>),
+    is_lost: bool,
 ) -> Vec<Found> {
     let mut found = vec![];
     match journal {
@@ -133,9 +138,11 @@ fn wrong_with(
     }
     match record {
         Ok(Some(doc)) => {
-            found.extend(missing_files(path, &doc));
+            found.extend(missing::files(store, path, &doc));
             found.extend(odd_files(path, &doc));
         }
+        // Somebody may put it back.
+        Ok(None) if is_lost => found.push(lost(path)),
         Ok(None) => {
             let f = of_dir("machine", path, "it has no record, and nobody is making it".into());
             found.push(Found { finding: f, remedy: Remedy::Machine(path.to_owned()) });
@@ -148,7 +155,20 @@ fn wrong_with(
 
 fn damaged(path: &Path, file: &str, e: &Error) -> Found {
     let mut f = of_dir("machine", path, e.with_causes());
-    f.fix = format!("mend {}, or remove the VM: bg-vm rm {}", path.join(file).display(), f.owner);
+    let mended = match file {
+        "journal" => "it can be removed where nothing of the VM is under way",
+        _ => "mend it, or put it back from a backup",
+    };
+    f.fix = fix::look_at(&path.join(file), &fix::or_remove(mended, "bg-vm rm", &f.owner));
+    Found { finding: f, remedy: Remedy::Report }
+}
+
+/// A VM whose record was lost, or what is no VM at all: a creation that was not finished would say so in its journal.
+fn lost(path: &Path) -> Found {
+    let evidence = "its record machine.json is missing, and nothing says that its creation was not finished";
+    let mut f = of_dir("machine", path, evidence.into());
+    let then = fix::or_remove("put machine.json back from a backup", "bg-vm rm --force", &f.owner);
+    f.fix = fix::look_into(path, &then);
     Found { finding: f, remedy: Remedy::Report }
 }
 
@@ -157,9 +177,9 @@ fn unfinished_one(store: &Store, config: &Config, path: &Path, open: &OpenOperat
     if is_confined(store, config, open) {
         return Found { finding: f, remedy: Remedy::Machine(path.to_owned()) };
     }
-    let journal = path.join("journal");
     f.evidence += "; what it names is not in our directories";
-    f.fix = format!("look at {}: its directories may be configured otherwise now (BG_RUNTIME_DIR)", journal.display());
+    let then = "its directories may be configured otherwise now: BG_RUNTIME_DIR";
+    f.fix = format!("cat {}  # {then}", fix::word(&path.join("journal")));
     Found { finding: f, remedy: Remedy::Report }
 }
 
@@ -182,27 +202,6 @@ pub fn is_confined(store: &Store, config: &Config, open: &OpenOperation) -> bool
     })
 }
 
-fn missing_files(path: &Path, doc: &Document) -> Vec<Found> {
-    let disks = doc.section::<Disks>().ok().flatten();
-    let files = disks.into_iter().flat_map(|d| [d.root.path.to_path_buf(), d.work.path.to_path_buf()]);
-    let boot = doc.section::<ImageRef>().ok().flatten().map(|_| [path.join("vmlinux"), path.join("initrd")]);
-    let mut found = vec![];
-    for file in files.chain(boot.into_iter().flatten()) {
-        let evidence = match owned::is_file(&file) {
-            Ok(true) if file.parent() == Some(path) => continue,
-            Ok(true) => format!("{} is not in its directory", file.display()),
-            Ok(false) => format!("{} is missing", file.display()),
-            // It is told with all that is in the directory.
-            Err(_) if file.parent() == Some(path) => continue,
-            Err(e) => e.with_causes(),
-        };
-        let mut f = of_dir("machine", path, evidence);
-        f.fix = format!("bg-vm rm {}", f.owner);
-        found.push(Found { finding: f, remedy: Remedy::Report });
-    }
-    found
-}
-
 /// What is in its directory and is no plain file of a VM's.
 fn odd_files(path: &Path, doc: &Document) -> Vec<Found> {
     let (mut found, me) = (vec![], nix::unistd::geteuid().as_raw());
@@ -222,7 +221,7 @@ fn odd_files(path: &Path, doc: &Document) -> Vec<Found> {
             }
         } else {
             let mut f = of_file(path, &file, "nothing that belongs to a VM has that name".into());
-            f.fix = format!("see what it is, and move it away: {}", file.display());
+            f.fix = fix::nobodys(&file);
             found.push(Found { finding: f, remedy: Remedy::Report });
         }
     }

@@ -2,6 +2,8 @@
 //! the thing has, and looks once more.
 
 use super::files::{is_being_written, is_lost, shim_lives};
+use super::images::is_left;
+use super::leftover::is_bare;
 use super::machines::{is_confined, is_right};
 use super::{Found, Remedy};
 use crate::config::Config;
@@ -20,7 +22,7 @@ pub fn mend(store: &Store, config: &Config, found: &Found) -> Result<bool> {
         Remedy::Machine(dir) => locked(dir, || machine(store, config, dir)),
         Remedy::Image(dir) => {
             let _lock = store.lock_images()?;
-            if dir.join("image.json").exists() { Ok(false) } else { remove_by_rename(store, dir).map(|()| true) }
+            image(store, dir)
         }
         // One that is being removed may have lost its lock; another one in it would be in the way.
         Remedy::Seed(file) => {
@@ -60,14 +62,23 @@ fn locked(dir: &Path, work: impl FnOnce() -> Result<bool>) -> Result<bool> {
 fn machine(store: &Store, config: &Config, dir: &Path) -> Result<bool> {
     let journal = Journal::in_dir(dir);
     match journal.open_operation()? {
-        Some(open) if !is_confined(store, config, &open) => return Ok(false),
-        Some(_) => journal.undo_open()?,
-        None => {}
+        Some(open) if !is_confined(store, config, &open) => Ok(false),
+        // What was being made goes with it; a VM that was made before stays, even one that has lost its record.
+        Some(_) => journal.undo_open().map(|()| true),
+        // Somebody has put something there.
+        None if !is_bare(dir)? => Ok(false),
+        None => remove_by_rename(store, dir).map(|()| true),
     }
-    if !dir.join("machine.json").exists() {
-        remove_by_rename(store, dir)?;
+}
+
+fn image(store: &Store, dir: &Path) -> Result<bool> {
+    if !owned::is_dir(dir, "")? {
+        return Ok(true);
     }
-    Ok(true)
+    if dir.join("image.json").exists() || !is_left(dir)? {
+        return Ok(false);
+    }
+    remove_by_rename(store, dir).map(|()| true)
 }
 
 fn known_hosts(dir: &Path, file: &Path) -> Result<bool> {

@@ -4,10 +4,13 @@
 //! once it is five minutes old: the next tool of a pipeline may still come for it.
 
 mod files;
+mod fix;
 mod host;
 mod images;
+mod leftover;
 mod machines;
 mod mend;
+mod missing;
 mod net;
 mod processes;
 
@@ -112,6 +115,7 @@ pub fn audit(store: &Store, config: &Config, args: VerifyArgs) -> Result<Vec<Fou
     for f in &mut found {
         let old = args.now || u128::from(f.finding.age_ms) >= YOUNG.as_millis();
         f.finding.is_leak = old && !matches!(f.remedy, Remedy::Report);
+        fix::for_its_age(&mut f.finding);
     }
     Ok(found)
 }
@@ -131,7 +135,7 @@ fn finding(kind: &str, id: String, evidence: impl Into<String>) -> Finding {
         age_ms: 0,
         evidence: evidence.into(),
         is_leak: false,
-        fix: "bg-verify | bg-gc".into(),
+        fix: fix::COLLECT.into(),
     }
 }
 
