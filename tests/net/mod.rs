@@ -7,6 +7,7 @@ mod audit;
 mod audit_fabric;
 mod bench;
 mod failing;
+mod forwarding;
 mod in_netns;
 mod killed;
 mod life;

@@ -87,8 +87,8 @@ pub(super) fn is_lent(link: &Link) -> bool {
 /// The rules, against the bridges that are there.
 fn rules(scene: &Scene<'_>) -> Option<Found> {
     let seen = |evidence: String| Seen::of("nft", "inet banger", evidence, scene.files_age());
-    let owners = match nat::owners() {
-        Ok(owners) => owners,
+    let owners = match nat::list() {
+        Ok(listed) => listed.map(|listed| listed.owners()),
         Err(e) => return Some(scene.say(seen(format!("the rules cannot be read: {}", e.with_causes())), None)),
     };
     match (&scene.network, owners) {
