@@ -117,12 +117,13 @@ fn at_no_point_is_forwarding_on_without_the_rule_that_guards_it() {
     let host = &gateway.host;
     let guarded = |args: &[&str]| assert!(gateway.guards() || !gateway.forwards(), "{args:?}");
     // A program is started by the one or the other, and settings of the kernel are written.
-    for (before, args) in [("--no-nat", ["up", "--nat"]), ("--nat", ["up", "--no-nat"]), ("--nat", ["down", "--force"])] {
+    for (before, args) in [("--no-nat", ["up", "--nat"]), ("--nat", ["up", "--no-nat"]), ("--nat", ["down", "--force"])]
+    {
         let begin = || {
             host.tap(&["up", before], "").ok();
             String::new()
         };
-        at_every_step(host, &["clone3", "write", "rename", "unlinkat"], &args, begin, || {
+        at_every_step(host, &["?vfork,?fork,clone,?clone3", "write", "rename", "unlinkat"], &args, begin, || {
             guarded(&args);
             host.down(&[]);
             gateway.assert_was_restored(&format!("{args:?}"));

@@ -3,7 +3,7 @@
 
 mod listed;
 
-pub use listed::{Listed, is_there, list};
+pub use listed::{Listed, is_gone, is_there, list};
 
 use super::name::{self, Holder, MachineId};
 use super::subnet;

@@ -1,7 +1,7 @@
 //! down: the removal of all of a network.
 
 use super::forwarding::{known_uplinks, restore_forwarding};
-use super::{explain, own_uid};
+use super::{explain, going, own_uid};
 use crate::cli::{Answer, Context};
 use crate::config::Config;
 use crate::doc::NetworkRecord;
@@ -30,31 +30,57 @@ pub fn remove_network(config: &Config, stages: &mut Stages, args: DownArgs) -> R
     stages.begin("look");
     let space = Space::current(config)?;
     let netlink = Netlink::route()?;
-    let recorded = space.record()?;
-    let bridge = recorded.as_ref().map_or_else(|| name::bridge(own_uid()), |r| r.bridge.clone());
-    let names = ours(&netlink, &bridge)?;
-    if names.is_empty() && recorded.is_none() {
+    let recorded = going::record(&space)?;
+    if recorded.is_none() && ours(&netlink, &bridge_of(None))?.is_empty() && !nat::is_there() {
         return space.remove().map_err(explain);
     }
     space.prepare().map_err(explain)?;
     let _lock = space.lock()?;
-    if !args.force {
-        refuse_busy(&netlink)?;
-    }
+    // Somebody else may have changed it since.
+    let recorded = going::record(&space)?;
+    let idle = || if args.force { Ok(()) } else { refuse_busy(&netlink) };
+    idle()?;
     stages.begin("remove");
+    going::begin(&space).map_err(explain)?;
+    // Whoever has acquired until now is seen here; from now on nobody does.
+    let removed = idle().and_then(|()| remove_all(&space, netlink, recorded, args));
+    if let Err(e) = removed {
+        return Err(match going::end(&space) {
+            Ok(()) => e,
+            Err(left) => e.also(left.to_string()),
+        });
+    }
+    space.remove().map_err(explain)
+}
+
+/// TAPs go first, so that no guest is on a network without rules; the bridge goes last, by which the rest is found again.
+fn remove_all(space: &Space, netlink: Netlink, recorded: Option<NetworkRecord>, args: DownArgs) -> Result<()> {
     let mut failed = Failures::default();
     let mut attempt = |done: Result<()>| done.unwrap_or_else(|e| failed.add(explain(e)));
-    attempt(remove_rules(recorded.as_ref()));
-    // Under their locks: somebody may take one right now.
-    attempt(drain(config, recorded.is_some()));
+    let bridge = bridge_of(recorded.as_ref());
+    let names = ours(&netlink, &bridge)?;
     let is_ours = |link: &Link| match Holder::parse(&link.alias) {
         Some(Holder::Machine { .. }) => args.force,
         Some(Holder::Pool) => true,
-        None => link.kind == "bridge",
+        None => false,
+    };
+    let (netlink, recorded) = match recorded {
+        // Under their locks: somebody may take one right now.
+        Some(record) => {
+            let network = Open { space: space.clone(), record, netlink };
+            attempt(network.pool().and_then(|pool| pool.drain()).map(drop));
+            (network.netlink, Some(network.record))
+        }
+        None => (netlink, None),
     };
     attempt(pool::remove_links(&netlink, &names, is_ours).map(drop));
-    failed.result()?;
-    space.remove().map_err(explain)
+    attempt(remove_rules(recorded.as_ref()));
+    attempt(pool::remove_links(&netlink, &[bridge], |link| link.kind == "bridge").map(drop));
+    failed.result()
+}
+
+fn bridge_of(recorded: Option<&NetworkRecord>) -> String {
+    recorded.map_or_else(|| name::bridge(own_uid()), |record| record.bridge.clone())
 }
 
 /// Forwarding first: it is the rules that keep others from an uplink until it is off.
@@ -62,13 +88,6 @@ fn remove_rules(recorded: Option<&NetworkRecord>) -> Result<()> {
     let listed = nat::list()?;
     restore_forwarding(&known_uplinks(recorded, listed.as_ref()))?;
     listed.map_or(Ok(()), |_| nat::apply(&nat::removal().to_nftables()))
-}
-
-fn drain(config: &Config, there: bool) -> Result<()> {
-    if !there {
-        return Ok(());
-    }
-    Open::current(config)?.pool()?.drain().map(drop)
 }
 
 /// The TAPs of this namespace's network, and its bridge where it is there.

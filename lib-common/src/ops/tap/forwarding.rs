@@ -9,10 +9,7 @@ use crate::net::nat;
 use crate::sys::netns::{is_forwarding, set_forwarding};
 
 /// The uplinks of a network that was up: by its record, and by the rules that are there.
-pub(in crate::ops) fn known_uplinks(
-    recorded: Option<&NetworkRecord>,
-    listed: Option<&nat::Listed>,
-) -> Vec<Uplink> {
+pub(in crate::ops) fn known_uplinks(recorded: Option<&NetworkRecord>, listed: Option<&nat::Listed>) -> Vec<Uplink> {
     let mut known = recorded.map_or_else(Vec::new, |record| record.uplinks.clone());
     for name in listed.map_or_else(Vec::new, nat::Listed::guarded) {
         match known.iter_mut().find(|uplink| uplink.name == name) {

@@ -1,6 +1,5 @@
 use super::*;
-use crate::doc::{Cidr, NetworkRecord, Uplink, to_json};
-use crate::net::nat::table;
+use crate::doc::{Cidr, Uplink};
 
 /// With a default route's uplink and that of an allowed network, where forwarding was off at these.
 fn network(was_off: [bool; 2]) -> NetworkRecord {
@@ -15,19 +14,11 @@ fn network(was_off: [bool; 2]) -> NetworkRecord {
     }
 }
 
-/// The rules of a network's table, as if nft listed what it was given.
-fn given(network: &NetworkRecord) -> Listed {
-    let batch: Value = serde_json::from_str(&to_json(&table(network, &[], &[]))).unwrap();
-    let objects: Vec<&Value> = batch["nftables"].as_array().unwrap().iter().filter_map(|o| o.get("add")).collect();
-    Listed::parse(serde_json::json!({ "nftables": objects }).to_string().as_bytes()).unwrap()
-}
-
 #[test]
 fn rules_say_whose_they_are_and_where_forwarding_was_off() {
-    for (was_off, guarded) in
-        [([true, true], &["eth0", "eth1"][..]), ([false, true], &["eth1"]), ([false, false], &[])]
+    for (was_off, guarded) in [([true, true], &["eth0", "eth1"][..]), ([false, true], &["eth1"]), ([false, false], &[])]
     {
-        let listed = given(&network(was_off));
+        let listed = Listed::given(&network(was_off)).unwrap();
         assert_eq!(listed.owners(), ["bg-0".to_owned()].into());
         assert_eq!(listed.guarded(), guarded);
     }
@@ -40,4 +31,38 @@ fn what_nft_prints_and_is_no_table_of_ours_guards_nothing() {
         let listed = Listed::parse(foreign.as_bytes()).unwrap();
         assert!(listed.owners().is_empty() && listed.guarded().is_empty(), "{foreign}");
     }
+}
+
+/// What nft would list of a network's table, made while the host was connected to others.
+fn listed(network: &NetworkRecord, on_link: &[Cidr]) -> Vec<Value> {
+    let batch: Value = serde_json::from_str(&to_json(&table(network, on_link, &[]))).unwrap();
+    let objects = batch["nftables"].as_array().unwrap();
+    objects.iter().filter_map(|object| object["add"].get("rule").cloned()).collect()
+}
+
+#[test]
+fn rules_are_whole_wherever_the_host_was_connected() {
+    let network = network([true, false]);
+    let without_nat = NetworkRecord { uplinks: vec![], allow: vec![], nameservers: vec![], ..network.clone() };
+    for on_link in [&[][..], &[Cidr::parse("203.0.113.0/24").unwrap(), Cidr::parse("192.0.2.0/24").unwrap()]] {
+        for one in [&network, &without_nat] {
+            assert!(Listed(listed(one, on_link)).is_whole(one));
+        }
+        assert!(!Listed(listed(&network, on_link)).is_whole(&without_nat));
+        assert!(!Listed(listed(&without_nat, on_link)).is_whole(&network));
+    }
+}
+
+#[test]
+fn a_rule_that_is_missing_or_not_ours_is_seen() {
+    let network = network([true, false]);
+    let all = listed(&network, &[]);
+    for n in 0..all.len() {
+        let without = all.iter().enumerate().filter(|(other, _)| *other != n).map(|(_, rule)| rule.clone());
+        assert!(!Listed(without.collect()).is_whole(&network), "{}", all[n]);
+    }
+    let mut foreign = all[0].clone();
+    foreign.as_object_mut().unwrap().remove("comment");
+    assert!(!Listed([all, vec![foreign]].concat()).is_whole(&network));
+    assert!(!Listed(vec![]).is_whole(&network));
 }

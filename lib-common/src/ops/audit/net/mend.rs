@@ -10,7 +10,7 @@ use crate::net::name::{MachineId, machine_id};
 use crate::net::standing::{Role, role};
 use crate::net::{Open, Space, nat, pool};
 use crate::ops::machine::is_running;
-use crate::ops::tap::{known_uplinks, restore_forwarding};
+use crate::ops::tap::{known_uplinks, last_record, restore_forwarding};
 use crate::store::{Store, id_of};
 use crate::sys::fs::remove_dir;
 use crate::sys::lock::{Lock, is_held};
@@ -129,7 +129,7 @@ impl Now {
         if self.is_up() || self.links.iter().any(is_lent) {
             return Ok(false);
         }
-        self.recorded.as_ref().map_or(Ok(()), |record| restore_forwarding(&record.uplinks))?;
+        last_record(&self.space)?.map_or(Ok(()), |record| restore_forwarding(&record.uplinks))?;
         self.remove_rules()?;
         self.space.remove().map(|()| true)
     }
@@ -153,9 +153,13 @@ fn remove_bridge(netlink: &Netlink, now: &Now, bridge: &String) -> Result<bool> 
         return Ok(false);
     }
     let index = link.index;
-    pool::remove_links(netlink, std::slice::from_ref(bridge), |link| link.index == index)?;
     let links = now.links.iter().filter(|link| link.index != index).cloned().collect();
     let left = Now { space: now.space.clone(), links, recorded: now.recorded.clone() };
+    if !left.is_up() {
+        // While the bridge is there to be found by, should this be the last that we do.
+        left.remove_rules()?;
+    }
+    pool::remove_links(netlink, std::slice::from_ref(bridge), |link| link.index == index)?;
     if !left.is_up() {
         left.remove_files()?;
     }
