@@ -8,6 +8,7 @@ mod audit_fabric;
 mod bench;
 mod failing;
 mod forwarding;
+mod going;
 mod in_netns;
 mod killed;
 mod life;

@@ -1,7 +1,7 @@
 //! up: bridge, gateway, and what guests may reach.
 
 use super::forwarding::{known_uplinks, restore_forwarding, set_forwardings};
-use super::{emit_network, explain, own_uid};
+use super::{emit_network, explain, going, own_uid};
 use crate::cli::{Answer, Context};
 use crate::config::Config;
 use crate::doc::{Cidr, NetworkRecord, Uplink};
@@ -56,10 +56,9 @@ pub fn make_network(config: &Config, stages: &mut Stages, args: &UpArgs) -> Resu
     stages.begin("rules");
     // Before the rules go that keep others from an uplink.
     restore_forwarding(&planned.former)?;
-    let holders: Vec<Holder> =
-        pool::look(&netlink)?.iter().filter_map(|(_, link)| Holder::parse(&link.alias)).collect();
-    nat::apply(&nat::table(&planned.record, &planned.on_link, &holders)).map_err(explain)?;
+    make_rules(&netlink, &planned.record, &planned.on_link).map_err(explain)?;
     space.save(&planned.record)?;
+    going::forget(&space)?;
     set_forwardings(&planned.record)?;
     stages.begin("pool");
     let network = Open { space, record: planned.record, netlink };
@@ -72,6 +71,34 @@ pub fn make_network(config: &Config, stages: &mut Stages, args: &UpArgs) -> Resu
     }
     drop(lock);
     Ok((network, taps))
+}
+
+/// The table, with the guests that are to reach other networks by the aliases of their TAPs.
+fn make_rules(netlink: &Netlink, record: &NetworkRecord, on_link: &[Cidr]) -> Result<()> {
+    let taps = pool::look(netlink)?;
+    let holders: Vec<Holder> = taps.iter().filter_map(|(_, link)| Holder::parse(&link.alias)).collect();
+    nat::apply(&nat::table(record, on_link, &holders))
+}
+
+/// Makes the table of a network that is up where it is gone, as it is after `nft flush ruleset`: without it guests reach
+/// every address of the host. One question to the kernel where it is there.
+pub(super) fn ensure_rules(network: &Open) -> Result<()> {
+    if !nat::is_gone() {
+        return Ok(());
+    }
+    let _lock = network.space.lock()?;
+    let (record, netlink) = (&network.record, &network.netlink);
+    // Somebody else may have been quicker, or may have removed the network.
+    if !nat::is_gone() || network.space.record()?.as_ref() != Some(record) {
+        return Ok(());
+    }
+    make_rules(netlink, record, &on_link(&netlink.routes()?, record.bridge_index))
+}
+
+/// The networks that the host is connected to, but for that at the bridge.
+fn on_link(routes: &[Route], bridge: u32) -> Vec<Cidr> {
+    let others = routes.iter().filter(|r| r.index != bridge && r.on_link && r.prefix > 0);
+    others.filter_map(|r| Cidr::new(r.network, r.prefix).ok()).collect()
 }
 
 /// What is to be there.
@@ -88,7 +115,7 @@ struct Planned {
 /// Looks at everything and changes nothing.
 fn plan(config: &Config, space: &Space, netlink: &Netlink, args: &UpArgs) -> Result<Planned> {
     let uid = own_uid();
-    let recorded = space.record()?;
+    let recorded = going::record(space)?;
     let (links, addresses, routes) = (netlink.links()?, netlink.addresses()?, netlink.routes()?);
     let current = recorded.clone().filter(|r| links.iter().any(|l| l.name == r.bridge && l.index == r.bridge_index));
     let bridge = current.as_ref().map_or_else(|| name::bridge(uid), |r| r.bridge.clone());
@@ -109,8 +136,7 @@ fn plan(config: &Config, space: &Space, netlink: &Netlink, args: &UpArgs) -> Res
     if let Some((cidr, index)) = subnet::conflict(wanted, index, &addresses, &routes) {
         return Err(overlap(wanted, cidr, &links, index));
     }
-    let own = |r: &&Route| r.index != index && r.on_link && r.prefix > 0;
-    let on_link = routes.iter().filter(own).filter_map(|r| Cidr::new(r.network, r.prefix).ok()).collect();
+    let on_link = on_link(&routes, index);
     let had_nat = current.as_ref().is_some_and(|r| !r.uplinks.is_empty());
     let nat = args.nat.unwrap_or(had_nat);
     let old = former_uplinks(recorded.as_ref(), current.is_some())?;
