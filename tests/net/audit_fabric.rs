@@ -1,6 +1,7 @@
 //! `bg-verify` and `bg-gc`: bridges, rules, the files of namespaces, and what lies in a guests' network.
 
-use super::{Host, leaks, machine};
+use super::{Host, has_strace, leaks, machine};
+use crate::support::{finish, program};
 use serde_json::Value;
 use std::os::unix::fs::MetadataExt;
 
@@ -76,6 +77,58 @@ fn files_and_rules_of_a_bridge_that_is_gone_go() {
 }
 
 #[test]
+fn rules_that_are_all_that_is_left_are_found_and_go() {
+    let Some(host) = Host::new("rules_that_are_all_that_is_left_are_found_and_go") else { return };
+    let leave_rules = || {
+        host.tap(&["up"], "").ok();
+        lose_files(&host);
+        host.netns.ok("ip link delete bg-0");
+    };
+    leave_rules();
+    let found = host.verify(&[]);
+    assert_eq!((kinds(&found), &found[0]["is_leak"]), (vec!["nft"], &true.into()), "{found:?}");
+    assert_eq!(host.collect(), [("nft".into(), "inet banger".into())]);
+    host.assert_bare();
+    leave_rules();
+    host.down(&[]);
+    assert_eq!(host.verify(&["--now"]), Vec::<Value>::new());
+}
+
+/// `bg-gc --now` of what there is, killed before that call of one of these. Says whether it got there.
+fn gc_is_killed(host: &Host, calls: &str, nth: u32) -> bool {
+    let found: String = host.verify(&["--now"]).iter().map(|f| format!("{f}\n")).collect();
+    let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:signal=SIGKILL:when={nth}"));
+    let log = host.sandbox.path("strace").display().to_string();
+    let words = ["-o", &log, "-e", &trace, "-e", &inject, program("bg-gc"), "--now"];
+    let mut command = host.netns.command("strace", &words);
+    command.env_clear().envs(host.sandbox.env()).current_dir(host.sandbox.path("home"));
+    let exit = finish(command.spawn().unwrap(), found.as_bytes()).exit;
+    assert!([0, 137].contains(&exit), "{calls} {nth}: {exit}");
+    exit == 137
+}
+
+#[test]
+fn wherever_bg_gc_is_killed_nothing_is_left_that_nobody_finds() {
+    let test = "wherever_bg_gc_is_killed_nothing_is_left_that_nobody_finds";
+    let Some(host) = Host::new(test).filter(|_| has_strace(test)) else { return };
+    for calls in ["sendto", "?vfork,?fork,clone,?clone3"] {
+        let mut nth = 1;
+        let mut goes_on = true;
+        while goes_on {
+            for clear in [|host: &Host| drop(host.collect()), |host: &Host| host.down(&[])] {
+                host.tap(&["up"], "").ok();
+                lose_files(&host);
+                goes_on = gc_is_killed(&host, calls, nth);
+                clear(&host);
+                host.assert_bare();
+            }
+            nth += 1;
+        }
+        assert!(nth > 2, "{calls}: it was killed at no point");
+    }
+}
+
+#[test]
 fn files_stay_while_a_vm_has_a_tap() {
     let Some(host) = Host::up("files_stay_while_a_vm_has_a_tap") else { return };
     host.acquire(1);
@@ -110,6 +163,42 @@ fn what_is_damaged_is_said_and_left() {
     assert!(found.iter().all(|f| f["fix"].as_str().unwrap().contains("network.json")), "{found:?}");
     std::fs::remove_file(dir.join("network.json")).unwrap();
     host.tap(&["up"], "").ok();
+    host.down(&[]);
+}
+
+#[test]
+fn rules_that_are_not_as_they_were_made_are_said() {
+    let test = "rules_that_are_not_as_they_were_made_are_said";
+    let Some((host, _world)) = Host::new(test).and_then(|host| {
+        let world = host.netns.uplink(test, &[])?;
+        Some((host, world))
+    }) else {
+        return;
+    };
+    for up in [&["up", "--no-nat"][..], &["up", "--nat", "--allow", "10.77.0.0/16"]] {
+        for damage in [
+            "flush ruleset",
+            "delete table inet banger",
+            "flush chain inet banger forward",
+            "flush chain inet banger input",
+            "insert rule inet banger forward accept",
+        ] {
+            host.tap(up, "").ok();
+            assert_eq!(host.verify(&["--now"]), Vec::<Value>::new(), "{up:?}");
+            host.netns.ok(&format!("nft {damage}"));
+            let found = host.verify(&["--now"]);
+            assert_eq!(kinds(&found), ["nft"], "{damage}: {found:?}");
+            assert_eq!((&found[0]["is_leak"], &found[0]["fix"]), (&false.into(), &"bg-tap up".into()), "{damage}");
+            host.tap(&["up"], "").ok();
+        }
+    }
+    // Where the host is connected may change meanwhile.
+    host.netns.ok("ip addr add 198.51.100.1/24 dev lo");
+    host.netns.ok("ip route add 203.0.113.0/24 dev uplink");
+    assert_eq!(host.verify(&["--now"]), Vec::<Value>::new());
+    host.tap(&["up"], "").ok();
+    host.netns.ok("ip route del 203.0.113.0/24");
+    assert_eq!(host.verify(&["--now"]), Vec::<Value>::new());
     host.down(&[]);
 }
 

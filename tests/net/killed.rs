@@ -40,7 +40,13 @@ const ALL: [&str; 16] = [
 ];
 
 /// Every point at which it can be killed, and `then` after each.
-fn at_every_step(host: &Host, calls: &[&str], args: &[&str], stdin: impl Fn() -> String, mut then: impl FnMut()) {
+pub(super) fn at_every_step(
+    host: &Host,
+    calls: &[&str],
+    args: &[&str],
+    stdin: impl Fn() -> String,
+    mut then: impl FnMut(),
+) {
     let calls = if std::env::var_os("BG_TEST_FULL").is_some() { &ALL[..] } else { calls };
     let mut points = 0;
     for call in calls {

@@ -7,6 +7,8 @@ mod audit;
 mod audit_fabric;
 mod bench;
 mod failing;
+mod forwarding;
+mod going;
 mod in_netns;
 mod killed;
 mod life;

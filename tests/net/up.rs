@@ -80,3 +80,18 @@ fn state_that_is_lost_comes_back_from_the_kernel() {
     host.tap(&["down"], "").failed_with(Code::InUse);
     host.down(&["--force"]);
 }
+
+#[test]
+fn rules_that_were_flushed_come_back_with_the_next_vm() {
+    let test = "rules_that_were_flushed_come_back_with_the_next_vm";
+    let Some(host) = Host::new(test) else { return };
+    let Some(_world) = host.netns.uplink(test, &[]) else { return };
+    for up in ["--no-nat", "--nat"] {
+        host.tap(&["up", up], "").ok();
+        let made = host.netns.ok("nft list ruleset");
+        host.netns.ok("nft flush ruleset");
+        host.acquire(1);
+        assert_eq!(host.netns.ok("nft list ruleset"), made);
+        host.down(&["--force"]);
+    }
+}

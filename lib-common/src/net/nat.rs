@@ -1,26 +1,25 @@
 //! What guests may reach: one nftables table, made anew as a whole, in one transaction. The comment of every rule and of
-//! every guest in its set has the owner. Pure, but for [`apply`].
+//! every guest in its set has the owner. Pure, but for [`apply`] and for what looks at the table that is there ([`listed`]).
+
+mod listed;
+
+pub use listed::{Listed, is_gone, is_there, list};
 
 use super::name::{self, Holder, MachineId};
 use super::subnet;
 use crate::doc::{Cidr, NetworkRecord, to_json};
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::sys::cmd::{Cmd, Stream, Streams};
 use nftables::batch::Batch;
 use nftables::expr::{CT, Elem, Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix};
 use nftables::schema::{Chain, Element, NfListObject, Nftables, Rule, Set, SetType, SetTypeValue, Table};
 use nftables::stmt::{Match, Operator, Statement};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
-use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 const TABLE: &str = "banger";
 /// A rule's comment begins with this; its bridge follows.
 const COMMENT: &str = "banger:";
-/// What nft(8) says of a table that is not there.
-const NO_TABLE: &str = "No such file or directory";
-/// A table of ours has some forty rules.
-const MOST_OF_TABLE: u64 = 1 << 20;
 
 /// The set of the guests' addresses that may reach other networks.
 const GUESTS: &str = "nat";
@@ -124,30 +123,11 @@ pub fn removal() -> Batch<'static> {
     batch
 }
 
-/// Whether the table is there, as far as the caller may know.
-pub fn is_there() -> bool {
-    Cmd::new("nft").args(["list", "table", "inet", TABLE]).output(1 << 20).is_ok()
-}
-
 /// Gives a ruleset to nft(8).
 pub fn apply(rules: &Nftables<'_>) -> Result<()> {
     let file = crate::sys::fs::unnamed(to_json(rules).as_bytes())?;
     let streams = Streams { stdin: Stream::from(file), ..Streams::default() };
     Cmd::new("nft").args(["-j", "-f", "-"]).spawn(streams)?.finish()
-}
-
-/// Whose rules the table has: the names of bridges, by the rules' comments. `None` where there is no table. Takes root.
-pub fn owners() -> Result<Option<BTreeSet<String>>> {
-    let listed = Cmd::new("nft").args(["-j", "list", "table", "inet", TABLE]).env("LC_ALL", "C").output(MOST_OF_TABLE);
-    let text = match listed {
-        Err(e) if e.get_child().is_some_and(|nft| nft.stderr.contains(NO_TABLE)) => return Ok(None),
-        other => other?,
-    };
-    let listed: serde_json::Value =
-        serde_json::from_slice(&text).map_err(|e| Error::new(Code::CommandFailed, "nft prints no JSON").because(&e))?;
-    let rules = listed["nftables"].as_array().into_iter().flatten().filter_map(|object| object.get("rule"));
-    let owner = |rule: &serde_json::Value| rule["comment"].as_str()?.strip_prefix(COMMENT).map(str::to_owned);
-    Ok(Some(rules.filter_map(owner).collect()))
 }
 
 struct Rules {

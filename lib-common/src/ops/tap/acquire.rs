@@ -137,6 +137,7 @@ fn has_tap(network: &Open, net: &Net, wants: &Wants) -> Result<bool> {
 /// A TAP, whether the VM did not have it before, and its address.
 fn lend(config: &Config, network: &Open, stages: &mut Stages, wants: &Wants) -> Result<(String, bool, Lease)> {
     stages.begin("lease");
+    super::up::ensure_rules(network)?;
     let pool = network.pool()?;
     let _hurry = pool.hurry()?;
     let leases = network.leases()?;
@@ -185,6 +186,7 @@ fn take(
             pool.make(wants.owner, &holder)?
         }
     };
+    super::going::refuse(network, &tap, &holder)?;
     if wants.nat {
         stages.begin("nat");
         if let Err(e) = network.admit(&wants.id, lease.address) {

@@ -2,6 +2,9 @@
 
 mod acquire;
 mod attach;
+mod down;
+mod forwarding;
+mod going;
 mod list;
 mod pool;
 mod release;
@@ -9,11 +12,13 @@ mod up;
 
 pub use acquire::{AcquireArgs, Lent, Wants, acquire, acquire_for, refill};
 pub(in crate::ops) use attach::{attach, detach, forget, intent, refill_after, refused};
+pub use down::{DownArgs, down, remove_network};
+pub(in crate::ops) use forwarding::{known_uplinks, restore_forwarding};
+pub(in crate::ops) use going::record as last_record;
 pub use list::{ls, pool_ls};
 pub use pool::{drain, fill};
 pub use release::{ReleaseArgs, give_back, of_document, release};
-pub(in crate::ops) use up::restore_forwarding;
-pub use up::{DownArgs, UpArgs, down, make_network, remove_network, up};
+pub use up::{UpArgs, make_network, up};
 
 use crate::cli::Context;
 use crate::doc::{API_VERSION, Network, PoolCount, to_json};

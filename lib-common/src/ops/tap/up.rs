@@ -1,16 +1,17 @@
-//! up, down: bridge, gateway, what guests may reach, and the removal of it all.
+//! up: bridge, gateway, and what guests may reach.
 
-use super::{emit_network, explain, own_uid};
+use super::forwarding::{known_uplinks, restore_forwarding, set_forwardings};
+use super::{emit_network, explain, going, own_uid};
 use crate::cli::{Answer, Context};
 use crate::config::Config;
 use crate::doc::{Cidr, NetworkRecord, Uplink};
-use crate::error::{Code, Error, Failures, Result};
+use crate::error::{Code, Error, Result};
 use crate::net::name::{self, Holder};
 use crate::net::{Open, Space, dns, nat, pool, subnet};
 use crate::sys::netlink::Netlink;
 use crate::sys::netlink::addr::Route;
 use crate::sys::netlink::link::{Change, Link};
-use crate::sys::netns::{is_forwarding, set_forwarding};
+use crate::sys::netns::is_forwarding;
 use crate::timing::Stages;
 use nix::errno::Errno;
 
@@ -23,13 +24,6 @@ pub struct UpArgs {
     pub nat: Option<bool>,
     /// Networks of the host that they may reach, with [`UpArgs::nat`].
     pub allow: Vec<Cidr>,
-}
-
-/// What `bg-tap down` takes.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct DownArgs {
-    /// Remove TAPs that VMs have, too.
-    pub force: bool,
 }
 
 /// `bg-tap up`: prints what [`make_network`] makes.
@@ -60,17 +54,46 @@ pub fn make_network(config: &Config, stages: &mut Stages, args: &UpArgs) -> Resu
     }
     space.create_tables(&planned.record)?;
     stages.begin("rules");
-    let holders: Vec<Holder> =
-        pool::look(&netlink)?.iter().filter_map(|(_, link)| Holder::parse(&link.alias)).collect();
-    nat::apply(&nat::table(&planned.record, &planned.on_link, &holders)).map_err(explain)?;
+    // Before the rules go that keep others from an uplink.
+    restore_forwarding(&planned.former)?;
+    make_rules(&netlink, &planned.record, &planned.on_link).map_err(explain)?;
     space.save(&planned.record)?;
-    set_forwardings(&planned)?;
+    going::forget(&space)?;
+    set_forwardings(&planned.record)?;
     stages.begin("pool");
     let network = Open { space, record: planned.record, netlink };
     let taps = network.pool()?.repair()?;
     network.note_holders(&taps)?;
     drop(lock);
     Ok((network, taps))
+}
+
+/// The table, with the guests that are to reach other networks by the aliases of their TAPs.
+fn make_rules(netlink: &Netlink, record: &NetworkRecord, on_link: &[Cidr]) -> Result<()> {
+    let taps = pool::look(netlink)?;
+    let holders: Vec<Holder> = taps.iter().filter_map(|(_, link)| Holder::parse(&link.alias)).collect();
+    nat::apply(&nat::table(record, on_link, &holders))
+}
+
+/// Makes the table of a network that is up where it is gone, as it is after `nft flush ruleset`: without it guests reach
+/// every address of the host. One question to the kernel where it is there.
+pub(super) fn ensure_rules(network: &Open) -> Result<()> {
+    if !nat::is_gone() {
+        return Ok(());
+    }
+    let _lock = network.space.lock()?;
+    let (record, netlink) = (&network.record, &network.netlink);
+    // Somebody else may have been quicker, or may have removed the network.
+    if !nat::is_gone() || network.space.record()?.as_ref() != Some(record) {
+        return Ok(());
+    }
+    make_rules(netlink, record, &on_link(&netlink.routes()?, record.bridge_index))
+}
+
+/// The networks that the host is connected to, but for that at the bridge.
+fn on_link(routes: &[Route], bridge: u32) -> Vec<Cidr> {
+    let others = routes.iter().filter(|r| r.index != bridge && r.on_link && r.prefix > 0);
+    others.filter_map(|r| Cidr::new(r.network, r.prefix).ok()).collect()
 }
 
 /// What is to be there.
@@ -87,9 +110,9 @@ struct Planned {
 /// Looks at everything and changes nothing.
 fn plan(config: &Config, space: &Space, netlink: &Netlink, args: &UpArgs) -> Result<Planned> {
     let uid = own_uid();
-    let recorded = space.record()?;
+    let recorded = going::record(space)?;
     let (links, addresses, routes) = (netlink.links()?, netlink.addresses()?, netlink.routes()?);
-    let current = recorded.filter(|r| links.iter().any(|l| l.name == r.bridge && l.index == r.bridge_index));
+    let current = recorded.clone().filter(|r| links.iter().any(|l| l.name == r.bridge && l.index == r.bridge_index));
     let bridge = current.as_ref().map_or_else(|| name::bridge(uid), |r| r.bridge.clone());
     let link = links.iter().find(|link| link.name == bridge);
     if let Some(link) = link.filter(|link| link.kind != "bridge") {
@@ -108,10 +131,10 @@ fn plan(config: &Config, space: &Space, netlink: &Netlink, args: &UpArgs) -> Res
     if let Some((cidr, index)) = subnet::conflict(wanted, index, &addresses, &routes) {
         return Err(overlap(wanted, cidr, &links, index));
     }
-    let own = |r: &&Route| r.index != index && r.on_link && r.prefix > 0;
-    let on_link = routes.iter().filter(own).filter_map(|r| Cidr::new(r.network, r.prefix).ok()).collect();
-    let old = current.clone().map_or_else(Vec::new, |r| r.uplinks);
-    let nat = args.nat.unwrap_or(!old.is_empty());
+    let on_link = on_link(&routes, index);
+    let had_nat = current.as_ref().is_some_and(|r| !r.uplinks.is_empty());
+    let nat = args.nat.unwrap_or(had_nat);
+    let old = former_uplinks(recorded.as_ref(), current.is_some())?;
     let allow = match &current {
         Some(r) if nat && args.allow.is_empty() => r.allow.clone(),
         _ => args.allow.clone(),
@@ -125,6 +148,13 @@ fn plan(config: &Config, space: &Space, netlink: &Netlink, args: &UpArgs) -> Res
     let record =
         NetworkRecord { bridge, bridge_index: index, netns_cookie, subnet: wanted, uplinks, allow, nameservers };
     Ok(Planned { record, former, on_link, stale })
+}
+
+/// The uplinks on which forwarding may be on because of us. With a record of the network that is up it is known; else the
+/// rules of the one before say so, whose files or bridge may be gone.
+fn former_uplinks(recorded: Option<&NetworkRecord>, is_up: bool) -> Result<Vec<Uplink>> {
+    let listed = if !is_up && nat::is_there() { nat::list()? } else { None };
+    Ok(known_uplinks(recorded, listed.as_ref()))
 }
 
 fn overlap(wanted: Cidr, there: Cidr, links: &[Link], index: u32) -> Error {
@@ -173,94 +203,4 @@ fn ensure_bridge(netlink: &Netlink, record: &NetworkRecord) -> Result<u32> {
     let index = netlink.link(bridge)?.ok_or_else(gone)?.index;
     netlink.add_address(index, subnet::gateway(record.subnet), record.subnet.prefix())?;
     Ok(index)
-}
-
-/// Packets are sent on from the bridge and its uplinks alone, and only where guests reach other networks.
-fn set_forwardings(planned: &Planned) -> Result<()> {
-    let record = &planned.record;
-    set_forwarding(&record.bridge, !record.uplinks.is_empty())?;
-    for uplink in record.uplinks.iter().filter(|u| u.forwarding_was_off) {
-        set_forwarding(&uplink.name, true)?;
-    }
-    restore_forwarding(&planned.former)
-}
-
-/// As it was before. An interface that is gone is fine.
-pub(in crate::ops) fn restore_forwarding(uplinks: &[Uplink]) -> Result<()> {
-    for uplink in uplinks.iter().filter(|u| u.forwarding_was_off) {
-        if is_forwarding(&uplink.name).is_ok() {
-            set_forwarding(&uplink.name, false)?;
-        }
-    }
-    Ok(())
-}
-
-/// `bg-tap down`.
-pub fn down(cx: &mut Context<'_>, args: DownArgs) -> Result<Answer> {
-    remove_network(&cx.config, &mut cx.stages, args)?;
-    Ok(Answer::Done)
-}
-
-/// Removes all of the network of this namespace. What is gone already is fine; it goes on past errors.
-pub fn remove_network(config: &Config, stages: &mut Stages, args: DownArgs) -> Result<()> {
-    stages.begin("look");
-    let space = Space::current(config)?;
-    let netlink = Netlink::route()?;
-    let recorded = space.record()?;
-    let bridge = recorded.as_ref().map_or_else(|| name::bridge(own_uid()), |r| r.bridge.clone());
-    let names = ours(&netlink, &bridge)?;
-    if names.is_empty() && recorded.is_none() {
-        return space.remove().map_err(explain);
-    }
-    space.prepare().map_err(explain)?;
-    let _lock = space.lock()?;
-    if !args.force {
-        refuse_busy(&netlink)?;
-    }
-    stages.begin("remove");
-    let mut failed = Failures::default();
-    let mut attempt = |done: Result<()>| done.unwrap_or_else(|e| failed.add(explain(e)));
-    attempt(recorded.as_ref().map_or(Ok(()), |r| restore_forwarding(&r.uplinks)));
-    attempt(nat::apply(&nat::removal().to_nftables()));
-    // Under their locks: somebody may take one right now.
-    attempt(drain(config, recorded.is_some()));
-    let is_ours = |link: &Link| match Holder::parse(&link.alias) {
-        Some(Holder::Machine { .. }) => args.force,
-        Some(Holder::Pool) => true,
-        None => link.kind == "bridge",
-    };
-    attempt(pool::remove_links(&netlink, &names, is_ours).map(drop));
-    failed.result()?;
-    space.remove().map_err(explain)
-}
-
-fn drain(config: &Config, there: bool) -> Result<()> {
-    if !there {
-        return Ok(());
-    }
-    match Open::current(config) {
-        // Its bridge is gone: what is left of its TAPs is removed as links.
-        Err(e) if e.code() == Code::NotFound => Ok(()),
-        other => other?.pool()?.drain().map(drop),
-    }
-}
-
-/// The TAPs of this namespace's network, and its bridge where it is there.
-fn ours(netlink: &Netlink, bridge: &str) -> Result<Vec<String>> {
-    let links = netlink.links()?.into_iter();
-    let tap = |l: &Link| name::number(&l.name).is_some() && Holder::parse(&l.alias).is_some();
-    Ok(links.filter(|l| tap(l) || (l.name == bridge && l.kind == "bridge")).map(|l| l.name).collect())
-}
-
-fn refuse_busy(netlink: &Netlink) -> Result<()> {
-    let busy = |l: &Link| matches!(Holder::parse(&l.alias), Some(Holder::Machine { .. }));
-    let taps: Vec<String> = netlink.links()?.into_iter().filter(busy).map(|l| l.name).collect();
-    match taps.as_slice() {
-        [] => Ok(()),
-        [first, rest @ ..] => {
-            let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
-            Err(Error::new(Code::InUse, format!("a VM has the TAP `{first}`{more}"))
-                .hint("`bg-tap ls` shows whose they are; bg-tap release, or bg-tap down --force"))
-        }
-    }
 }

@@ -2,10 +2,10 @@
 //!
 //! Source of the formats: nfnetlink_conntrack.h.
 
-use super::{Ask, Netlink};
+use super::{Ask, Netlink, netfilter_message, netfilter_type};
+use neli::FromBytesWithInput;
 use neli::rtnl::Rtattr;
 use neli::types::{Buffer, RtBuffer};
-use neli::{FromBytesWithInput, ToBytes};
 use nix::errno::Errno;
 use nix::libc;
 use std::io::Cursor;
@@ -50,17 +50,11 @@ impl Netlink {
 }
 
 fn message_type(message: u16) -> u16 {
-    ((libc::NFNL_SUBSYS_CTNETLINK.cast_unsigned() as u16) << 8) | message
+    netfilter_type(libc::NFNL_SUBSYS_CTNETLINK, message)
 }
 
-/// A `struct nfgenmsg` (family, version 0, resource 0) and attributes.
 fn message(attributes: &[Attribute]) -> Result<Buffer, Errno> {
-    let mut cursor = Cursor::new(vec![libc::AF_INET.cast_unsigned() as u8, 0, 0, 0]);
-    cursor.set_position(4);
-    for one in attributes {
-        one.to_bytes(&mut cursor).map_err(|_| Errno::EMSGSIZE)?;
-    }
-    Ok(cursor.into_inner().into())
+    netfilter_message(libc::AF_INET, attributes)
 }
 
 fn attributes_of(answer: &[u8]) -> Vec<Attribute> {

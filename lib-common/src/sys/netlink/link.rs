@@ -77,20 +77,16 @@ impl Netlink {
 
     /// Changes the link of that name, all in one request.
     pub fn change_link(&self, name: &str, change: &Change) -> Result<(), Errno> {
-        let mut attributes = vec![attribute(Ifla::Ifname, zero_ended(name))?];
-        if let Some(alias) = &change.alias {
-            attributes.push(attribute(Ifla::Ifalias, alias.as_bytes())?);
+        let set = |without_ipv6| {
+            let attributes = attributes(name, change, without_ipv6)?;
+            self.change(Rtm::Setlink.into(), Ask::One, message(0, change.up, attributes)?)
+        };
+        match set(change.no_ipv6_address) {
+            // A kernel that was booted with `ipv6.disable=1`, or has no IPv6, gives no such address anyhow. It has changed
+            // nothing yet.
+            Err(Errno::EAFNOSUPPORT) if change.no_ipv6_address => set(false),
+            other => other,
         }
-        if let Some(master) = change.master {
-            attributes.push(attribute(Ifla::Master, master)?);
-        }
-        if let Some(group) = change.group {
-            attributes.push(attribute(Ifla::Group, group)?);
-        }
-        if change.no_ipv6_address {
-            attributes.push(without_ipv6()?);
-        }
-        self.change(Rtm::Setlink.into(), Ask::One, message(0, change.up, attributes)?)
     }
 
     /// Makes a bridge with that hardware address, and makes it ready. `EEXIST` where something has the name.
@@ -119,6 +115,23 @@ fn message(index: i32, up: bool, attributes: Vec<Rtattr<Ifla, Buffer>>) -> Resul
     let message = IfinfomsgBuilder::default().ifi_family(RtAddrFamily::Unspecified).ifi_index(index);
     let message = if up { message.up() } else { message };
     message.rtattrs(attributes.into_iter().collect()).build().map_err(|_| Errno::EMSGSIZE)
+}
+
+fn attributes(name: &str, change: &Change, without_ipv6: bool) -> Result<Vec<Rtattr<Ifla, Buffer>>, Errno> {
+    let mut attributes = vec![attribute(Ifla::Ifname, zero_ended(name))?];
+    if let Some(alias) = &change.alias {
+        attributes.push(attribute(Ifla::Ifalias, alias.as_bytes())?);
+    }
+    if let Some(master) = change.master {
+        attributes.push(attribute(Ifla::Master, master)?);
+    }
+    if let Some(group) = change.group {
+        attributes.push(attribute(Ifla::Group, group)?);
+    }
+    if without_ipv6 {
+        attributes.push(self::without_ipv6()?);
+    }
+    Ok(attributes)
 }
 
 fn without_ipv6() -> Result<Rtattr<Ifla, Buffer>, Errno> {
@@ -160,3 +173,6 @@ fn read_info(link: &mut Link, info: &Rtattr<Ifla, Buffer>) {
         link.persistent = data.get_attribute(TUN_PERSIST).is_some_and(|is| is.rta_payload().as_ref() == [1]);
     }
 }
+
+#[cfg(test)]
+mod tests;

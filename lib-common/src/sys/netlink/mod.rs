@@ -1,11 +1,12 @@
 //! Netlink: one socket a request follows the other on. Links in [`link`], addresses, routes and neighbours in [`addr`],
-//! tracked connections in [`conntrack`]. Knows no domain.
+//! tracked connections in [`conntrack`], tables of rules in [`nftables`]. Knows no domain.
 //!
 //! Sources: netlink(7), rtnetlink(7). Every failure is the kernel's errno.
 
 pub mod addr;
 pub mod conntrack;
 pub mod link;
+pub mod nftables;
 
 use neli::consts::nl::{NlmF, Nlmsg};
 use neli::consts::rtnl::RtaType;
@@ -17,6 +18,7 @@ use neli::types::{Buffer, RtBuffer};
 use neli::utils::Groups;
 use neli::{FromBytes, FromBytesWithInput, Size, ToBytes};
 use nix::errno::Errno;
+use nix::libc;
 use std::cell::Cell;
 use std::fmt::Debug;
 use std::io::Cursor;
@@ -112,6 +114,21 @@ fn is_last<A: FromBytesWithInput<Input = usize>>(
             Ok(false)
         }
     }
+}
+
+/// The type of a request to one part of netfilter: nfnetlink.h.
+fn netfilter_type(subsystem: libc::c_int, message: u16) -> u16 {
+    ((subsystem.cast_unsigned() as u16) << 8) | message
+}
+
+/// A `struct nfgenmsg` (family, version 0, resource 0) and attributes.
+fn netfilter_message(family: libc::c_int, attributes: &[Rtattr<u16, Buffer>]) -> Result<Buffer, Errno> {
+    let mut cursor = Cursor::new(vec![family.cast_unsigned() as u8, 0, 0, 0]);
+    cursor.set_position(4);
+    for one in attributes {
+        one.to_bytes(&mut cursor).map_err(|_| Errno::EMSGSIZE)?;
+    }
+    Ok(cursor.into_inner().into())
 }
 
 fn errno(e: &std::io::Error) -> Errno {

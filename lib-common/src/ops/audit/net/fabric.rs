@@ -1,7 +1,7 @@
 //! What TAPs are plugged into: bridges, rules, the files of namespaces; and what else lies in a guests' network.
 
-use super::{Found, Remedy, Scene, Seen, age_ms};
-use crate::doc::Cidr;
+use super::{Found, Remedy, Scene, Seen, YOUNG, age_ms};
+use crate::doc::{Cidr, NetworkRecord};
 use crate::error::Result;
 use crate::net::standing::{Role, Standing, role, stray_bridge};
 use crate::net::subnet::{Conflict, conflicts, network_of};
@@ -30,7 +30,7 @@ pub fn fabric(scene: &Scene<'_>, found: &mut Vec<Found>) -> Result<()> {
         found.push(files(scene));
     }
     let may_list = nix::unistd::geteuid().is_root();
-    if may_list && (dir.exists() || bridges(scene).next().is_some()) {
+    if may_list && (dir.exists() || bridges(scene).next().is_some() || nat::is_there()) {
         found.extend(rules(scene));
     }
     Ok(())
@@ -86,23 +86,37 @@ pub(super) fn is_lent(link: &Link) -> bool {
 
 /// The rules, against the bridges that are there.
 fn rules(scene: &Scene<'_>) -> Option<Found> {
-    let seen = |evidence: String| Seen::of("nft", "inet banger", evidence, scene.files_age());
-    let owners = match nat::owners() {
-        Ok(owners) => owners,
+    let seen = |evidence: String| Seen::of("nft", "inet banger", evidence, rules_age(scene));
+    let listed = match nat::list() {
+        Ok(listed) => listed,
         Err(e) => return Some(scene.say(seen(format!("the rules cannot be read: {}", e.with_causes())), None)),
     };
-    match (&scene.network, owners) {
-        (Some(network), owners) => {
-            let bridge = &network.record.bridge;
-            let whole = owners.is_some_and(|owners| owners.len() == 1 && owners.contains(bridge));
-            let evidence = format!("guests of `{bridge}` reach what they should not: its rules are gone");
-            (!whole).then(|| scene.say(seen(evidence), None))
+    match (&scene.network, listed) {
+        (Some(network), listed) => {
+            let what = damage(&network.record, listed.as_ref())?;
+            let evidence = format!("guests of `{}` reach what they should not: {what}", network.record.bridge);
+            Some(scene.say(seen(evidence), None))
         }
-        (None, Some(owners)) if are_nobodys(&owners, &scene.links) => {
+        (None, Some(listed)) if are_nobodys(&listed.owners(), &scene.links) => {
             Some(scene.say(seen("the rules of a bridge that is gone".into()), Some(Remedy::Rules)))
         }
         (None, _) => None,
     }
+}
+
+/// What is wrong with the rules of a network that is up.
+fn damage(network: &NetworkRecord, listed: Option<&nat::Listed>) -> Option<&'static str> {
+    match listed {
+        Some(listed) if !listed.owners().contains(&network.bridge) => Some("its rules are gone"),
+        Some(listed) if !listed.is_whole(network) => Some("its rules are not those that bg-tap makes"),
+        Some(_) => None,
+        None => Some("its rules are gone"),
+    }
+}
+
+/// Rules have no time of their own. Whoever makes some has made a directory before, so without one they are no work of now.
+fn rules_age(scene: &Scene<'_>) -> Duration {
+    if scene.space.dir().exists() { scene.files_age() } else { YOUNG }
 }
 
 /// Whether rules are of bridges that are not there.

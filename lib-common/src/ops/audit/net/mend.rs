@@ -10,7 +10,7 @@ use crate::net::name::{MachineId, machine_id};
 use crate::net::standing::{Role, role};
 use crate::net::{Open, Space, nat, pool};
 use crate::ops::machine::is_running;
-use crate::ops::tap::restore_forwarding;
+use crate::ops::tap::{known_uplinks, last_record, restore_forwarding};
 use crate::store::{Store, id_of};
 use crate::sys::fs::remove_dir;
 use crate::sys::lock::{Lock, is_held};
@@ -113,12 +113,15 @@ impl Now {
         self.recorded.as_ref().is_some_and(|record| is_there(&self.links, record))
     }
 
+    /// Rules of bridges that are not there. Forwarding goes back first to what it was: until then it is the rules that keep
+    /// others from an uplink, and nobody else may know of it any more.
     fn remove_rules(&self) -> Result<bool> {
-        match nat::owners()? {
-            None => Ok(true),
-            Some(owners) if self.is_up() || !are_nobodys(&owners, &self.links) => Ok(false),
-            Some(_) => nat::apply(&nat::removal().to_nftables()).map(|()| true),
+        let Some(listed) = nat::list()? else { return Ok(true) };
+        if self.is_up() || !are_nobodys(&listed.owners(), &self.links) {
+            return Ok(false);
         }
+        restore_forwarding(&known_uplinks(self.recorded.as_ref(), Some(&listed)))?;
+        nat::apply(&nat::removal().to_nftables()).map(|()| true)
     }
 
     /// With what belonged to a network that is not there.
@@ -126,7 +129,7 @@ impl Now {
         if self.is_up() || self.links.iter().any(is_lent) {
             return Ok(false);
         }
-        self.recorded.as_ref().map_or(Ok(()), |record| restore_forwarding(&record.uplinks))?;
+        last_record(&self.space)?.map_or(Ok(()), |record| restore_forwarding(&record.uplinks))?;
         self.remove_rules()?;
         self.space.remove().map(|()| true)
     }
@@ -150,9 +153,13 @@ fn remove_bridge(netlink: &Netlink, now: &Now, bridge: &String) -> Result<bool> 
         return Ok(false);
     }
     let index = link.index;
-    pool::remove_links(netlink, std::slice::from_ref(bridge), |link| link.index == index)?;
     let links = now.links.iter().filter(|link| link.index != index).cloned().collect();
     let left = Now { space: now.space.clone(), links, recorded: now.recorded.clone() };
+    if !left.is_up() {
+        // While the bridge is there to be found by, should this be the last that we do.
+        left.remove_rules()?;
+    }
+    pool::remove_links(netlink, std::slice::from_ref(bridge), |link| link.index == index)?;
     if !left.is_up() {
         left.remove_files()?;
     }

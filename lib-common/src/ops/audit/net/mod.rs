@@ -1,7 +1,8 @@
 //! What `bg-tap` made: TAPs, leases, bridges, rules, files. It is in the kernel, with its owner's name on it, so it is found
 //! when the state directory is lost, and when the network's own files are.
 //!
-//! Where there is neither a directory of this namespace nor a link of ours, one list of links is all that this costs.
+//! Where there is neither a directory of this namespace nor a link or table of ours, one list of links and one question are
+//! all that this costs.
 
 mod fabric;
 mod mend;
@@ -17,7 +18,7 @@ use crate::error::Result;
 use crate::net::lease::store_tag;
 use crate::net::name::MachineId;
 use crate::net::standing::{Lender, Role, may_take, role};
-use crate::net::{Open, Space};
+use crate::net::{Open, Space, nat};
 use crate::store::Store;
 use crate::sys::netlink::Netlink;
 use crate::sys::netlink::link::Link;
@@ -87,10 +88,12 @@ pub fn networks(store: &Store, config: &Config, now: bool) -> Result<Vec<Found>>
     let mut found = fabric::dead_spaces(&space)?;
     let netlink = Netlink::route()?;
     let links = netlink.links()?;
-    if links.iter().all(|link| role(link) == Role::Foreign) && !space.dir().exists() {
+    let uid = nix::unistd::geteuid().as_raw();
+    // Before the directory: who makes a table has made that.
+    let has_rules = uid == 0 && nat::is_there();
+    if !has_rules && links.iter().all(|link| role(link) == Role::Foreign) && !space.dir().exists() {
         return Ok(found);
     }
-    let uid = nix::unistd::geteuid().as_raw();
     let recorded = space.record();
     let damage = recorded.as_ref().err().map(crate::error::Error::with_causes);
     let (live, stale) = match recorded.ok().flatten() {

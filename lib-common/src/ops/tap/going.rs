@@ -1,0 +1,63 @@
+//! A network that is being removed: its record has another name meanwhile, so that nobody acquires from it.
+//!
+//! Whoever acquires marks a TAP, then looks whether the record is there. `down` takes the record away, then looks whether a
+//! TAP is marked. So one of them sees the other, however they come.
+
+use crate::doc::NetworkRecord;
+use crate::error::{Error, Result};
+use crate::net::name::Holder;
+use crate::net::{Open, Space, no_network, pool};
+use crate::sys::fs::{gone, remove_file};
+use std::path::PathBuf;
+
+/// The record's two names: [`Space::record`] reads the first one.
+fn names(space: &Space) -> [PathBuf; 2] {
+    ["network.json", "network.going"].map(|name| space.dir().join(name))
+}
+
+/// The record of the network that is up, or of one whose removal was killed.
+pub(in crate::ops) fn record(space: &Space) -> Result<Option<NetworkRecord>> {
+    if let Some(record) = space.record()? {
+        return Ok(Some(record));
+    }
+    let [_, going] = names(space);
+    match std::fs::read_to_string(&going) {
+        Ok(text) => {
+            crate::doc::strict(&text).map(Some).map_err(|e| e.within(format!("{} is damaged", going.display())))
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io("read", &going, &e)),
+    }
+}
+
+/// Nobody acquires from now on. Takes the lock, as the others here.
+pub(super) fn begin(space: &Space) -> Result<()> {
+    let [up, going] = names(space);
+    gone(std::fs::rename(&up, &going), &going)
+}
+
+/// It is not removed after all.
+pub(super) fn end(space: &Space) -> Result<()> {
+    let [up, going] = names(space);
+    gone(std::fs::rename(&going, &up), &up)
+}
+
+/// It is up again, with another record.
+pub(super) fn forget(space: &Space) -> Result<()> {
+    let [_, going] = names(space);
+    remove_file(&going)
+}
+
+/// For whoever has just marked a TAP: takes it away again where the network goes.
+///
+/// # Errors
+/// [`crate::error::Code::NotFound`] then, as if it had gone before.
+pub(super) fn refuse(network: &Open, tap: &str, holder: &Holder) -> Result<()> {
+    let [up, _] = names(&network.space);
+    if up.exists() {
+        return Ok(());
+    }
+    let tap = [tap.to_owned()];
+    pool::remove_links(&network.netlink, &tap, |link| Holder::parse(&link.alias) == Some(*holder))?;
+    Err(no_network(network.space.netns()))
+}
