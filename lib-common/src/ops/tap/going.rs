@@ -3,11 +3,12 @@
 //! Whoever acquires marks a TAP, then looks whether the record is there. `down` takes the record away, then looks whether a
 //! TAP is marked. So one of them sees the other, however they come.
 
-use crate::doc::NetworkRecord;
-use crate::error::{Error, Result};
+use crate::doc::{MAX_BYTES, NetworkRecord};
+use crate::error::Result;
 use crate::net::name::Holder;
 use crate::net::{Open, Space, no_network, pool};
 use crate::sys::fs::{gone, remove_file};
+use crate::sys::{netns, plain};
 use std::path::PathBuf;
 
 /// The record's two names: [`Space::record`] reads the first one.
@@ -21,13 +22,11 @@ pub(in crate::ops) fn record(space: &Space) -> Result<Option<NetworkRecord>> {
         return Ok(Some(record));
     }
     let [_, going] = names(space);
-    match std::fs::read_to_string(&going) {
-        Ok(text) => {
-            crate::doc::strict(&text).map(Some).map_err(|e| e.within(format!("{} is damaged", going.display())))
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::io("read", &going, &e)),
-    }
+    let Some(text) = plain::read_text(&going, MAX_BYTES as u64)? else { return Ok(None) };
+    let record: NetworkRecord =
+        crate::doc::strict(&text).map_err(|e| e.within(format!("{} is damaged", going.display())))?;
+    // Else it is of a namespace that had this one's inode before.
+    Ok((record.netns_cookie == netns::cookie()).then_some(record))
 }
 
 /// Nobody acquires from now on. Takes the lock, as the others here.
