@@ -52,7 +52,7 @@ impl World {
 }
 
 /// The document of a VM that is to reach other networks.
-fn with_nat(n: u32) -> String {
+pub(super) fn with_nat(n: u32) -> String {
     let spec = r#"{"image":"debian","vcpu":1,"memory_mib":512,"root_bytes":0,"work_bytes":0,"net":true,"nat":true,"vmm":"auto"}"#;
     machine(n).replace('}', &format!(r#","spec":{spec}}}"#))
 }

@@ -92,6 +92,15 @@ fn rules_that_were_flushed_come_back_with_the_next_vm() {
         host.netns.ok("nft flush ruleset");
         host.acquire(1);
         assert_eq!(host.netns.ok("nft list ruleset"), made);
+        if up == "--nat" {
+            host.tap(&["acquire"], super::reach::with_nat(2)).ok();
+            let made = host.netns.ok("nft list ruleset");
+            host.netns.ok("nft flush ruleset");
+            // With the guests that had one before.
+            let doc = host.tap(&["acquire"], super::reach::with_nat(3)).ok();
+            host.tap(&["release"], doc).ok();
+            assert_eq!(host.netns.ok("nft list ruleset"), made);
+        }
         host.down(&["--force"]);
     }
 }

@@ -1,6 +1,7 @@
 //! acquire: an address and a TAP for a VM; and a new idle TAP for the next one, when that VM has its own.
 
 use super::release::give_back_to;
+use super::up::ensure_rules;
 use super::{explain, own_uid};
 use crate::cli::{Answer, Context, Source};
 use crate::config::Config;
@@ -137,7 +138,6 @@ fn has_tap(network: &Open, net: &Net, wants: &Wants) -> Result<bool> {
 /// A TAP, whether the VM did not have it before, and its address.
 fn lend(config: &Config, network: &Open, stages: &mut Stages, wants: &Wants) -> Result<(String, bool, Lease)> {
     stages.begin("lease");
-    super::up::ensure_rules(network)?;
     let pool = network.pool()?;
     let _hurry = pool.hurry()?;
     let leases = network.leases()?;
@@ -189,7 +189,7 @@ fn take(
     super::going::refuse(network, &tap, &holder)?;
     if wants.nat {
         stages.begin("nat");
-        if let Err(e) = network.admit(&wants.id, lease.address) {
+        if let Err(e) = ensure_rules(network).and_then(|()| network.admit(&wants.id, lease.address)) {
             pool.give_back(&tap, Some(&wants.id))?;
             return Err(e);
         }
@@ -197,8 +197,10 @@ fn take(
     Ok((tap, new))
 }
 
-/// Makes one idle TAP for that user, where fewer are idle than there should be.
+/// Makes one idle TAP for that user, where fewer are idle than there should be; and the rules, where they are gone.
 pub fn refill(network: &Open, owner: u32) -> Result<()> {
+    // Not before: it is one question more, and the VM has not begun yet.
+    ensure_rules(network)?;
     let pool = network.pool()?;
     if pool.target()? == 0 {
         return Ok(());
