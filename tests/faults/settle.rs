@@ -40,7 +40,7 @@ fn a_creation_whose_second_thread_fails_is_told_with_its_path_and_leaves_nothing
             assert_eq!(bystander(&world), before, "{what}");
         }
     }
-    world.vm(&CREATE_AND_START.args.to_vec(), "").ok();
+    world.vm(CREATE_AND_START.args, "").ok();
     world.vm(&["rm", "--force", "dev"], "").ok();
     assert_eq!(world.sandbox.findings(&["--now"]), Vec::<Value>::new());
 }

@@ -84,7 +84,8 @@ impl Point {
 
     /// Whether what it is about has a path.
     pub fn has_path(&self) -> bool {
-        !["sendto", "sendmsg", "fork", "vfork", "clone", "clone3"].contains(&&*self.call)
+        let is_nameless = ["<pipe:", "<socket:", "<anon_inode"].iter().any(|kind| self.text.contains(kind));
+        !is_nameless && !["sendto", "sendmsg", "fork", "vfork", "clone", "clone3"].contains(&&*self.call)
     }
 
     /// Whether it removes something: whoever fails at that leaves it.

@@ -238,7 +238,7 @@ pub enum State {
     Stopped,
     /// Its VMM or shim died without being asked to.
     Crashed,
-    /// Its creation was not finished; `bg-verify | bg-gc` removes it.
+    /// It has no record: its creation was not finished (`bg-verify | bg-gc` removes it), or its record was lost.
     Incomplete,
 }
 

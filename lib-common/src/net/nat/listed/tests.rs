@@ -5,6 +5,7 @@ use crate::doc::{Cidr, Uplink};
 fn network(was_off: [bool; 2]) -> NetworkRecord {
     let uplink = |(name, forwarding_was_off): (&str, bool)| Uplink { name: name.to_owned(), forwarding_was_off };
     NetworkRecord {
+        netns_cookie: None,
         bridge: "bg-0".into(),
         bridge_index: 7,
         subnet: Cidr::parse("172.16.224.0/20").unwrap(),

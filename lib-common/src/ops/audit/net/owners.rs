@@ -6,6 +6,7 @@ use crate::doc::{Name, Net};
 use crate::error::Result;
 use crate::net::name::{MachineId, machine_id};
 use crate::net::standing::Vm;
+use crate::ops::audit::leftover::is_leftover;
 use crate::ops::machine::is_running;
 use crate::store::{Store, id_of};
 use crate::sys::lock::{glance, is_held};
@@ -42,8 +43,10 @@ impl Owners {
         let look = glance(&machine.file("lock"));
         let doc = machine.current().ok();
         let Some((id, doc)) = doc.and_then(|doc| Some((machine_id(&id_of(&doc).ok()?).ok()?, doc))) else {
-            // One without a record that nobody makes is undone by its journal.
-            self.unsure |= look.is_none() || machine.record_file().exists();
+            // One without a record that nobody makes is undone by its journal; one that has lost its record keeps what it has.
+            let open = machine.journal().open_operation().ok().flatten();
+            let is_leftover = is_leftover(machine.path(), open.as_ref()).unwrap_or(false);
+            self.unsure |= look.is_none() || machine.record_file().exists() || !is_leftover;
             return;
         };
         let open = machine.journal().open_operation().map_or(true, |open| open.is_some());
