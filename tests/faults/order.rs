@@ -70,7 +70,7 @@ const SAVES: &[Saves] = &[
             std::fs::write(initrd, "070701 another").unwrap();
             String::new()
         },
-        files: &["/images/debian/image.json"],
+        files: &["/image.json", "/images/debian"],
     },
 ];
 
