@@ -86,16 +86,15 @@ fn a_tool_whose_terminal_is_closed_undoes_what_it_began() {
     for ignored in [false, true] {
         let world = World::new(&[]);
         let gate = Gate::new(&world);
-        let mut command = gate.suite.command(&world, &["create", "dev"]);
-        if ignored {
-            // As nohup(1) does.
-            let usual = command;
-            command = std::process::Command::new("nohup");
-            command.arg(usual.get_program()).args(usual.get_args()).current_dir(usual.get_current_dir().unwrap());
-            command.env_clear().envs(usual.get_envs().filter_map(|(name, value)| Some((name, value?))));
-            for stream in [std::process::Command::stdin, std::process::Command::stdout, std::process::Command::stderr] {
-                stream(&mut command, std::process::Stdio::piped());
-            }
+        let usual = gate.suite.command(&world, &["create", "dev"]);
+        // Whoever runs the tests may have it ignored: env(1) undoes that, and nohup(1) does it.
+        let through: &[&str] = if ignored { &["nohup"] } else { &["env", "--default-signal=HUP"] };
+        let mut command = std::process::Command::new(through[0]);
+        command.args(&through[1..]).arg(usual.get_program()).args(usual.get_args());
+        command.env_clear().envs(usual.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.current_dir(usual.get_current_dir().unwrap());
+        for stream in [std::process::Command::stdin, std::process::Command::stdout, std::process::Command::stderr] {
+            stream(&mut command, std::process::Stdio::piped());
         }
         let child = command.process_group(0).spawn().unwrap();
         until("the shim waits", || gate.here.exists());
