@@ -4,7 +4,7 @@ use crate::doc::{Document, ExitInfo, Name, State, Status, Vmm};
 use crate::error::{Code, Error, Result};
 use crate::store::MachineDir;
 use crate::store::boot::Booted;
-use crate::sys::process::{PidFd, ProcessId, executable};
+use crate::sys::process::{PidFd, ProcessId};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -34,14 +34,7 @@ impl Live {
     pub fn of(doc: &Document) -> Result<Self> {
         let name = doc.name()?;
         let vmm: Vmm = doc.require()?;
-        // The document has no executable for the shim; pid, start time and boot id are its very own.
-        let shim = ProcessId {
-            pid: vmm.shim_pid,
-            start_time: vmm.shim_start_time,
-            boot_id: vmm.boot_id,
-            exe: executable(vmm.shim_pid).unwrap_or_default(),
-            exe_file: None,
-        };
+        let shim = ProcessId::noted(vmm.shim_pid, vmm.shim_start_time, vmm.boot_id);
         match shim.open()? {
             Some(shim) => Ok(Live { name, vsock: vmm.vsock.to_path_buf(), shim }),
             None => Err(ended(&name)),

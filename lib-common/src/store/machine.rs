@@ -8,7 +8,7 @@ use crate::error::{Code, Error, Result};
 use crate::sys::fs::sync_dir;
 use crate::sys::lock::Lock;
 use crate::sys::owned;
-use crate::sys::process::{ProcessId, boot_id, cmdline, stat};
+use crate::sys::process::{ProcessId, cmdline};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -169,32 +169,23 @@ impl MachineDir {
 
     /// The processes of the running VM with this id, or `None` when it does not run.
     pub fn running(&self, id: &str) -> Result<Option<ShimState>> {
+        // A damaged record is told by who needs it.
+        self.running_by(id, || self.saved().ok().flatten().map_or(Ok(None), |doc| doc.section()))
+    }
+
+    /// The same, for whoever has the record's section `vmm` already.
+    fn running_by(&self, id: &str, recorded: impl FnOnce() -> Result<Option<Vmm>>) -> Result<Option<ShimState>> {
         let dir = self.runtime_dir(id)?;
-        let Some(state) = shim_state(&dir)? else { return self.lost(&dir) };
+        let Some(state) = shim_state(&dir)? else {
+            return recorded()?.map_or(Ok(None), |vmm| lost(id, &dir, vmm));
+        };
         let lives = ProcessId::from(state.shim.clone()).is_alive()? && is_started_by(&dir, &self.path);
         Ok(lives.then_some(state))
     }
 
-    /// The same where the runtime directory does not say who runs: it goes with the last session of an ordinary user. The
-    /// record knows the shim.
-    fn lost(&self, dir: &AbsPath) -> Result<Option<ShimState>> {
-        // A damaged record is told by who needs it.
-        let Ok(Some(doc)) = self.saved() else { return Ok(None) };
-        let (Ok(id), Some(vmm)) = (id_of(&doc), doc.section::<Vmm>()?) else { return Ok(None) };
-        let process = |pid: i32, start_time: u64| -> Result<Option<ProcessDoc>> {
-            let is_it = stat(pid)?.is_some_and(|stat| stat.start_time == start_time) && vmm.boot_id == boot_id()?;
-            let runs_here = || cmdline(pid).iter().any(|arg| arg.contains(dir.as_str()));
-            // One that ends meanwhile is gone.
-            if is_it && runs_here() { Ok(ProcessId::of(pid).and_then(ProcessDoc::try_from).ok()) } else { Ok(None) }
-        };
-        let Some(shim) = process(vmm.shim_pid, vmm.shim_start_time)? else { return Ok(None) };
-        let vmm = process(vmm.pid, vmm.start_time)?;
-        Ok(Some(ShimState { machine_id: id, shim, vmm, vsock_device: None, reboots: 0 }))
-    }
-
-    /// Whether the VM with this id runs, and cannot be reached any more, since its runtime directory is gone.
-    pub fn is_lost(&self, id: &str) -> Result<bool> {
-        Ok(shim_state(&self.runtime_dir(id)?)?.is_none() && self.running(id)?.is_some())
+    /// The processes of the VM with this id where it runs and cannot be reached any more, since its runtime directory is gone.
+    pub fn lost(&self, id: &str) -> Result<Option<ShimState>> {
+        if shim_state(&self.runtime_dir(id)?)?.is_some() { Ok(None) } else { self.running(id) }
     }
 
     /// The record with what is computed: `status`, `vmm` with the pids of now or without it when it does not run, and in
@@ -217,7 +208,7 @@ impl MachineDir {
         let id = id_of(&doc)?;
         let recorded: Option<Vmm> = doc.section()?;
         let exit = self.exit_info();
-        let state = match (self.running(&id)?, recorded, &exit) {
+        let state = match (self.running_by(&id, || Ok(recorded.clone()))?, recorded, &exit) {
             (Some(live), Some(mut vmm), _) => {
                 if let Some(now) = live.vmm {
                     (vmm.pid, vmm.start_time) = (now.pid, now.start_time);
@@ -253,6 +244,20 @@ impl MachineDir {
 pub fn shim_state(runtime_dir: &Path) -> Result<Option<ShimState>> {
     let text = owned::read_text(&runtime_dir.join("shim.json"), MAX_BYTES as u64)?;
     Ok(text.and_then(|text| crate::doc::strict(&text).ok()))
+}
+
+/// The processes of a VM whose runtime directory does not say who runs: it goes with the last session of an ordinary user. The
+/// record knows the shim.
+fn lost(id: &str, dir: &AbsPath, vmm: Vmm) -> Result<Option<ShimState>> {
+    let process = |pid: i32, start_time: u64| -> Result<Option<ProcessDoc>> {
+        let it = ProcessId::noted(pid, start_time, vmm.boot_id.clone());
+        let runs_here = || cmdline(pid).iter().any(|arg| arg.contains(dir.as_str()));
+        // One that ends meanwhile is gone.
+        if it.is_alive()? && runs_here() { Ok(ProcessDoc::try_from(it).ok()) } else { Ok(None) }
+    };
+    let Some(shim) = process(vmm.shim_pid, vmm.shim_start_time)? else { return Ok(None) };
+    let vmm = process(vmm.pid, vmm.start_time)?;
+    Ok(Some(ShimState { machine_id: id.to_owned(), shim, vmm, vsock_device: None, reboots: 0 }))
 }
 
 /// The directory of the VM that was started in a runtime directory, by what its starter wrote there.

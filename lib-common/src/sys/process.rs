@@ -132,6 +132,12 @@ impl ProcessId {
         Ok(ProcessId { pid, start_time, boot_id: boot_id()?, exe, exe_file: exe_file_of(pid) })
     }
 
+    /// A process of which nobody noted the program: pid, start time and boot are its very own, and its program is the one that
+    /// it runs now.
+    pub fn noted(pid: i32, start_time: u64, boot_id: String) -> Self {
+        ProcessId { pid, start_time, boot_id, exe: exe_of(pid).unwrap_or_default(), exe_file: None }
+    }
+
     /// Whether that very process lives (a zombie does not).
     ///
     /// # Errors

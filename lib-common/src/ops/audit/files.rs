@@ -66,12 +66,6 @@ pub fn runtime(store: &Store, dirs: Vec<PathBuf>, known: &[(PathBuf, Name)]) -> 
         let owner = known.iter().find(|(dir, _)| *dir == path).map(|(_, name)| name.clone());
         // The VM's own lock is held while it is being started or ended.
         let Some(_look) = look_at(store, owner.as_ref()) else { continue };
-        if let Some(name) = &owner
-            && is_lost(store, name)?
-        {
-            // Its processes tell of it.
-            continue;
-        }
         let evidence = match (shim_lives(&path)?, &owner) {
             (true, Some(name)) => {
                 found.extend(lost_socket(&path, name)?);
@@ -84,6 +78,8 @@ pub fn runtime(store: &Store, dirs: Vec<PathBuf>, known: &[(PathBuf, Name)]) -> 
             (true, None) => "a VM runs here that the store does not know",
             // A VM that has just ended takes its directory with it.
             (false, _) if !path.exists() => continue,
+            // Its processes tell of it.
+            (false, Some(name)) if lost(store, name)?.is_some() => continue,
             (false, _) => "no VM runs here any more",
         };
         let mut f = finding("runtime_dir", path.display().to_string(), evidence);
@@ -95,12 +91,12 @@ pub fn runtime(store: &Store, dirs: Vec<PathBuf>, known: &[(PathBuf, Name)]) -> 
     Ok(found)
 }
 
-/// Whether a VM runs whose runtime directory does not say so.
-pub(super) fn is_lost(store: &Store, name: &Name) -> Result<bool> {
+/// The processes of a VM that runs and whose runtime directory does not say so.
+pub(super) fn lost(store: &Store, name: &Name) -> Result<Option<ShimState>> {
     let machine = store.machine_dir(name);
     // Whether there is a record, and what it says, is looked at by itself.
-    let Ok(id) = machine.document().and_then(|doc| id_of(&doc)) else { return Ok(false) };
-    machine.is_lost(&id)
+    let Ok(id) = machine.document().and_then(|doc| id_of(&doc)) else { return Ok(None) };
+    machine.lost(&id)
 }
 
 /// Whether the VM that was started in a runtime directory is in another state directory, and is there: the two share the

@@ -1,7 +1,7 @@
 //! Taking one found thing away. Whoever began to work on it since it was found keeps it: each remedy takes the lock that
 //! the thing has, and looks once more.
 
-use super::files::{is_being_written, is_lost, shim_lives};
+use super::files::{is_being_written, lost, shim_lives};
 use super::images::is_left;
 use super::leftover::is_bare;
 use super::machines::{is_confined, is_right};
@@ -104,7 +104,7 @@ fn runtime(store: &Store, dir: &Path, owner: Option<&Name>) -> Result<bool> {
     match owner.map(|name| (name, store.machine_dir(name))) {
         // It may have been started by now; with its lock nobody does.
         Some((name, vm)) if vm.path().exists() => {
-            locked(vm.path(), || if shim_lives(dir)? || is_lost(store, name)? { Ok(false) } else { end() })
+            locked(vm.path(), || if shim_lives(dir)? || lost(store, name)?.is_some() { Ok(false) } else { end() })
         }
         _ => end(),
     }

@@ -1,11 +1,11 @@
 //! Processes: shims, VMMs and vsock devices of ours that no record knows.
 
-use super::files::{is_lost, is_of_another_store, look_at, shim_state};
+use super::files::{is_of_another_store, look_at, lost, shim_state};
 use super::{Found, JUST_ENDING, Remedy, finding};
 use crate::doc::Name;
 use crate::error::Result;
+use crate::store::Store;
 use crate::store::processes::Seen;
-use crate::store::{Store, id_of};
 use crate::sys::process::{ProcessId, ticks_to_ms};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -24,7 +24,7 @@ pub fn processes(store: &Store, seen: Vec<Seen>, known: &[(PathBuf, Name)]) -> R
             continue;
         }
         if let Some(name) = &owner
-            && let Some(shim) = lost_shim(store, name)?
+            && let Some(shim) = lost(store, name)?.map(|state| state.shim.pid)
         {
             found.extend((shim == process.pid).then(|| unreachable_vm(&dir, name, &process, uptime)));
             if shim == process.pid || shim == parent {
@@ -53,15 +53,6 @@ fn belongs(dir: &Path, process: &ProcessId, parent: i32) -> Result<bool> {
     let Some(shim) = shim_state(dir)?.map(|s| ProcessId::from(s.shim)) else { return Ok(false) };
     let is_shim = (shim.pid, shim.start_time) == (process.pid, process.start_time);
     Ok(is_shim || parent == shim.pid && shim.is_alive()?)
-}
-
-/// The shim of a VM that runs, and whose runtime directory does not say so.
-fn lost_shim(store: &Store, name: &Name) -> Result<Option<i32>> {
-    if !is_lost(store, name)? {
-        return Ok(None);
-    }
-    let machine = store.machine_dir(name);
-    Ok(machine.running(&id_of(&machine.document()?)?)?.map(|state| state.shim.pid))
 }
 
 /// It is the VM's, and nobody gets to it: damage, and no leak.

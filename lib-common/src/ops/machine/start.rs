@@ -95,7 +95,7 @@ fn start_one(cx: &mut Context<'_>, target: &Target) -> Result<Document> {
     // What is printed has the times of this start.
     doc.remove("timings");
     if is_running(&doc)? {
-        if machine.is_lost(&id_of(&doc)?)? {
+        if machine.lost(&id_of(&doc)?)?.is_some() {
             let name = &target.name;
             let message = format!("the VM `{name}` runs, and cannot be reached: its runtime directory is gone");
             return Err(Error::new(Code::InUse, message).hint(format!("bg-vm restart {name}")));
