@@ -65,7 +65,7 @@ test-image-build: setup build
 # them with real guests.
 test-faults: setup build
 	cargo build --release --locked -p banger --examples
-	BG_TEST_FULL=1 cargo test --release --locked -p banger --test tests -- faults store:: hostile audit net::killed net::failing vm::soak --nocapture
+	BG_TEST_FULL=1 cargo test --release --locked -p banger --test tests -- faults crash store:: hostile audit net::killed net::failing vm::soak --nocapture
 
 # Defects that somebody could make, one by one in a copy of this tree, each of which a test has to catch.
 test-defects: setup

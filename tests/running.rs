@@ -3,7 +3,7 @@
 #![allow(clippy::disallowed_types)]
 
 use crate::support::fixture::{self, FOREIGN};
-use crate::support::{Done, Sandbox, children, finish};
+use crate::support::{Done, Sandbox, children, finish, like, program};
 use lib_common::error::Code;
 use serde_json::Value;
 use std::fs::{read_to_string, write};
@@ -76,6 +76,41 @@ impl Drop for World {
             let name = vm.file_name().unwrap().to_str().unwrap();
             let _ = finish(self.sandbox.command("bg-vm", &["rm", "--force", name]).spawn().unwrap(), b"");
         }
+    }
+}
+
+/// A `bg-vm` and a `bg-shim` of one's own: the tools look for each other where they lie.
+pub struct Suite<'a> {
+    world: &'a World,
+    pub dir: PathBuf,
+}
+
+impl<'a> Suite<'a> {
+    pub fn new(world: &'a World) -> Self {
+        let dir = world.sandbox.path("bin");
+        std::fs::create_dir(&dir).unwrap();
+        for tool in ["bg-vm", "bg-shim"] {
+            std::fs::copy(program(tool), dir.join(tool)).unwrap();
+        }
+        Suite { world, dir }
+    }
+
+    /// From now on its shim is begun by these lines of sh.
+    pub fn begin_shim_by(&self, lines: &str) {
+        let shim = self.dir.join("bg-shim");
+        std::fs::remove_file(&shim).unwrap();
+        write(&shim, format!("#!/bin/sh\n{lines}\n")).unwrap();
+        std::fs::set_permissions(&shim, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = like(&self.world.command("bg-vm", args), self.dir.join("bg-vm"));
+        command.args(args);
+        command
+    }
+
+    pub fn vm(&self, args: &[&str]) -> Done {
+        finish(self.command(args).spawn().unwrap(), b"")
     }
 }
 

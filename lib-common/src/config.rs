@@ -298,13 +298,8 @@ impl Config {
             return Ok(path.clone());
         }
         let cached = self.cache_dir.join("vhost-device-vsock/bin/vhost-device-vsock");
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let in_path =
-            std::env::split_paths(&path).filter(|dir| dir.is_absolute()).map(|dir| dir.join("vhost-device-vsock"));
-        in_path.chain([cached]).find(|p| p.is_file()).ok_or_else(|| {
-            Error::new(Code::MissingProgram, "the program `vhost-device-vsock` is not installed")
-                .hint("cargo install vhost-device-vsock --version 0.3.0 --locked")
-        })
+        program::find(Path::new("vhost-device-vsock"))
+            .or_else(|missing| if cached.is_file() { Ok(cached) } else { Err(missing) })
     }
 
     /// A tool of this suite, beside the one that runs.

@@ -1,35 +1,31 @@
 //! A shim that begins when its starter is gone already, and whoever starts the VM next; and tools whose terminal goes.
 
 use super::{Suite, World, finish, processes, runtime_dir, shims, until};
-use crate::support::program;
+use crate::support::{program, through};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::fs::{File, write};
+use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
 /// A suite whose shim first waits for a line from a pipe, and says that it is there.
-struct Gate {
-    suite: Suite,
+struct Gate<'a> {
+    suite: Suite<'a>,
     pipe: PathBuf,
     here: PathBuf,
 }
 
-impl Gate {
-    fn new(world: &World) -> Self {
+impl<'a> Gate<'a> {
+    fn new(world: &'a World) -> Self {
         let (suite, pipe, here) = (Suite::new(world), world.sandbox.path("gate"), world.sandbox.path("here"));
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let (shim, gate) = (suite.dir.join("bg-shim"), pipe.display());
-        let script = format!(
-            "#!/bin/sh\necho $$ > '{0}.new' && mv '{0}.new' '{0}'\nread line < '{gate}'\nexec '{1}' \"$@\"\n",
+        suite.begin_shim_by(&format!(
+            "echo $$ > '{0}.new' && mv '{0}.new' '{0}'\nread line < '{1}'\nexec '{2}' \"$@\"",
             here.display(),
+            pipe.display(),
             program("bg-shim")
-        );
-        std::fs::remove_file(&shim).unwrap();
-        write(&shim, script).unwrap();
-        std::fs::set_permissions(&shim, PermissionsExt::from_mode(0o755)).unwrap();
+        ));
         Gate { suite, pipe, here }
     }
 
@@ -42,7 +38,7 @@ impl Gate {
 fn a_shim_that_begins_late_leaves_the_next_one_alone() {
     let world = World::new(&["dev"]);
     let gate = Gate::new(&world);
-    let mut first = gate.suite.command(&world, &["start", "dev"]).spawn().unwrap();
+    let mut first = gate.suite.command(&["start", "dev"]).spawn().unwrap();
     until("the shim waits", || gate.here.exists());
     let late: i32 = std::fs::read_to_string(&gate.here).unwrap().trim().parse().unwrap();
     first.kill().unwrap();
@@ -66,7 +62,7 @@ fn a_start_right_after_one_that_was_killed_runs() {
     // A VMM that takes its time to end.
     world.set_mode("stubborn");
     let suite = Suite::new(&world);
-    let (command, log) = (suite.command(&world, &["start", "dev"]), world.sandbox.path("killed"));
+    let (command, log) = (suite.command(&["start", "dev"]), world.sandbox.path("killed"));
     if !crate::faults::has_strace("a_start_right_after_one_that_was_killed_runs") {
         return;
     }
@@ -86,16 +82,9 @@ fn a_tool_whose_terminal_is_closed_undoes_what_it_began() {
     for ignored in [false, true] {
         let world = World::new(&[]);
         let gate = Gate::new(&world);
-        let usual = gate.suite.command(&world, &["create", "dev"]);
         // Whoever runs the tests may have it ignored: env(1) undoes that, and nohup(1) does it.
-        let through: &[&str] = if ignored { &["nohup"] } else { &["env", "--default-signal=HUP"] };
-        let mut command = std::process::Command::new(through[0]);
-        command.args(&through[1..]).arg(usual.get_program()).args(usual.get_args());
-        command.env_clear().envs(usual.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        command.current_dir(usual.get_current_dir().unwrap());
-        for stream in [std::process::Command::stdin, std::process::Command::stdout, std::process::Command::stderr] {
-            stream(&mut command, std::process::Stdio::piped());
-        }
+        let by: &[&str] = if ignored { &["nohup"] } else { &["env", "--default-signal=HUP"] };
+        let mut command = through(&gate.suite.command(&["create", "dev"]), by[0], &by[1..]);
         let child = command.process_group(0).spawn().unwrap();
         until("the shim waits", || gate.here.exists());
         kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGHUP).unwrap();

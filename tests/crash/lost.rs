@@ -60,7 +60,7 @@ fn a_vm_whose_state_is_damaged_is_ended_by_any_verb_that_ends_one() {
 fn a_vm_lives_on_when_its_programs_are_renamed_or_replaced() {
     let world = World::new(&["dev"]);
     let suite = Suite::new(&world);
-    suite.vm(&world, &["start", "dev"]).ok();
+    suite.vm(&["start", "dev"]).ok();
     let before = processes(&world, "dev");
     for (shim, what) in [("bg-shim", "renamed"), ("bg-shim.old", "removed")] {
         match what {
@@ -71,11 +71,11 @@ fn a_vm_lives_on_when_its_programs_are_renamed_or_replaced() {
             _ => std::fs::remove_file(suite.dir.join(shim)).unwrap(),
         }
         assert_eq!(processes(&world, "dev"), before, "{what}");
-        assert!(suite.vm(&world, &["start", "dev"]).stderr.contains("dev runs already"), "{what}");
+        assert!(suite.vm(&["start", "dev"]).stderr.contains("dev runs already"), "{what}");
         no_leaks(&world, what);
         world.sandbox.collect();
         assert_eq!(processes(&world, "dev"), before, "{what}");
     }
-    suite.vm(&world, &["stop", "--timeout", "1", "dev"]).ok();
+    suite.vm(&["stop", "--timeout", "1", "dev"]).ok();
     assert_eq!(world.state_of("dev"), "stopped");
 }

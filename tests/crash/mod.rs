@@ -8,43 +8,11 @@ mod late;
 mod lost;
 mod undone;
 
-use crate::running::World;
+use crate::running::{Suite, World};
+use crate::support::finish;
 use crate::support::launched::until;
-use crate::support::{Done, finish, program};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-
-/// A `bg-vm` of one's own: the tools look for each other where they lie.
-struct Suite {
-    dir: PathBuf,
-}
-
-impl Suite {
-    fn new(world: &World) -> Self {
-        let dir = world.sandbox.path("bin");
-        std::fs::create_dir(&dir).unwrap();
-        for tool in ["bg-vm", "bg-shim"] {
-            std::fs::copy(program(tool), dir.join(tool)).unwrap();
-        }
-        Suite { dir }
-    }
-
-    fn command(&self, world: &World, args: &[&str]) -> Command {
-        let usual = world.command("bg-vm", args);
-        let mut command = Command::new(self.dir.join("bg-vm"));
-        command.args(args).env_clear().envs(usual.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        command.current_dir(usual.get_current_dir().unwrap());
-        for stream in [Command::stdin, Command::stdout, Command::stderr] {
-            stream(&mut command, std::process::Stdio::piped());
-        }
-        command
-    }
-
-    fn vm(&self, world: &World, args: &[&str]) -> Done {
-        finish(self.command(world, args).spawn().unwrap(), b"")
-    }
-}
 
 /// The processes that the VM's document names.
 fn processes(world: &World, vm: &str) -> Value {

@@ -1,13 +1,12 @@
 //! Creations that fail beside others who want the same name, and what an audit does beside whoever writes.
 
-use super::{World, program};
+use super::World;
 use crate::faults::{has_strace, trace};
-use crate::support::{children, finish};
+use crate::support::{children, finish, through};
 use lib_common::error::Code;
 use std::fs::{File, write};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::process::Command;
 
 #[test]
 fn a_creation_is_undone_before_its_lock_is_free() {
@@ -88,9 +87,8 @@ fn files_from_the_future_are_not_waited_for() {
         File::open(path).unwrap().set_modified(future).unwrap();
     }
     // Without a bound it would wait for a day.
-    let mut command = Command::new("timeout");
-    command.args(["60", program("bg-verify"), "--now"]).env_clear().envs(world.sandbox.env());
-    assert_eq!(command.output().unwrap().status.code(), Some(1));
+    let verify = through(&world.command("bg-verify", &["--now"]), "timeout", &["60"]).spawn().unwrap();
+    assert_eq!(finish(verify, b"").exit, 1);
     world.sandbox.collect();
     assert!(!file.exists() && !dir.exists());
 }

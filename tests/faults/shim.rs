@@ -4,24 +4,20 @@
 use super::trace::{self, Point};
 use super::verbs::{is_whole, show, with_dev};
 use super::{World, bystander, has_strace, sampled, seed};
-use crate::support::{Done, finish, program};
+use crate::running::Suite;
+use crate::support::{Done, program};
 use serde_json::Value;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::Command;
 
-/// A `bg-vm` whose `bg-shim` runs under strace: the tools look for each other where they lie.
+/// A suite whose `bg-shim` runs under strace.
 struct Traced<'a> {
     world: &'a World,
-    dir: PathBuf,
+    suite: Suite<'a>,
 }
 
 impl<'a> Traced<'a> {
     fn new(world: &'a World) -> Self {
-        let dir = world.sandbox.path("bin");
-        std::fs::create_dir(&dir).unwrap();
-        std::fs::copy(program("bg-vm"), dir.join("bg-vm")).unwrap();
-        Traced { world, dir }
+        Traced { world, suite: Suite::new(world) }
     }
 
     fn log(&self) -> PathBuf {
@@ -31,28 +27,14 @@ impl<'a> Traced<'a> {
     /// From now on strace does that to it. It watches from the side (`-D`), so that the shim has the process that its starter
     /// knows.
     fn under(&self, options: &str) {
-        let path = self.dir.join("bg-shim");
         let (log, shim) = (self.log().display().to_string(), program("bg-shim"));
         // What strace itself would say, or hold open, is nobody's.
-        let text = format!("#!/bin/sh\nexec strace -D -o '{log}' {options} '{shim}' \"$@\"\n");
-        std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
-    }
-
-    fn vm(&self, args: &[&str]) -> Done {
-        let usual = self.world.command("bg-vm", args);
-        let mut command = Command::new(self.dir.join("bg-vm"));
-        command.args(args).env_clear().envs(usual.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        command.current_dir(usual.get_current_dir().unwrap());
-        for stream in [Command::stdin, Command::stdout, Command::stderr] {
-            stream(&mut command, std::process::Stdio::piped());
-        }
-        finish(command.spawn().unwrap(), b"")
+        self.suite.begin_shim_by(&format!("exec strace -D -o '{log}' {options} '{shim}' \"$@\""));
     }
 
     /// Its life: started and ended.
     fn life(&self) -> [Done; 2] {
-        [self.vm(&["start", "dev"]), self.vm(&["kill", "dev"])]
+        [self.suite.vm(&["start", "dev"]), self.suite.vm(&["kill", "dev"])]
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a tool asks the kernel to change, as strace(1) shows it, and the same run again with one of those calls gone
 //! wrong.
 
-use crate::support::{Done, Sandbox, finish};
+use crate::support::{Done, Sandbox, finish, through};
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
@@ -96,13 +96,7 @@ impl Point {
 
 /// `command` under strace with those options; what it saw goes to the file `log`.
 pub fn under_strace(command: &Command, log: &Path, options: &[&str]) -> Command {
-    let mut strace = Command::new("strace");
-    strace.arg("-o").arg(log).args(options).arg(command.get_program()).args(command.get_args());
-    strace.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    strace.current_dir(command.get_current_dir().unwrap());
-    strace.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
-    strace.stderr(std::process::Stdio::piped());
-    strace
+    through(command, "strace", &[&["-o", log.to_str().unwrap()], options].concat())
 }
 
 /// Runs it, and gives what of those calls it made, in order: its first thread's alone, or, `with_children`, everybody's.

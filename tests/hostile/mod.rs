@@ -13,7 +13,7 @@ mod vmms;
 
 use crate::running::World;
 use crate::support::launched::{SHIM, until};
-use crate::support::{Done, Sandbox, finish};
+use crate::support::{Done, Sandbox, finish, through};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -43,11 +43,7 @@ fn bounded(sandbox: &Sandbox, command: &Command, stdin: &[u8]) -> Done {
 #[track_caller]
 fn bounded_with(cpu_ms: u64, sandbox: &Sandbox, command: &Command, stdin: &[u8]) -> Done {
     let report = tempfile::NamedTempFile::new_in(sandbox.path("")).unwrap();
-    let mut measured = Command::new(measurer());
-    measured.arg(command.get_program()).args(command.get_args()).env_clear().current_dir(sandbox.path("home"));
-    measured.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?)))).env("MEASURED", report.path());
-    let streams = || std::process::Stdio::piped();
-    let child = measured.stdin(streams()).stdout(streams()).stderr(streams()).spawn().unwrap();
+    let child = through(command, measurer(), &[]).env("MEASURED", report.path()).spawn().unwrap();
     let done = finish(child, stdin);
     let used = std::fs::read_to_string(report.path()).unwrap();
     let (cpu, rss) = used.split_once(' ').unwrap();

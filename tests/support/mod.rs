@@ -169,6 +169,22 @@ impl Sandbox {
     }
 }
 
+/// Another program with a command's environment, directory and piped streams, and no arguments yet.
+pub fn like(command: &Command, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut other = Command::new(program);
+    other.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    other.current_dir(command.get_current_dir().unwrap());
+    other.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    other
+}
+
+/// A program that starts that command, which follows the program's own arguments.
+pub fn through(command: &Command, program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Command {
+    let mut other = like(command, program);
+    other.args(args).arg(command.get_program()).args(command.get_args());
+    other
+}
+
 /// What a directory holds, sorted; nothing where it is missing.
 pub fn children(dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(dir) else { return vec![] };

@@ -48,25 +48,20 @@ impl Drop for LockFile {
 }
 
 impl Slot {
-    /// The place for `key` among those of a kind, such as `rootfs`.
-    pub fn new(cache_dir: &Path, kind: &str, key: &Digest) -> Self {
-        Slot { dir: cache_dir.join(kind).join(key.hex()) }
+    /// The place for `key` among those of a kind, such as `rootfs`. What is there is taken as it is, so it has to be the caller's.
+    ///
+    /// # Errors
+    /// [`Code::Permission`] where it is a link, or another user's, or others could have put it there.
+    pub fn new(cache_dir: &Path, kind: &str, key: &Digest) -> Result<Self> {
+        let slot = Slot { dir: cache_dir.join(kind).join(key.hex()) };
+        owned::is_safe_from_others(slot.parent())?;
+        owned::is_dir(cache_dir, Path::new(kind).join(key.hex()))?;
+        Ok(slot)
     }
 
     /// Where it is, or will be.
     pub fn dir(&self) -> &Path {
         &self.dir
-    }
-
-    /// Whether it is there, and the caller's own: what is in it is taken as it is.
-    ///
-    /// # Errors
-    /// [`Code::Permission`] where it is a link, or another user's, or others could have put it there.
-    pub fn is_there(&self) -> Result<bool> {
-        let kind = self.parent();
-        let below = kind.file_name().map(PathBuf::from).unwrap_or_default();
-        owned::is_safe_from_others(kind)?;
-        owned::is_dir(self.cache(), below.join(self.dir.file_name().unwrap_or_default()))
     }
 
     /// Makes the directory of its kind, private to the caller.
@@ -172,7 +167,7 @@ mod tests {
     #[test]
     fn the_first_of_two_builders_wins_unless_the_second_replaces() {
         let cache = tempfile::tempdir().unwrap();
-        let slot = Slot::new(cache.path(), "kind", &digest::of_bytes(b"key"));
+        let slot = Slot::new(cache.path(), "kind", &digest::of_bytes(b"key")).unwrap();
         let make = |content: &str| {
             let building = slot.begin().unwrap();
             fs::write(building.path().join("f"), content).unwrap();
@@ -192,7 +187,7 @@ mod tests {
     #[test]
     fn what_a_dead_builder_left_is_swept_and_what_a_live_one_makes_is_not() {
         let cache = tempfile::tempdir().unwrap();
-        let slot = Slot::new(cache.path(), "kind", &digest::of_bytes(b"key"));
+        let slot = Slot::new(cache.path(), "kind", &digest::of_bytes(b"key")).unwrap();
         let live = slot.begin().unwrap();
         let dead = slot.parent().join(".tmp-dead");
         fs::create_dir(&dead).unwrap();

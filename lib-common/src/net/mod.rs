@@ -148,7 +148,12 @@ impl Space {
 
     /// What `bg-tap up` has written, if it has. What it wrote in another namespace, which had this inode before, is none.
     pub fn record(&self) -> Result<Option<NetworkRecord>> {
-        let path = self.dir.join("network.json");
+        self.record_in("network.json")
+    }
+
+    /// The same of the file of that name.
+    pub fn record_in(&self, file: &str) -> Result<Option<NetworkRecord>> {
+        let path = self.dir.join(file);
         let remedy = || format!("as root: rm -r {}, then bg-tap up", path.display());
         let text = plain::read_text(&path, crate::doc::MAX_BYTES as u64);
         let Some(text) = text.map_err(|e| e.hint(remedy()))? else { return Ok(None) };

@@ -82,8 +82,7 @@ impl Places {
 pub fn build(recipe: &Recipe, use_cache: bool, places: &Places, stages: &mut Stages) -> Result<Rootfs> {
     stages.begin("cache");
     let plan = Plan::of(recipe, places)?;
-    let slot = Slot::new(&places.cache_dir, "rootfs", &plan.key);
-    slot.is_there()?;
+    let slot = Slot::new(&places.cache_dir, "rootfs", &plan.key)?;
     let cached = || load(slot.dir()).filter(|_| use_cache);
     if let Some(rootfs) = cached() {
         return Ok(rootfs);

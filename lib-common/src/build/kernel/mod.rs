@@ -88,8 +88,7 @@ pub fn build(source: &Source, use_cache: bool, config: &Config, stages: &mut Sta
 /// Errors: [`Code::MissingFile`] for an input that is not there, those of [`bundle::make`].
 pub fn build_in(source: &Source, use_cache: bool, places: &Places, stages: &mut Stages) -> Result<Kernel> {
     stages.begin("cache");
-    let slot = Slot::new(&places.cache_dir, "kernel", &cache::key(source, places)?);
-    slot.is_there()?;
+    let slot = Slot::new(&places.cache_dir, "kernel", &cache::key(source, places)?)?;
     let cached = || cache::load(slot.dir()).filter(|_| use_cache);
     if let Some(kernel) = cached() {
         return Ok(kernel);

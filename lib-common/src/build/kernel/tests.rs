@@ -134,7 +134,7 @@ fn two_at_once_share_one() {
     assert!(kernels.iter().all(|k| *k == kernels[0]));
     assert_eq!(host.cached().len(), 1, "{:?}", host.cached());
     // The slower one of two: its bundle is ready, the name is taken.
-    let slot = Slot::new(&host.places.cache_dir, "kernel", &cache::key(&source, &host.places).unwrap());
+    let slot = Slot::new(&host.places.cache_dir, "kernel", &cache::key(&source, &host.places).unwrap()).unwrap();
     let winner = fs::metadata(&kernels[0].vmlinux).unwrap();
     let building = slot.begin().unwrap();
     assert_eq!(slot.publish(building, kernels[0].clone(), cache::load).unwrap(), kernels[0]);

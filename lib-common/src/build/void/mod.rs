@@ -112,8 +112,7 @@ pub fn plan(recipe: &Recipe, cache_dir: &Path, stages: &mut Stages) -> Result<Pl
         let _ = writeln!(text, "key {}", key.fingerprint());
     }
     let key = digest::of_bytes(text.as_bytes());
-    let slot = Slot::new(cache_dir, "rootfs", &key);
-    slot.is_there()?;
+    let slot = Slot::new(cache_dir, "rootfs", &key)?;
     Ok(Planned { arch, size: recipe.size, fetcher, keys, added, plan, slot, key })
 }
 

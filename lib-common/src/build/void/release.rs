@@ -59,8 +59,7 @@ pub fn check(recipe: &Recipe, cache_dir: &Path, stages: &mut Stages) -> Result<C
     let _ = writeln!(text, "release {}\nsize {}", release.digest.hex(), recipe.size);
     text.extend(added.iter().map(Added::key_line));
     let key = digest::of_bytes(text.as_bytes());
-    let slot = Slot::new(cache_dir, "rootfs", &key);
-    slot.is_there()?;
+    let slot = Slot::new(cache_dir, "rootfs", &key)?;
     Ok(Checked { release, size: recipe.size, added, slot, key })
 }
 

@@ -4,7 +4,7 @@ use super::machines::{is_confined, unfinished};
 use super::{Found, Remedy, age_ms, finding, fix, is_blind, outlast_the_making};
 use crate::build::slot::{TEMP_PREFIX, lock_of};
 use crate::config::Config;
-use crate::doc::{Finding, MAX_BYTES, Name, ShimState, strict};
+use crate::doc::{Finding, Name, ShimState};
 use crate::error::{Error, Result};
 use crate::store::{Journal, Store, id_of, started_by};
 use crate::sys::lock::{Glance, glance, is_held};
@@ -150,10 +150,9 @@ pub(super) fn shim_lives(dir: &Path) -> Result<bool> {
 /// # Errors
 /// What keeps it from being read: then nobody knows whether a VM runs.
 pub(super) fn shim_state(dir: &Path) -> Result<Option<ShimState>> {
-    match owned::read_text(&dir.join(files::STATE), MAX_BYTES as u64) {
-        Ok(text) => Ok(text.and_then(|text| strict(&text).ok())),
-        Err(e) if is_blind(&e) => Err(e),
-        Err(_) => Ok(None),
+    match crate::store::shim_state(dir) {
+        Err(e) if !is_blind(&e) => Ok(None),
+        state => state,
     }
 }
 

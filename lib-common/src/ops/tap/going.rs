@@ -3,30 +3,23 @@
 //! Whoever acquires marks a TAP, then looks whether the record is there. `down` takes the record away, then looks whether a
 //! TAP is marked. So one of them sees the other, however they come.
 
-use crate::doc::{MAX_BYTES, NetworkRecord};
+use crate::doc::NetworkRecord;
 use crate::error::Result;
 use crate::net::name::Holder;
 use crate::net::{Open, Space, no_network, pool};
 use crate::sys::fs::{gone, remove_file};
-use crate::sys::{netns, plain};
 use std::path::PathBuf;
 
 /// The record's two names: [`Space::record`] reads the first one.
+const NAMES: [&str; 2] = ["network.json", "network.going"];
+
 fn names(space: &Space) -> [PathBuf; 2] {
-    ["network.json", "network.going"].map(|name| space.dir().join(name))
+    NAMES.map(|name| space.dir().join(name))
 }
 
 /// The record of the network that is up, or of one whose removal was killed.
 pub(in crate::ops) fn record(space: &Space) -> Result<Option<NetworkRecord>> {
-    if let Some(record) = space.record()? {
-        return Ok(Some(record));
-    }
-    let [_, going] = names(space);
-    let Some(text) = plain::read_text(&going, MAX_BYTES as u64)? else { return Ok(None) };
-    let record: NetworkRecord =
-        crate::doc::strict(&text).map_err(|e| e.within(format!("{} is damaged", going.display())))?;
-    // Else it is of a namespace that had this one's inode before.
-    Ok((record.netns_cookie == netns::cookie()).then_some(record))
+    space.record()?.map_or_else(|| space.record_in(NAMES[1]), |record| Ok(Some(record)))
 }
 
 /// Nobody acquires from now on. Takes the lock, as the others here.
