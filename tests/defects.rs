@@ -16,7 +16,7 @@ fn every_defect_can_be_put_in_and_names_its_tests() {
     let patches = children(&root.join("tests/defects"));
     assert!(patches.len() >= LEAST, "{} defects", patches.len());
     if Command::new("git").arg("--version").output().is_err() {
-        println!("NOT RUN: every_defect_can_be_put_in_and_names_its_tests (git is not installed)");
+        crate::support::not_run("every_defect_can_be_put_in_and_names_its_tests", "git is not installed");
         return;
     }
     for patch in patches {

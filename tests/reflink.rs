@@ -23,7 +23,7 @@ bg-vm create a --no-start --work-size "$2"
 #[test]
 fn disks_are_reflinks_where_the_file_system_can() {
     if !nix::unistd::geteuid().is_root() {
-        println!("NOT RUN: disks_are_reflinks_where_the_file_system_can (a loop mount needs root)");
+        crate::support::not_run("disks_are_reflinks_where_the_file_system_can", "a loop mount needs root");
         return;
     }
     let sandbox = Sandbox::new();

@@ -16,7 +16,10 @@ fn has_lists() -> bool {
 #[test]
 fn every_name_of_a_set_is_a_packages() {
     if !has_lists() {
-        println!("NOT RUN: every_name_of_a_set_is_a_packages (this host's apt has no lists of {DEFAULT_SUITE})");
+        crate::support::not_run(
+            "every_name_of_a_set_is_a_packages",
+            &format!("this host's apt has no lists of {DEFAULT_SUITE}"),
+        );
         return;
     }
     let mut missing = vec![];

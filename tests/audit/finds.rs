@@ -159,7 +159,7 @@ fn a_running_vm_that_lost_its_socket_and_processes_without_a_vm_are_found() {
 fn loop_devices_and_mounts_are_found_and_left_alone() {
     let test = "loop_devices_and_mounts_are_found_and_left_alone";
     if !nix::unistd::geteuid().is_root() {
-        println!("NOT RUN: {test} (it takes root to mount)");
+        crate::support::not_run(test, "it takes root to mount");
         return;
     }
     let sandbox = store();
@@ -184,7 +184,7 @@ fn loop_devices_and_mounts_are_found_and_left_alone() {
     let disk = sandbox.state("machines/dev/root.ext4");
     let output = Command::new("losetup").args(["--find", "--show"]).arg(&disk).output();
     let Some(output) = output.ok().filter(|o| o.status.success()) else {
-        println!("NOT RUN: {test}, for loop devices (there is none)");
+        crate::support::not_run(&format!("{test}, for loop devices"), "there is none");
         return;
     };
     let device = String::from_utf8(output.stdout).unwrap().trim().to_owned();

@@ -44,7 +44,7 @@ fn a_process_of_another_mount_namespace_or_with_a_longer_path_is_nobodys_leak() 
     assert!(!is_ended(&sandbox, vmm(&sandbox, &["env"], &format!("path=/somewhere/else{run}"))));
     let elsewhere = ["unshare", "--user", "--map-root-user", "--mount", "--"];
     if !Command::new(elsewhere[0]).args(&elsewhere[1..]).arg("true").status().unwrap().success() {
-        println!("NOT RUN: {test}, for namespaces (unshare --user --mount is refused)");
+        crate::support::not_run(&format!("{test}, for namespaces"), "unshare --user --mount is refused");
         return;
     }
     assert!(!is_ended(&sandbox, vmm(&sandbox, &elsewhere, &run)));

@@ -63,7 +63,7 @@ fn a_start_right_after_one_that_was_killed_runs() {
     world.set_mode("stubborn");
     let suite = Suite::new(&world);
     let (command, log) = (suite.command(&["start", "dev"]), world.sandbox.path("killed"));
-    if !crate::faults::has_strace("a_start_right_after_one_that_was_killed_runs") {
+    if !crate::support::has_strace("a_start_right_after_one_that_was_killed_runs") {
         return;
     }
     // Before it says `keep`: the last thing that it writes to a socket.

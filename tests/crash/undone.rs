@@ -1,7 +1,8 @@
 //! Creations that fail beside others who want the same name, and what an audit does beside whoever writes.
 
 use super::World;
-use crate::faults::{has_strace, trace};
+use crate::faults::trace;
+use crate::support::has_strace;
 use crate::support::{children, finish, through};
 use lib_common::error::Code;
 use std::fs::{File, write};

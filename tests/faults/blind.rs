@@ -1,8 +1,9 @@
 //! A file that cannot be opened, since there are no descriptors left or the disk is broken, is none that is gone: of a VM that runs
 //! nobody says that it does not, starts it again, takes it for a leak or removes it.
 
+use super::World;
 use super::trace::{self, Point};
-use super::{World, has_strace};
+use crate::support::has_strace;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::process::Command;

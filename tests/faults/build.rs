@@ -66,7 +66,7 @@ pub fn has_guest(test: &str) -> bool {
     let there = Command::new("/usr/bin/python3").args(["-c", "import paramiko"]).output();
     let there = there.is_ok_and(|output| output.status.success());
     if !there {
-        println!("NOT RUN: {test} (python3-paramiko is not installed)");
+        crate::support::not_run(test, "python3-paramiko is not installed");
     }
     there
 }

@@ -79,14 +79,6 @@ fn bystander(world: &World) -> String {
     digest::of_tree(&world.sandbox.state("machines/kept")).unwrap().to_string()
 }
 
-pub fn has_strace(test: &str) -> bool {
-    let there = std::process::Command::new("strace").arg("-V").output().is_ok_and(|o| o.status.success());
-    if !there {
-        println!("NOT RUN: {test} (strace is not installed)");
-    }
-    there
-}
-
 /// How a verb ended to which that was done.
 struct Ended<'a> {
     world: &'a World,
@@ -98,7 +90,7 @@ struct Ended<'a> {
 /// Does that to a verb; `ended` looks at how it ended. The fault must have met the tool nine times in ten: a run need not make
 /// each call that the recorded one made.
 fn attack(test: &str, verb: &Verb, attack: &Attack<'_>, ended: impl Fn(&Ended<'_>, &str)) {
-    if !has_strace(test) {
+    if !crate::support::has_strace(test) {
         return;
     }
     let Attack { faults, traced, points, choose } = attack;

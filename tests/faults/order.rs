@@ -2,9 +2,10 @@
 //! A journal: what it says is on the disk before anything else is done.
 
 use super::verbs::{REGISTER, with_dev, without_dev, without_key};
-use super::{World, build, has_strace, trace};
+use super::{World, build, trace};
 use crate::support::finish;
 use crate::support::fixture::{self, WORK};
+use crate::support::has_strace;
 use std::process::Command;
 
 /// A verb, and the records that it saves, by the ends of their paths.

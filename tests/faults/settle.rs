@@ -2,8 +2,9 @@
 //! calls from those of the first by their files.
 
 use super::verbs::{CREATE_AND_START, show};
-use super::{World, bystander, has_strace, trace};
+use super::{World, bystander, trace};
 use crate::support::finish;
+use crate::support::has_strace;
 use serde_json::Value;
 
 const FAULTS: [&str; 5] = ["signal=KILL", "error=ENOSPC", "error=EIO", "error=EMFILE", "error=EACCES"];

@@ -3,8 +3,9 @@
 
 use super::trace::{self, Point};
 use super::verbs::{is_whole, show, with_dev};
-use super::{World, bystander, has_strace, sampled, seed};
+use super::{World, bystander, sampled, seed};
 use crate::running::Suite;
+use crate::support::has_strace;
 use crate::support::{Done, program};
 use serde_json::Value;
 use std::path::PathBuf;

@@ -7,6 +7,7 @@ mod documents;
 mod guests;
 mod names;
 mod records;
+mod running;
 mod sessions;
 mod terminals;
 mod vmms;

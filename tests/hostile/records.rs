@@ -17,7 +17,7 @@ fn store() -> Sandbox {
 }
 
 /// What no reader can take for the record that it was.
-fn damages(good: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+pub fn damages(good: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let text = std::str::from_utf8(good).unwrap().trim_end();
     let with = |members: &str| format!("{},{members}}}\n", text.strip_suffix('}').unwrap()).into_bytes();
     vec![

@@ -125,7 +125,7 @@ fn what_another_store_lent_is_found_and_spared_while_it_is_young() {
 #[test]
 fn a_tap_that_a_program_has_open_is_never_a_leak() {
     let test = "a_tap_that_a_program_has_open_is_never_a_leak";
-    let Some(host) = Host::up(test).filter(|_| super::has_strace(test)) else { return };
+    let Some(host) = Host::up(test).filter(|_| crate::support::has_strace(test)) else { return };
     host.acquire(1);
     age(&host, 2);
     let asked = host.verify(&[])[0].to_string();
@@ -133,6 +133,11 @@ fn a_tap_that_a_program_has_open_is_never_a_leak() {
     let found = host.verify(&["--now"]);
     assert_eq!(brief(&found), [("tap", "tap-pool-1", false)]);
     assert!(found[0]["evidence"].as_str().unwrap().contains("a program has it open"), "{found:?}");
+    let shown = host.netns.command("sh", &["-c", found[0]["fix"].as_str().unwrap()]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let pid = shown.split('/').nth(2).unwrap_or_else(|| panic!("{found:?}: {shown}"));
+    let program = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+    assert_eq!((shown.lines().count(), &*program), (1, "ip\n"), "{shown}");
     assert_eq!(host.netns.run(&host.sandbox, "bg-gc", &["--now"], asked).ok(), "", "an old list changes nothing");
     assert_eq!(host.ls()[0]["machine_id"], id(1));
     holder.kill().unwrap();

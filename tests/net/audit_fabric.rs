@@ -1,6 +1,7 @@
 //! `bg-verify` and `bg-gc`: bridges, rules, the files of namespaces, and what lies in a guests' network.
 
-use super::{Host, has_strace, leaks, machine};
+use super::{Host, leaks, machine};
+use crate::support::has_strace;
 use crate::support::{finish, program};
 use serde_json::Value;
 use std::os::unix::fs::MetadataExt;
@@ -227,8 +228,9 @@ fn what_lies_in_the_guests_network_is_named() {
             (&found[0]["id"], &found[0]["owner"], &found[0]["is_leak"]),
             (&id.into(), &"bg-0".into(), &false.into())
         );
-        assert!(found[0]["fix"].as_str().unwrap().starts_with(end), "{found:?}");
-        host.netns.ok(end);
+        let fix = found[0]["fix"].as_str().unwrap();
+        assert!(fix.starts_with(end), "{found:?}");
+        assert!(host.netns.command("sh", &["-c", fix]).status().unwrap().success(), "{fix}");
         assert_eq!(host.verify(&["--now"]), Vec::<Value>::new());
     }
     // Another bridge of ours.
@@ -247,7 +249,7 @@ fn files_of_namespaces_that_have_ended_go() {
     let test = "files_of_namespaces_that_have_ended_go";
     let (Some(host), Some(other)) = (Host::up(test), Host::new(test)) else { return };
     if !std::fs::read_link("/proc/self/ns/pid").unwrap().ends_with("pid:[4026531836]") {
-        println!("NOT RUN: {test} (in a process namespace nobody knows which network namespaces have ended)");
+        crate::support::not_run(test, "in a process namespace nobody knows which network namespaces have ended");
         return;
     }
     let net = host.sandbox.path("net");

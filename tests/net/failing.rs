@@ -1,8 +1,9 @@
 //! One system call of `bg-tap` that fails: it says what it could not do, leaves nothing that the audit does not take, and does it
 //! the next time.
 
-use super::{Bystander, Host, has_strace, machine};
+use super::{Bystander, Host, machine};
 use crate::faults::{sampled, trace};
+use crate::support::has_strace;
 use crate::support::program;
 use std::process::Command;
 

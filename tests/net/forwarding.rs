@@ -1,8 +1,9 @@
 //! The host forwards for guests alone, and is no router when they are gone: whatever was lost meanwhile.
 
+use super::Host;
 use super::killed::at_every_step;
-use super::{Host, has_strace};
 use crate::support::children;
+use crate::support::has_strace;
 use crate::support::netns::Namespace;
 
 /// A host with an uplink, on which nothing is forwarded.

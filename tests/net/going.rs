@@ -1,6 +1,7 @@
 //! `down` while somebody acquires: a VM that was told of its TAP has it, on a network that is whole.
 
-use super::{Host, has_strace, machine};
+use super::{Host, machine};
+use crate::support::has_strace;
 use crate::support::{Done, finish, program};
 use lib_common::error::Code;
 use nix::sys::signal::{Signal, kill};

@@ -1,6 +1,7 @@
 //! Killed between any two steps: the next run goes on from there, and nothing is left that is nobody's.
 
-use super::{Host, has_strace, id, machine};
+use super::{Host, id, machine};
+use crate::support::has_strace;
 use crate::support::{finish, program};
 use serde_json::Value;
 

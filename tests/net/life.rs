@@ -106,7 +106,7 @@ fn a_tap_comes_back_clean() {
 #[test]
 fn a_tap_that_a_program_has_open_is_kept() {
     let test = "a_tap_that_a_program_has_open_is_kept";
-    let Some(host) = Host::up(test).filter(|_| super::has_strace(test)) else { return };
+    let Some(host) = Host::up(test).filter(|_| crate::support::has_strace(test)) else { return };
     let doc = host.acquire(1);
     let tap = doc["net"]["tap"].as_str().unwrap();
     let mut holder = host.hold(tap);

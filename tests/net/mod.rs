@@ -22,6 +22,7 @@ mod replaced;
 mod tables;
 mod up;
 
+use crate::audit::assert_can_be_pasted;
 use crate::support::netns::Namespace;
 use crate::support::{Done, Sandbox, children};
 use serde_json::Value;
@@ -58,6 +59,7 @@ impl Host {
         let done = self.netns.run(&self.sandbox, "bg-verify", args, "");
         let found = done.documents();
         assert_eq!(done.exit, i32::from(found.iter().any(|f| f["is_leak"] == true)), "{done:?}");
+        assert_can_be_pasted(&found);
         found
     }
 
@@ -197,13 +199,4 @@ fn machine(n: u32) -> String {
 /// The stages of a document that `bg-tap` went through.
 fn stages(doc: &Value) -> Vec<&str> {
     doc["timings"].as_array().unwrap().iter().map(|t| t["stage"].as_str().unwrap()).collect()
-}
-
-/// Whether strace(1) is there, which holds programs up and kills them at a known point.
-fn has_strace(test: &str) -> bool {
-    let there = std::process::Command::new("strace").arg("-V").output().is_ok_and(|o| o.status.success());
-    if !there {
-        println!("NOT RUN: {test} (strace is not installed)");
-    }
-    there
 }

@@ -64,7 +64,7 @@ fn an_ordinary_user_may_look_and_is_told_what_to_type() {
         (&found["kind"], &found["owner"], &found["is_leak"]),
         (&"tap".into(), &super::id(1).into(), &false.into())
     );
-    assert_eq!(found["fix"], "as root: bg-verify | bg-gc");
+    assert_eq!(found["fix"], "sudo bg-verify | sudo bg-gc");
     for verb in ["acquire", "up", "down", "pool fill 1", "pool drain", "release --tap tap-pool-1"] {
         let e = as_user(&host, NOBODY, &format!("{tap} {verb}")).failed_with(Code::Permission);
         assert!(e.hint.as_ref().is_some_and(|h| h.contains("--owner") && h.contains("in-netns")), "{verb}: {e:?}");

@@ -23,7 +23,7 @@ impl Mounts {
         BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         if line != "up\n" {
             holder.wait().unwrap();
-            println!("NOT RUN: {test} (unshare --user --mount is refused)");
+            crate::support::not_run(test, "unshare --user --mount is refused");
             return None;
         }
         Some(Mounts { holder, dir: dir.to_owned() })

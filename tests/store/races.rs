@@ -1,8 +1,9 @@
 //! Many tools at once on one store: what must be unique is, one wins, everybody else is told why not, and nothing is left.
 
 use super::{NONE, Place, World, is_full};
-use crate::faults::{has_strace, trace};
+use crate::faults::trace;
 use crate::support::fixture::{Files, WORK};
+use crate::support::has_strace;
 use crate::support::launched::until;
 use crate::support::{Done, children, finish};
 use lib_common::error::Code;

@@ -185,6 +185,21 @@ pub fn through(command: &Command, program: impl AsRef<std::ffi::OsStr>, args: &[
     other
 }
 
+/// Says that a test, or a part of it, cannot run here, and why. Straight to the file: of a test that passes, and does not run,
+/// the harness shows nothing that was printed.
+pub fn not_run(test: &str, reason: &str) {
+    std::io::stderr().write_all(format!("NOT RUN: {test} ({reason})\n").as_bytes()).unwrap();
+}
+
+/// Whether strace(1) is there, which holds programs up, kills them at a known point, and says what they did.
+pub fn has_strace(test: &str) -> bool {
+    let there = Command::new("strace").arg("-V").output().is_ok_and(|o| o.status.success());
+    if !there {
+        not_run(test, "strace is not installed");
+    }
+    there
+}
+
 /// What a directory holds, sorted; nothing where it is missing.
 pub fn children(dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(dir) else { return vec![] };

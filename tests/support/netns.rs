@@ -25,7 +25,7 @@ impl Namespace {
             None
         };
         if let Some(reason) = missing {
-            println!("NOT RUN: {test} ({reason})");
+            crate::support::not_run(test, reason);
             return None;
         }
         let script = "ip link set lo up && echo up && exec cat";
@@ -36,7 +36,7 @@ impl Namespace {
         BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         if line != "up\n" {
             holder.wait().unwrap();
-            println!("NOT RUN: {test} (unshare --net is refused)");
+            crate::support::not_run(test, "unshare --net is refused");
             return None;
         }
         Some(Namespace { holder })

@@ -177,7 +177,7 @@ fn files_are_copied(ssh: &OwnSsh<'_>) {
 fn rsync_copies(ssh: &OwnSsh<'_>) {
     let find = |program: &str| Command::new("which").arg(program).output().is_ok_and(|o| o.status.success());
     if !find("rsync") {
-        println!("NOT RUN: rsync over a VM's ssh (rsync is not installed)");
+        crate::support::not_run("rsync over a VM's ssh", "rsync is not installed");
         return;
     }
     let which = String::from_utf8(Command::new("which").arg("rsync").output().unwrap().stdout).unwrap();

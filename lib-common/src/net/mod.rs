@@ -26,6 +26,7 @@ pub mod subnet;
 use crate::config::Config;
 use crate::doc::NetworkRecord;
 use crate::error::{Code, Error, Result};
+use crate::sys::cmd::{quote, typed_by_root};
 use crate::sys::lock::Lock;
 use crate::sys::netlink::Netlink;
 use crate::sys::netlink::link::Link;
@@ -154,7 +155,7 @@ impl Space {
     /// The same of the file of that name.
     pub fn record_in(&self, file: &str) -> Result<Option<NetworkRecord>> {
         let path = self.dir.join(file);
-        let remedy = || format!("as root: rm -r {}, then bg-tap up", path.display());
+        let remedy = || format!("{} && {}", typed_by_root(&format!("rm -r {}", quote(&path.to_string_lossy()))), up());
         let text = plain::read_text(&path, crate::doc::MAX_BYTES as u64);
         let Some(text) = text.map_err(|e| e.hint(remedy()))? else { return Ok(None) };
         let record = crate::doc::strict::<NetworkRecord>(&text)
@@ -316,20 +317,24 @@ impl Open {
     }
 }
 
+/// What makes the network, as this caller has to type it.
+fn up() -> String {
+    typed_by_root("bg-tap up")
+}
+
 /// Tables that cannot be opened `up` makes anew, from what the kernel knows.
 fn mended_by_up(e: Error) -> Error {
-    if matches!(e.code(), Code::BadInput | Code::MissingFile) { e.hint("as root: bg-tap up") } else { e }
+    if matches!(e.code(), Code::BadInput | Code::MissingFile) { e.hint(up()) } else { e }
 }
 
 /// There is no network in this namespace.
 pub fn no_network(netns: u64) -> Error {
-    Error::new(Code::NotFound, format!("there is no network in this network namespace ({netns})"))
-        .hint("as root: bg-tap up")
+    Error::new(Code::NotFound, format!("there is no network in this network namespace ({netns})")).hint(up())
 }
 
 /// The bridge that `bg-tap up` made is not there any more.
 pub fn no_bridge(bridge: &str) -> Error {
-    Error::new(Code::NotFound, format!("the bridge `{bridge}` of this network is gone")).hint("as root: bg-tap up")
+    Error::new(Code::NotFound, format!("the bridge `{bridge}` of this network is gone")).hint(up())
 }
 
 /// Gives back the TAP of a VM that has ended; an address stays. What was given back already is fine, and so is a network

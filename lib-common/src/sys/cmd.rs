@@ -339,6 +339,16 @@ fn stdio(stream: Stream) -> Stdio {
     }
 }
 
+/// A command for root, as this user types it.
+pub fn typed_by_root(command: &str) -> String {
+    by_root(nix::unistd::geteuid().is_root(), command)
+}
+
+/// The same of one who is root, or is not.
+pub fn by_root(root: bool, command: &str) -> String {
+    if root { command.to_owned() } else { format!("sudo {command}") }
+}
+
 /// One word as a shell reads it.
 pub fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);

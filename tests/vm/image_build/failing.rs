@@ -63,7 +63,7 @@ fn a_disk_that_is_full_fails_the_step() {
     assert!(doc["details"]["output"].as_str().unwrap().contains("No space left on device"), "the guest's: {doc}");
 
     if !nix::unistd::geteuid().is_root() {
-        println!("NOT RUN: a_disk_that_is_full_fails_the_step, for the host's disk (a mount needs root)");
+        crate::support::not_run("a_disk_that_is_full_fails_the_step, for the host's disk", "a mount needs root");
         return;
     }
     let small = Mounted::tmpfs(&world.path().join("small"), "size=400m");

@@ -10,7 +10,10 @@ const NOBODY: u32 = 65534;
 #[test]
 fn an_image_that_an_ordinary_user_builds_equals_roots() {
     if !nix::unistd::geteuid().is_root() {
-        println!("NOT RUN: an_image_that_an_ordinary_user_builds_equals_roots (it takes root to build as two users)");
+        crate::support::not_run(
+            "an_image_that_an_ordinary_user_builds_equals_roots",
+            "it takes root to build as two users",
+        );
         return;
     }
     let shared = tempfile::tempdir().unwrap();

@@ -39,7 +39,7 @@ impl Caller {
 
     /// The command as this caller has to type it.
     fn sudo(&self, command: &str) -> String {
-        if self.root { command.to_owned() } else { format!("sudo {command}") }
+        crate::sys::cmd::by_root(self.root, command)
     }
 }
 

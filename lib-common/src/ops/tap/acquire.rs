@@ -12,6 +12,7 @@ use crate::net::name::{self, Holder, MachineId};
 use crate::net::pool::Pool;
 use crate::net::{Open, subnet};
 use crate::store::id_of;
+use crate::sys::cmd::typed_by_root;
 use crate::timing::Stages;
 use std::path::PathBuf;
 
@@ -106,7 +107,7 @@ pub fn acquire_for(config: &Config, stages: &mut Stages, wants: &Wants) -> Resul
     let network = Open::current(config)?;
     if wants.nat && network.record.uplinks.is_empty() {
         return Err(Error::new(Code::NotFound, "the VM is to reach other networks, and this network leads to none")
-            .hint("as root: bg-tap up --nat"));
+            .hint(typed_by_root("bg-tap up --nat")));
     }
     let had = wants.had.as_ref();
     if let Some(net) = had.filter(|net| net.netns == network.space.netns())

@@ -4,7 +4,7 @@
 // Tests mount disks as a person does.
 #![allow(clippy::disallowed_types)]
 
-use super::hostile;
+use super::{hostile, not_run};
 use super::support::{Tree, dir, file, mend, mend_until, snapshot};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,7 +25,7 @@ fn turn() -> Option<MutexGuard<'static, ()>> {
     if nix::unistd::geteuid().is_root() {
         return Some(TURN.lock().unwrap_or_else(PoisonError::into_inner));
     }
-    println!("NOT RUN: only root can mount a disk");
+    not_run("only root can mount a disk");
     None
 }
 

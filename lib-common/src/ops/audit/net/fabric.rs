@@ -160,7 +160,7 @@ fn overlap(scene: &Scene<'_>, (bridge, subnet): (&str, Cidr), conflict: &Conflic
     let evidence = format!("{cidr}{at} overlaps with {subnet}, the guests' network of `{bridge}`");
     let seen = Seen::of(kind, format!("{cidr}{at}"), evidence, Duration::ZERO).owned(bridge.to_owned());
     let mut found = scene.say(seen, None);
-    found.finding.fix = format!("{verb} {cidr}{at}; or another network: bg-tap down, bg-tap up --subnet CIDR");
+    found.finding.fix = format!("{verb} {cidr}{at}  # or take another network: bg-tap down && bg-tap up --subnet CIDR");
     found
 }
 

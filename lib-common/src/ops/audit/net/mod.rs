@@ -150,7 +150,7 @@ impl Scene<'_> {
             Ok(meta) => meta.uid() == uid,
             Err(_) => self.links.iter().any(|link| role(link) == Role::Bridge(uid)),
         };
-        (uid != 0 && !made).then(|| "as root: bg-verify | bg-gc".into())
+        (uid != 0 && !made).then(|| "sudo bg-verify | sudo bg-gc".into())
     }
 
     /// How long nobody has taken, made or given back a TAP here: nothing of this network is younger than that.

@@ -92,7 +92,7 @@ fn judge(scene: &Scene<'_>, owners: &Owners, leases: Option<&Leases>, loan: &Loa
         (Standing::Fine, _) | (Standing::Seen(_), None) => None,
         (Standing::Seen(evidence), Some(link)) => {
             let mut found = scene.say(seen("tap", &link.name, with_user(link, &evidence)), None);
-            found.finding.fix = "end the program that has it open, then: bg-verify | bg-gc".into();
+            found.finding.fix = who_has(&link.name);
             Some(found)
         }
         // Whoever gave it back meanwhile has it no more.
@@ -160,6 +160,11 @@ fn bridge_of<'a>(scene: &'a Scene<'_>, link: &Link) -> Option<&'a Link> {
     scene.links.iter().find(|l| l.index == link.master && matches!(role(l), Role::Bridge(_)))
 }
 
+/// What names the processes that have a TAP open: tun(4) says in their fdinfo which.
+fn who_has(tap: &str) -> String {
+    format!("grep -ls '^iff:.*{tap}$' /proc/[0-9]*/fdinfo/*  # who has it open: end that")
+}
+
 /// Idle TAPs: one finding a bridge, of what is ready there; and those that are not as they should be.
 fn pools(scene: &Scene<'_>, found: &mut Vec<Found>) {
     let mut ready: BTreeMap<&str, BTreeMap<Option<u32>, u32>> = BTreeMap::new();
@@ -167,7 +172,7 @@ fn pools(scene: &Scene<'_>, found: &mut Vec<Found>) {
         let seen = |evidence: &str| Seen::of("tap", &link.name, evidence, scene.files_age());
         if link.carrier {
             let mut open = scene.say(seen("nobody has it by its alias, and a program has it open"), None);
-            open.finding.fix = "end the program that has it open".into();
+            open.finding.fix = who_has(&link.name);
             found.push(open);
         } else if off_bridge(scene, link) {
             let gone = Remedy::RemoveTap(link.name.clone());

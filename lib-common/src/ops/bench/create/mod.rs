@@ -15,6 +15,7 @@ use crate::cli::{Answer, Context};
 use crate::doc::{Bench, Name, to_json};
 use crate::error::{Code, Error, Result};
 use crate::ops::machine::image_name;
+use crate::sys::cmd::typed_by_root;
 use crate::sys::fs::can_reflink;
 use crate::sys::{host, signal};
 use crate::vmm;
@@ -199,5 +200,5 @@ fn rounds(
 
 fn no_pool() -> Error {
     Error::new(Code::Usage, "VMs have no network card here, so there is no pool of TAPs to be without")
-        .hint("as root: pipelines/in-netns bg-bench create --no-pool")
+        .hint(typed_by_root("pipelines/in-netns bg-bench create --no-pool"))
 }
