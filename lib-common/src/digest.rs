@@ -3,6 +3,7 @@
 
 use crate::doc::Digest;
 use crate::error::{Code, Error, Result};
+use crate::sys::dirs::walk;
 use crate::sys::{fs::for_each_extent, signal};
 use fs_err as fs;
 use nix::errno::Errno;
@@ -129,8 +130,7 @@ fn stop_on_signal() -> Result<(), Errno> {
 /// Modes and times do not count; symbolic links and other special files are an error, since no line can say them.
 pub fn of_tree(root: &Path) -> Result<Digest> {
     let mut lines = vec![];
-    for entry in walkdir::WalkDir::new(root).min_depth(1) {
-        let entry = entry.map_err(io::Error::from)?;
+    for entry in walk(root, true)?.into_iter().skip(1) {
         if entry.file_type().is_dir() {
             continue;
         }

@@ -103,13 +103,14 @@ struct Inner {
     hint: Option<String>,
     child: Option<ChildFailure>,
     details: Vec<(String, String)>,
+    no_room: bool,
 }
 
 impl Error {
     /// An error with a one-sentence message, lower case, without a full stop.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        let message = message.into();
-        Error(Box::new(Inner { code, message, causes: vec![], hint: None, child: None, details: vec![] }))
+        let (message, causes, details) = (message.into(), vec![], vec![]);
+        Error(Box::new(Inner { code, message, causes, hint: None, child: None, details, no_room: false }))
     }
 
     /// The same error with what to type or do next.
@@ -205,11 +206,22 @@ impl Error {
         &self.0.details
     }
 
+    /// Whether it is that a disk is full, or the caller's part of it.
+    pub fn is_no_room(&self) -> bool {
+        self.0.no_room
+    }
+
     /// An I/O error at `path`, classed by its kind.
     pub fn io(what: &str, path: &Path, source: &std::io::Error) -> Self {
         let message = format!("cannot {what} {}", path.display());
-        Error::new(code_of(source), message).because(source).detail("path", path.display().to_string())
+        let mut error = Error::new(code_of(source), message).because(source);
+        error.0.no_room = is_no_room(source);
+        error.detail("path", path.display().to_string())
     }
+}
+
+fn is_no_room(e: &std::io::Error) -> bool {
+    matches!(e.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 /// The code that an I/O error belongs to.
@@ -232,7 +244,8 @@ impl std::error::Error for Error {}
 /// `fs_err` already names the path in its message, so `?` on its calls says enough.
 impl From<std::io::Error> for Error {
     fn from(e: std::io::Error) -> Self {
-        let error = Error::new(code_of(&e), e.to_string());
+        let mut error = Error::new(code_of(&e), e.to_string());
+        error.0.no_room = is_no_room(&e);
         match std::error::Error::source(&e) {
             Some(source) => error.because(source),
             None => error,

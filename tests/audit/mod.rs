@@ -28,7 +28,7 @@ fn store() -> Sandbox {
 }
 
 /// What findings say to type begins with one of these, or with the directory that a tool is to look at.
-const COMMANDS: &str = "bg-gc bg-image bg-tap bg-verify bg-vm cat cp grep ip losetup ls ps sudo umount";
+const COMMANDS: &str = "bg-gc bg-image bg-tap bg-verify bg-vm cat cp grep ip losetup ls ps rm sudo umount";
 
 /// Says of each finding that its `fix` is a command that a shell takes as it is.
 pub fn assert_can_be_pasted(findings: &[Value]) {

@@ -100,7 +100,8 @@ fn a_call_of_a_shim_that_fails_is_told_or_does_no_harm() {
         if start.exit != 0 {
             let doc = start.failed();
             let said = format!("{} {:?}", doc.message, doc.causes);
-            let is_told = said.contains('/') || said.contains("cannot start");
+            let is_told = said.contains('/')
+                || ["cannot start", "bg-shim did not answer"].iter().any(|words| said.contains(words));
             assert!(doc.code != "internal" && is_told, "{what}: {} {said}", doc.code);
         }
     });

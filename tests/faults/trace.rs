@@ -78,8 +78,15 @@ impl Point {
     /// a log says, is not kept.
     pub fn is_of_what_is_kept(&self) -> bool {
         let keeps = ["write", "pwrite64", "fsync", "fdatasync", "syncfs", "copy_file_range", "ftruncate"];
-        let is_ours = self.text.contains("/state/") && !self.text.contains("/lock>") && !self.text.contains(".log>");
+        let is_ours = self.text.contains("/state/")
+            && !["/lock>", "/.lock>"].iter().any(|lock| self.text.contains(lock))
+            && !self.text.contains(".log>");
         self.own && is_ours && self.may_fail() && (keeps.contains(&&*self.call) || self.call.starts_with("rename"))
+    }
+
+    /// Whether it is done to save the record of a VM.
+    pub fn is_of_a_vms_record(&self) -> bool {
+        ["/machines/dev/.tmp-", "/machines/dev>"].iter().any(|file| self.text.contains(file))
     }
 
     /// Whether what it is about has a path.

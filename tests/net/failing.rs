@@ -38,8 +38,9 @@ fn fails(host: &Host, bystander: Option<&Bystander>, args: &[&str], begin: impl 
                 let doc = done.failed();
                 let said = format!("{} {:?} {:?}", doc.message, doc.causes, doc.details);
                 assert!(doc.code != "internal", "{what}: {said}");
-                // Of the kernel's network nothing has a path; of a program that cannot be started its name is told.
-                let named = said.contains('/') || said.contains("cannot start nft");
+                // Of the kernel's network and of a thread nothing has a path; of a program that cannot be started its name is told.
+                let named =
+                    said.contains('/') || said.contains("cannot start nft") || said.contains("cannot start a thread");
                 assert!(named || of_network(point), "{what}: {} {said}", doc.code);
             }
             met += usize::from(has_met);

@@ -3,6 +3,7 @@
 
 use crate::doc::Digest;
 use crate::error::{Code, Error, Result};
+use crate::sys::dirs::list;
 use crate::sys::fs::{private_dir, remove_dir, remove_file, rename_exchange, rename_new, sync_all, sync_dir};
 use crate::sys::lock::{Lock, is_held};
 use crate::sys::owned;
@@ -140,8 +141,8 @@ pub fn lock_of(temp: &Path) -> PathBuf {
 
 /// Removes directories in the making whose builder is dead: the kernel has freed its lock.
 fn sweep(parent: &Path) -> Result<()> {
-    for entry in fs::read_dir(parent)? {
-        let path = entry?.path();
+    for entry in list(parent)? {
+        let path = entry.path();
         let temporary = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(TEMP_PREFIX));
         if !temporary || is_held(&lock_of(&path)) {
             continue;

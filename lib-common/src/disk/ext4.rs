@@ -4,7 +4,7 @@
 use super::superblock::Superblock;
 use super::untrusted::ensure_sane;
 use crate::doc::Digest;
-use crate::error::{Code, Error, Result};
+use crate::error::{ChildFailure, Code, Error, Result};
 use crate::sys::cmd::{Child, Cmd, Stream, Streams, describe};
 use fs_err::os::unix::fs::OpenOptionsExt;
 use std::io::{self, Read, Write};
@@ -42,7 +42,7 @@ pub struct Format<'a> {
 /// Errors: [`Code::Exists`], [`Code::BadValue`] for a size that cannot be, [`Code::MissingProgram`].
 pub fn make_empty(path: &Path, size: u64, format: Format<'_>) -> Result<()> {
     let file = NewFile::create(path, size)?;
-    mke2fs(path, format, false).run()?;
+    mke2fs(path, format, false).run().map_err(explained)?;
     file.keep();
     Ok(())
 }
@@ -147,10 +147,18 @@ fn uuid(hex: &str) -> String {
     format!("{}-{}-8{}-8{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32])
 }
 
+/// What mke2fs meant: that the new file system is full, or the one that its file is on.
 fn explained(error: Error) -> Error {
-    let stderr = error.get_child().map(|c| c.stderr.clone()).unwrap_or_default();
-    let full = ["allocate", "No space left", "No free space"].iter().any(|word| stderr.contains(word));
-    if full { error.within("the content does not fit").hint("make the file system larger") } else { error }
+    let Some(ChildFailure { argv, stderr, .. }) = error.get_child() else { return error };
+    let says = |words: &[&str]| words.iter().any(|word| stderr.contains(word));
+    if says(&["No space left on device", "Disk quota exceeded"]) {
+        let message = format!("there is no room for {}", argv.last().map_or("", |path| path));
+        error.within(message).with_code(Code::Io)
+    } else if says(&["allocate", "No free space"]) {
+        error.within("the content does not fit").hint("make the file system larger")
+    } else {
+        error
+    }
 }
 
 /// What a check found.

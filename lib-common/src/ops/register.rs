@@ -6,6 +6,7 @@ use crate::doc::{AbsPath, Digest, Document, Kernel, Kind, Name, Registered, Root
 use crate::error::{Code, Error, Result};
 use crate::ops::image::files::record_facts;
 use crate::store::{Staging, Store, now, save_record};
+use crate::sys::dirs::walk;
 use crate::sys::fs::{clone_file, remove_dir, rename_exchange, rename_new, sync_all, sync_dir};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -170,8 +171,7 @@ fn same(what: &AbsPath, found: &Digest, expected: &Digest) -> Result<()> {
 
 /// Directories and regular files; module trees have nothing else but links to kernel sources, which are left out.
 fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    for entry in walkdir::WalkDir::new(from).sort_by_file_name() {
-        let entry = entry.map_err(|e| Error::new(Code::Io, format!("cannot read {}", from.display())).because(&e))?;
+    for entry in walk(from, true)? {
         let target = to.join(entry.path().strip_prefix(from).unwrap_or(Path::new("")));
         if entry.file_type().is_dir() {
             fs_err::create_dir_all(&target)?;

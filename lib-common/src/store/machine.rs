@@ -5,6 +5,7 @@ use crate::doc::{
     AbsPath, Document, ExitInfo, Kind, Launch, MAX_BYTES, Name, ProcessDoc, ShimState, State, Status, Vmm,
 };
 use crate::error::{Code, Error, Result};
+use crate::sys::dirs::list;
 use crate::sys::fs::sync_dir;
 use crate::sys::lock::Lock;
 use crate::sys::owned;
@@ -99,13 +100,8 @@ impl MachineDir {
 
     /// The runtime directories in which this VM was started, by what its starters wrote there: whatever its record says.
     pub fn launched_dirs(&self) -> Result<Vec<PathBuf>> {
-        let entries = match std::fs::read_dir(&self.runtime) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
-            Err(e) => return Err(Error::io("list", &self.runtime, &e)),
-        };
         let ours = |dir: &PathBuf| started_by(dir).as_deref() == Some(&*self.path);
-        Ok(entries.filter_map(|e| Some(e.ok()?.path())).filter(ours).collect())
+        Ok(list(&self.runtime)?.into_iter().map(|e| e.path()).filter(ours).collect())
     }
 
     /// Refuses an id under which another VM runs.
@@ -164,7 +160,8 @@ impl MachineDir {
         }
         doc.replace_timings(boot::GUEST, &[])?;
         let save = || save_record(&self.record_file(), &doc);
-        save().or_else(|e| if e.code() == Code::Io { self.journal().lend_room(save) } else { Err(e) })
+        // Nothing else is tried again: a disk that has failed to sync may say the next time that all is well.
+        save().or_else(|e| if e.is_no_room() { self.journal().lend_room(save) } else { Err(e) })
     }
 
     /// The processes of the running VM with this id, or `None` when it does not run.

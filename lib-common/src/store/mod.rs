@@ -26,6 +26,7 @@ pub use staging::{Staging, free_name, remove_by_rename};
 use crate::config::Config;
 use crate::doc::{AbsPath, Document, Kind, MAX_BYTES, Name};
 use crate::error::{Code, Error, Result};
+use crate::sys::dirs::list;
 use crate::sys::fs::private_dir;
 use crate::sys::lock::Lock;
 use crate::sys::owned;
@@ -241,12 +242,8 @@ pub fn save_record(path: &Path, doc: &Document) -> Result<()> {
 }
 
 fn names_in(dir: &Path) -> Result<Vec<Name>> {
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
-        Err(e) => return Err(Error::io("list", dir, &e)),
-    };
-    let mut names: Vec<Name> = entries.filter_map(|e| Name::parse(e.ok()?.file_name().to_str()?).ok()).collect();
+    let entries = list(dir)?.into_iter();
+    let mut names: Vec<Name> = entries.filter_map(|e| Name::parse(e.file_name().to_str()?).ok()).collect();
     names.sort();
     Ok(names)
 }

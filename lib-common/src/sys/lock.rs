@@ -7,7 +7,7 @@
 use super::fs::is_read_only;
 use crate::error::{Code, Error, Result};
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::libc::{LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, c_int};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 /// A held lock; dropped, it is free. Children do not inherit it (close-on-exec).
 #[derive(Debug)]
 pub struct Lock {
-    file: Flock<File>,
+    file: Locked,
     path: PathBuf,
 }
 
@@ -58,13 +58,13 @@ impl Lock {
             _ => Err(e),
         });
         let file = file.map_err(|e| Error::io("open the lock", path, &e))?;
-        let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        let file = match Locked::take(file, LOCK_EX) {
             Ok(file) => file,
-            Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => return Ok(None),
-            Err((_, e)) => return Err(Error::io("lock", path, &e.into())),
+            Err(Errno::EWOULDBLOCK | Errno::EINTR) => return Ok(None),
+            Err(e) => return Err(Error::io("lock", path, &e.into())),
         };
         // Whoever held it may have removed the file (with the VM it belonged to): then this is a lock on nothing.
-        let ours = file.metadata()?;
+        let ours = file.0.metadata()?;
         let same = std::fs::metadata(path).is_ok_and(|m| (m.dev(), m.ino()) == (ours.dev(), ours.ino()));
         Ok(same.then(|| Lock { file, path: path.to_owned() }))
     }
@@ -80,7 +80,7 @@ impl Lock {
             file.write_all(text.as_bytes())
         };
         // A disk that is full or read-only must not stop anybody from locking; the message of others is poorer then.
-        match write(&mut self.file) {
+        match write(&mut self.file.0) {
             Err(e) if matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => Ok(()),
             Err(_) if is_read_only(&self.path) => Ok(()),
             other => other.map_err(|e| Error::io("write the lock", &self.path, &e)),
@@ -98,11 +98,33 @@ impl Lock {
     }
 }
 
+/// An open file with a lock on it. Dropped, the lock is free at once, even where somebody else has the descriptor too.
+#[derive(Debug)]
+struct Locked(File);
+
+impl Locked {
+    /// Never waits.
+    fn take(file: File, how: c_int) -> nix::Result<Self> {
+        flock(&file, how | LOCK_NB).map(|()| Locked(file))
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // What else may go wrong the close makes good.
+        while flock(&self.0, LOCK_UN) == Err(Errno::EINTR) {}
+    }
+}
+
+fn flock(file: &File, how: c_int) -> nix::Result<()> {
+    // SAFETY: a system call on a descriptor that is open for the whole call.
+    Errno::result(unsafe { nix::libc::flock(file.as_raw_fd(), how) }).map(drop)
+}
+
 /// Takes the lock of an open file that is being written, until it is closed: whoever is killed has let it go. A file system
 /// that has no locks is no error.
 pub fn hold(file: &File) {
-    // SAFETY: a system call on a descriptor that is open for the whole call.
-    unsafe { nix::libc::flock(file.as_raw_fd(), nix::libc::LOCK_EX | nix::libc::LOCK_NB) };
+    let _ = flock(file, LOCK_EX | LOCK_NB);
 }
 
 /// Whether somebody holds the lock now.
@@ -112,7 +134,7 @@ pub fn is_held(path: &Path) -> bool {
 
 /// A look at what a lock guards: until it is dropped nobody takes the lock. It needs no right to write.
 #[derive(Debug)]
-pub struct Glance(#[allow(dead_code, reason = "held, not read")] Option<Flock<File>>);
+pub struct Glance(#[allow(dead_code, reason = "held, not read")] Option<Locked>);
 
 /// A look at what a lock guards; `None` while somebody holds the lock. Without a lock file nobody is kept out.
 pub fn glance(path: &Path) -> Option<Glance> {
@@ -132,7 +154,7 @@ pub fn glance(path: &Path) -> Option<Glance> {
         }
         Err(_) => return Some(Glance(None)),
     };
-    Flock::lock(file, FlockArg::LockSharedNonblock).ok().map(|lock| Glance(Some(lock)))
+    Locked::take(file, LOCK_SH).ok().map(|lock| Glance(Some(lock)))
 }
 
 /// The process that last took a lock, as it says itself.

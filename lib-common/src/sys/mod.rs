@@ -4,6 +4,8 @@
 mod child;
 #[cfg(feature = "host")]
 pub mod cmd;
+#[cfg(feature = "host")]
+pub mod dirs;
 pub mod ended;
 #[cfg(feature = "host")]
 pub mod fs;

@@ -46,11 +46,7 @@ pub fn cookie() -> Option<u64> {
 /// What keeps the processes from being listed: then nobody knows.
 pub fn is_alive(inode: u64) -> Result<bool> {
     let of_processes = super::process::all_pids()?.into_iter().map(|pid| format!("/proc/{pid}/ns/net"));
-    let named = match std::fs::read_dir("/run/netns") {
-        Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect(),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => vec![],
-        Err(e) => return Err(Error::io("read", Path::new("/run/netns"), &e)),
-    };
+    let named = super::dirs::list(Path::new("/run/netns"))?.into_iter().map(|entry| entry.path());
     let mut paths = of_processes.map(PathBuf::from).chain(named);
     Ok(paths.any(|path| std::fs::metadata(path).is_ok_and(|m| m.ino() == inode)))
 }

@@ -119,7 +119,8 @@ pub fn user_of(pid: i32) -> Option<u32> {
 
 /// Every pid of this /proc.
 pub fn all_pids() -> Result<Vec<i32>> {
-    let names = fs_err::read_dir("/proc")?.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok());
+    let names =
+        super::dirs::again(|| fs_err::read_dir("/proc"))?.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok());
     Ok(names.collect())
 }
 

@@ -19,6 +19,7 @@ use crate::digest;
 use crate::disk::ext4;
 use crate::doc::{Digest, Rootfs};
 use crate::error::{Code, Context, Error, Result};
+use crate::sys::dirs::list;
 use crate::timing::Stages;
 use bootstrap::Bootstrap;
 use sources::Source;
@@ -171,13 +172,7 @@ fn key_text(size: u64, bootstrap: &Bootstrap, added: &[Added], lists: &[String])
 /// `apt-get update`. apt gives a list the time at which the mirror changed it.
 fn apt_lists(dir: &Path, sources: &[Source]) -> Result<(Vec<String>, Option<u64>)> {
     let (mut lines, mut newest) = (vec![], None);
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((lines, newest)),
-        Err(e) => return Err(Error::io("list", dir, &e)),
-    };
-    for entry in entries {
-        let entry = entry.map_err(|e| Error::io("list", dir, &e))?;
+    for entry in list(dir)? {
         let name = entry.file_name().to_string_lossy().into_owned();
         let of_ours = sources.iter().any(|s| name.contains(&format!("_dists_{}_", s.suite)));
         if !of_ours || !(name.contains("Release") || name.contains("_Packages")) {

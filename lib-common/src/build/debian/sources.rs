@@ -80,18 +80,9 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     let list = dir.join("sources.list");
     let mut files: Vec<PathBuf> = list.is_file().then_some(list).into_iter().collect();
     let parts = dir.join("sources.list.d");
-    let entries = match std::fs::read_dir(&parts) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(files),
-        Err(e) => return Err(Error::io("list", &parts, &e)),
-    };
-    let mut more = vec![];
-    for entry in entries {
-        let path = entry.map_err(|e| Error::io("list", &parts, &e))?.path();
-        if path.extension().is_some_and(|e| e == "list" || e == "sources") && path.is_file() {
-            more.push(path);
-        }
-    }
+    let is_source = |path: &PathBuf| path.extension().is_some_and(|e| e == "list" || e == "sources") && path.is_file();
+    let mut more: Vec<PathBuf> =
+        crate::sys::dirs::list(&parts)?.into_iter().map(|entry| entry.path()).filter(is_source).collect();
     more.sort();
     files.append(&mut more);
     Ok(files)

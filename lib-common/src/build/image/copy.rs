@@ -6,6 +6,7 @@
 use crate::digest::{self, Hashing};
 use crate::doc::Digest;
 use crate::error::{Code, Error, Result};
+use crate::sys::dirs::walk;
 use crate::sys::fs::open_seen;
 use crate::sys::signal;
 use std::ffi::{OsStr, OsString};
@@ -83,9 +84,8 @@ impl Copy {
         {
             writer.parent(parent)?;
         }
-        for entry in walkdir::WalkDir::new(&self.from).follow_root_links(false).sort_by_file_name() {
+        for entry in walk(&self.from, false)? {
             signal::check()?;
-            let entry = entry.map_err(|e| Error::from(io::Error::from(e)))?;
             let below = entry.path().strip_prefix(&self.from).unwrap_or(Path::new(""));
             // Joined with nothing, a path would end with a slash.
             let to = if below.as_os_str().is_empty() { self.to.clone() } else { self.to.join(below) };

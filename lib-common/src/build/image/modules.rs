@@ -4,6 +4,7 @@ use crate::digest;
 use crate::disk::ext4::{self, Format};
 use crate::doc::Kernel;
 use crate::error::{Code, Error, Result};
+use crate::sys::dirs::walk;
 use crate::sys::signal;
 use std::io::{self, Write};
 use std::path::Path;
@@ -35,13 +36,11 @@ type Found = (std::path::PathBuf, std::fs::Metadata);
 
 fn files(tree: &Path) -> Result<Vec<Found>> {
     let mut found = vec![];
-    for entry in walkdir::WalkDir::new(tree).sort_by_file_name() {
-        let entry = entry.map_err(|e| match e.io_error().map(io::Error::kind) {
-            Some(io::ErrorKind::NotFound) => {
-                Error::new(Code::MissingFile, format!("the module tree {} is not there", tree.display()))
-            }
-            _ => Error::from(io::Error::from(e)),
-        })?;
+    let missing = |e: Error| match e.code() {
+        Code::MissingFile => Error::new(Code::MissingFile, format!("the module tree {} is not there", tree.display())),
+        _ => e,
+    };
+    for entry in walk(tree, true).map_err(missing)? {
         let meta = entry.metadata().map_err(|e| Error::from(io::Error::from(e)))?;
         // Links in such a tree lead to the kernel's sources, which are not in the guest.
         if meta.is_dir() || meta.is_file() {

@@ -8,6 +8,7 @@ use crate::digest::{self, Hashing};
 use crate::doc::{AbsPath, Digest, Kernel};
 use crate::error::{Code, Error, Result};
 use crate::sys::cmd::Cmd;
+use crate::sys::dirs::walk;
 use crate::sys::signal;
 use crate::timing::Stages;
 use fs_err as fs;
@@ -137,9 +138,8 @@ pub fn release(said: Option<String>, found: Option<String>) -> Result<String> {
 /// Copies a module tree's files, and those that links in it lead to; `build` and `source` are links to directories.
 fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
-    for entry in walkdir::WalkDir::new(from).min_depth(1) {
+    for entry in walk(from, true)? {
         signal::check()?;
-        let entry = entry.map_err(std::io::Error::from)?;
         let Ok(below) = entry.path().strip_prefix(from) else { continue };
         let target = to.join(below);
         if entry.file_type().is_dir() {

@@ -5,6 +5,7 @@ use super::{Places, Source};
 use crate::digest;
 use crate::doc::{self, Digest, Kernel};
 use crate::error::{Code, Error, Result};
+use crate::sys::dirs::{list, walk};
 use fs_err as fs;
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt;
@@ -61,13 +62,10 @@ pub fn save(dir: &Path, kernel: &Kernel) -> Result<()> {
 /// A line for each of apt's package lists.
 fn apt_lists(dir: &Path) -> Result<String> {
     let mut lines = vec![];
-    if dir.is_dir() {
-        for entry in fs::read_dir(dir)? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.contains("_Packages") {
-                lines.push(line(&name, &entry.metadata()?));
-            }
+    for entry in list(dir)? {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.contains("_Packages") {
+            lines.push(line(&name, &entry.metadata()?));
         }
     }
     if lines.is_empty() {
@@ -82,11 +80,7 @@ fn apt_lists(dir: &Path) -> Result<String> {
 /// A line for each file of a module tree.
 fn tree(dir: &Path) -> Result<String> {
     let mut lines = vec![format!("modules {}\n", dir.display())];
-    for entry in walkdir::WalkDir::new(dir).sort_by_file_name() {
-        let entry = entry.map_err(|e| match e.io_error().map(std::io::Error::kind) {
-            Some(std::io::ErrorKind::NotFound) => super::missing(dir),
-            _ => std::io::Error::from(e).into(),
-        })?;
+    for entry in walk(dir, true).map_err(|e| if e.code() == Code::MissingFile { super::missing(dir) } else { e })? {
         if !entry.file_type().is_dir() {
             let metadata = entry.metadata().map_err(std::io::Error::from)?;
             lines.push(line(&entry.path().to_string_lossy(), &metadata));

@@ -8,6 +8,7 @@ use super::elf::Elf;
 use super::initrd::Module;
 use super::unpack;
 use crate::error::{Code, Context, Error, Result};
+use crate::sys::dirs::walk;
 use fs_err as fs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, Read};
@@ -164,8 +165,7 @@ impl Tree {
     }
 
     fn scan(&mut self) -> Result<()> {
-        for file in walkdir::WalkDir::new(&self.root).sort_by_file_name() {
-            let file = file.map_err(std::io::Error::from)?;
+        for file in walk(&self.root, true)? {
             let relative = file.path().strip_prefix(&self.root).ok().and_then(Path::to_str);
             let Some(relative) = relative.filter(|p| file.file_type().is_file() && module_stem(p).is_some()) else {
                 continue;

@@ -145,3 +145,22 @@ fn damage_is_found_and_mended_and_a_mounted_one_grows_after_a_check() {
     std::fs::OpenOptions::new().write(true).open(&path).unwrap().write_all_at(&[0xff; 4096], 4096).unwrap();
     assert!(matches!(check(&path), Ok(CheckOutcome::Damaged(_)) | Err(_)));
 }
+
+#[test]
+fn a_host_that_is_full_is_not_a_file_system_that_is_too_small() {
+    let said = |stderr: &str| {
+        let child = ChildFailure {
+            argv: vec!["mke2fs".into(), "/d/work.ext4".into()],
+            status: "exit 1".into(),
+            stderr: stderr.into(),
+        };
+        let e = explained(Error::new(Code::CommandFailed, "mke2fs failed (exit 1)").child(child));
+        (e.code(), e.message().to_owned())
+    };
+    for host in ["mke2fs: No space left on device while writing out and closing file system\n", "Disk quota exceeded"] {
+        assert_eq!(said(host), (Code::Io, "there is no room for /d/work.ext4".into()));
+    }
+    let content = "Could not allocate block in ext2 filesystem while populating file system\n";
+    assert_eq!(said(content), (Code::CommandFailed, "the content does not fit".into()));
+    assert_eq!(said("Segmentation fault"), (Code::CommandFailed, "mke2fs failed (exit 1)".into()));
+}

@@ -277,8 +277,8 @@ fn by_age(dir: &Path) -> Result<Vec<(PathBuf, u64, Duration)>> {
 /// The files of a directory, with size and age. One that goes meanwhile, another builder has removed.
 fn list(dir: &Path) -> Result<Vec<(PathBuf, u64, Duration)>> {
     let mut files = vec![];
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
+    for entry in crate::sys::dirs::list(dir)? {
+        let path = entry.path();
         if let Ok(meta) = path.symlink_metadata()
             && meta.is_file()
         {

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::doc::{Finding, Name, ShimState};
 use crate::error::{Error, Result};
 use crate::store::{Journal, Store, id_of, started_by};
+use crate::sys::dirs::list;
 use crate::sys::lock::{Glance, glance, is_held};
 use crate::sys::owned;
 use crate::sys::process::ProcessId;
@@ -218,12 +219,7 @@ pub(super) fn refused(kind: &str, path: &Path, e: Error) -> Result<Found> {
 
 /// What a directory holds, but for names that begin with a dot and are no temporary files; empty where it is missing.
 pub(super) fn children(dir: &Path) -> Result<Vec<PathBuf>> {
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
-        Err(e) => return Err(Error::io("list", dir, &e)),
-    };
-    let mut paths: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| is_ours(p)).collect();
+    let mut paths: Vec<PathBuf> = list(dir)?.into_iter().map(|e| e.path()).filter(|p| is_ours(p)).collect();
     paths.sort();
     Ok(paths)
 }

@@ -3,9 +3,10 @@
 //! open that would remove it.
 
 use crate::doc::Undo;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::store::OpenOperation;
-use std::io::ErrorKind;
+use crate::sys::dirs::list;
+use std::fs::DirEntry;
 use std::path::Path;
 
 /// Whether a directory without a record, with the operation that is open in it, is what a killed tool has left.
@@ -22,20 +23,8 @@ pub fn is_leftover(dir: &Path, open: Option<&OpenOperation>) -> Result<bool> {
 /// # Errors
 /// What keeps it from being listed.
 pub fn is_bare(dir: &Path) -> Result<bool> {
-    let listed = |e: &std::io::Error| Error::io("list", dir, e);
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(true),
-        Err(e) => return Err(listed(&e)),
-    };
-    for entry in entries {
-        let entry = entry.map_err(|e| listed(&e))?;
-        let is_lock = entry.file_name() == "lock" && entry.file_type().is_ok_and(|kind| kind.is_file());
-        if !is_lock {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    let is_lock = |entry: &DirEntry| entry.file_name() == "lock" && entry.file_type().is_ok_and(|kind| kind.is_file());
+    Ok(list(dir)?.iter().all(is_lock))
 }
 
 #[cfg(test)]

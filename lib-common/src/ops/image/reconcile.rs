@@ -15,6 +15,7 @@ use crate::error::{Code, Error, Result};
 use crate::ops::register::{Copy, RegisterArgs, publish, put};
 use crate::ops::seed;
 use crate::store::{Store, save_record};
+use crate::sys::dirs::list;
 use crate::sys::fs::{link_or_clone, sync_all};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -145,8 +146,7 @@ fn is_same(a: &Kernel, b: &Kernel) -> bool {
 /// The files of an image's directory that are no kernel's and no operation's.
 fn link_the_rest(home: &Path, staged: &Path) -> Result<()> {
     const OTHERS: [&str; 5] = ["journal", "lock", "image.json", "vmlinux", "initrd"];
-    for entry in fs_err::read_dir(home)? {
-        let entry = entry?;
+    for entry in list(home)? {
         let name = entry.file_name();
         let is_temporary = name.to_string_lossy().starts_with('.');
         if entry.file_type()?.is_file() && !is_temporary && OTHERS.iter().all(|other| name != *other) {
@@ -230,11 +230,8 @@ fn found_kernel(image: &Image, recorded: &Kernel) -> Result<Kernel> {
 /// The module tree in the image's directory: of several the one of the kernel. A kernel that had modules has to have some.
 fn modules(image: &Image, recorded: &Kernel, release: Option<&str>) -> Result<Option<AbsPath>> {
     let dir = image.home.join("modules/lib/modules");
-    let mut trees: Vec<PathBuf> = vec![];
-    if dir.is_dir() {
-        let entries = fs_err::read_dir(&dir)?.collect::<Result<Vec<_>, _>>()?;
-        trees = entries.into_iter().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
-    }
+    let mut trees: Vec<PathBuf> =
+        list(&dir)?.into_iter().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
     if trees.len() > 1 {
         trees.retain(|tree| tree.file_name().and_then(|name| name.to_str()) == release);
     }

@@ -4,8 +4,8 @@
 // Tests mount disks as a person does.
 #![allow(clippy::disallowed_types)]
 
-use super::{hostile, not_run};
 use super::support::{Tree, dir, file, mend, mend_until, snapshot};
+use super::{hostile, not_run};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -95,7 +95,7 @@ pub fn networks(store: &Store, config: &Config, now: bool) -> Result<Vec<Found>>
         return Ok(found);
     }
     let recorded = space.record();
-    let damage = recorded.as_ref().err().map(crate::error::Error::with_causes);
+    let damage = recorded.as_ref().err().cloned();
     let (live, stale) = match recorded.ok().flatten() {
         Some(r) if is_there(&links, &r) => (Some(r), None),
         other => (None, other),
@@ -106,14 +106,13 @@ pub fn networks(store: &Store, config: &Config, now: bool) -> Result<Vec<Found>>
     };
     let tag = store_tag(uid, store.state_dir());
     let mut scene = Scene { store, space, netlink, links, network, stale, instead: None, now, tag };
-    scene.instead = if damage.is_some() {
-        Some(format!("remove {}, then: bg-tap up", scene.space.dir().join("network.json").display()))
-    } else {
-        scene.managed_elsewhere()?.or_else(|| scene.refused(uid))
+    scene.instead = match &damage {
+        Some(e) => e.get_hint().map(str::to_owned),
+        None => scene.managed_elsewhere()?.or_else(|| scene.refused(uid)),
     };
     if let Some(damage) = damage {
         let age = scene.files_age();
-        found.push(scene.say(Seen::of("net_dir", scene.space.dir().display(), damage, age), None));
+        found.push(scene.say(Seen::of("net_dir", scene.space.dir().display(), damage.with_causes(), age), None));
     }
     taps::taps(&scene, &mut found)?;
     fabric::fabric(&scene, &mut found)?;
