@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_types)]
 
 use super::{assert_can_be_pasted, collect, store};
+use crate::faults::trace;
 use crate::running::World;
 use crate::support::launched::until;
 use crate::support::{Sandbox, finish, program};
@@ -197,4 +198,30 @@ fn loop_devices_and_mounts_are_found_and_left_alone() {
         (&found[0]["kind"], &found[0]["id"], &found[0]["owner"]),
         (&"loop".into(), &device.into(), &"dev".into())
     );
+}
+
+#[test]
+fn a_look_changes_nothing() {
+    if !crate::support::has_strace("a_look_changes_nothing") {
+        return;
+    }
+    let world = World::new(&["dev", "runs", "bad", "open"]);
+    world.vm(&["start", "runs"], "").ok();
+    std::fs::write(world.record("bad"), "junk").unwrap();
+    std::fs::remove_file(world.sandbox.state("machines/open/machine.json")).unwrap();
+    std::fs::create_dir_all(world.sandbox.state("staging/0123")).unwrap();
+    let command = world.command("bg-verify", &["--now", "--deep"]);
+    let (done, calls) = trace::calls(&world.sandbox, &command, "", (trace::CALLS, true));
+    assert!(done.documents().len() >= 3, "{done:?}");
+    // It asks the kernel's network, says what it found, looks whether somebody holds a lock, and ends.
+    let is_fine = |call: &trace::Call| match call.name.as_str() {
+        "write" | "writev" => call.text.starts_with("1<") || call.text.contains("anon_inode:"),
+        "sendto" | "sendmsg" => ["RTM_GET", "NFT_MSG_GET"].iter().any(|get| call.text.contains(get)),
+        "openat" => call.text.contains("</dev/null>"),
+        "flock" => call.text.contains("LOCK_SH"),
+        "clone3" | "clone" => call.text.contains("CLONE_THREAD"),
+        name => name == "exit_group",
+    };
+    let changing: Vec<_> = calls.iter().filter(|call| call.mutates() && !is_fine(call)).collect();
+    assert!(changing.is_empty(), "{changing:#?}");
 }

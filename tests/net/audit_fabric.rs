@@ -245,6 +245,24 @@ fn what_lies_in_the_guests_network_is_named() {
 }
 
 #[test]
+fn an_interface_of_somebody_else_on_the_bridge_is_shown_and_stays() {
+    let Some(host) = Host::up("an_interface_of_somebody_else_on_the_bridge_is_shown_and_stays") else { return };
+    host.netns.ok("ip link add lan type veth peer name wan");
+    host.netns.ok("ip link set lan master bg-0");
+    let found = host.verify(&["--now"]);
+    assert_eq!(kinds(&found), ["port"], "{found:?}");
+    assert_eq!(
+        (&found[0]["id"], &found[0]["owner"], &found[0]["is_leak"]),
+        (&"lan".into(), &"bg-0".into(), &false.into())
+    );
+    assert_eq!(host.collect(), []);
+    assert_eq!(host.verify(&["--now"]), found);
+    host.netns.ok("ip link set lan nomaster");
+    assert_eq!(host.verify(&["--now"]), Vec::<Value>::new());
+    host.down(&[]);
+}
+
+#[test]
 fn files_of_namespaces_that_have_ended_go() {
     let test = "files_of_namespaces_that_have_ended_go";
     let (Some(host), Some(other)) = (Host::up(test), Host::new(test)) else { return };

@@ -41,7 +41,7 @@ pub const TOOLS: &[(&str, &str)] = &[
 ];
 
 /// The findings that are about a network.
-const NETWORK_KINDS: [&str; 8] = ["tap", "tap_pool", "lease", "bridge", "nft", "net_dir", "subnet", "route"];
+const NETWORK_KINDS: [&str; 9] = ["tap", "tap_pool", "lease", "bridge", "port", "nft", "net_dir", "subnet", "route"];
 
 /// The program of a tool.
 pub fn program(tool: &str) -> &'static str {

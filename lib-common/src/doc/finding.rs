@@ -10,7 +10,7 @@ pub struct Finding {
     /// `banger/v1`.
     pub api_version: String,
     /// What it is: `process`, `machine`, `image`, `staging`, `runtime_dir`, `socket`, `file`, `lock`, `loop`, `mount`; of
-    /// networks `tap`, `tap_pool`, `lease`, `bridge`, `nft`, `net_dir`, `subnet`, `route`.
+    /// networks `tap`, `tap_pool`, `lease`, `bridge`, `port`, `nft`, `net_dir`, `subnet`, `route`.
     pub kind: String,
     /// Which one: a path, `PID:START_TIME` of a process, a device, an interface's name, an address or a network.
     pub id: String,

@@ -17,6 +17,7 @@ use std::time::Duration;
 /// What is left of networks in this namespace, and what is in the way of the one that is up.
 pub fn fabric(scene: &Scene<'_>, found: &mut Vec<Found>) -> Result<()> {
     overlaps(scene, found)?;
+    found.extend(ports(scene));
     let dir = scene.space.dir();
     let lock = dir.join("lock");
     outlast_the_making(dir, || lock.exists())?;
@@ -42,6 +43,27 @@ fn bridges<'a>(scene: &'a Scene<'_>) -> impl Iterator<Item = (&'a Link, u32)> {
         Role::Bridge(uid) => Some((link, uid)),
         _ => None,
     })
+}
+
+/// Interfaces of others on a bridge of ours: guests are in the network that these lead to. Whoever put them there may want that.
+fn ports(scene: &Scene<'_>) -> Vec<Found> {
+    let mut found = vec![];
+    for (bridge, _) in bridges(scene) {
+        // A TAP that does not stay is just being made.
+        let foreign = |port: &&Link| role(port) == Role::Foreign && (port.kind != "tun" || port.persistent);
+        for Link { name, .. } in scene.links.iter().filter(|port| port.master == bridge.index).filter(foreign) {
+            let evidence =
+                format!("no TAP of ours, and on the bridge `{}`: guests are in the network it leads to", bridge.name);
+            let seen = Seen::of("port", name, evidence, Duration::ZERO).owned(bridge.name.clone());
+            let mut port = scene.say(seen, None);
+            if scene.instead.is_none() {
+                port.finding.fix =
+                    format!("ip link show {name}  # if it is not wanted there: ip link set {name} nomaster");
+            }
+            found.push(port);
+        }
+    }
+    found
 }
 
 fn is_up(scene: &Scene<'_>, link: &Link) -> bool {
