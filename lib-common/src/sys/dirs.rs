@@ -31,8 +31,8 @@ pub fn walk(root: &Path, follow_root: bool) -> Result<Vec<walkdir::DirEntry>> {
     });
     super::signal::check()?;
     walked.map_err(|e| {
-        let code = if e.kind() == ErrorKind::NotFound { Code::MissingFile } else { Code::Io };
-        Error::io("read", root, &e).with_code(code)
+        let error = Error::io("read", root, &e);
+        if e.kind() == ErrorKind::NotFound { error.with_code(Code::MissingFile) } else { error }
     })
 }
 
