@@ -48,7 +48,18 @@ fn the_hosts_part_is_measured_by_stage_and_leaves_nothing() {
         found.unwrap_or_else(|| panic!("no {name} with {existing}: {bench:?}"))
     };
     for existing in [0, 3] {
-        for name in ["create", "create_exit", "no_seed.create", "rm_running", "cp_sparse", "ls", "show", "bg-vm.lock"] {
+        let names = [
+            "create",
+            "create_exit",
+            "no_seed.create",
+            "rm_running",
+            "cp_sparse",
+            "ls",
+            "show",
+            "verify",
+            "bg-vm.lock",
+        ];
+        for name in names {
             let m = of(name, existing);
             assert_eq!((m.unit, m.n, m.samples.len()), (Unit::Ms, 2, 2), "{m:?}");
             assert!(0.0 < m.p50 && m.p50 <= m.p95 && m.p95 <= m.max, "{m:?}");

@@ -109,6 +109,8 @@ impl Bench<'_> {
         self.samples.add("ls", existing, ls.exit_ms);
         let show = self.place.run("bg-vm", &["show", self.first.as_str()])?;
         self.samples.add("show", existing, show.exit_ms);
+        let verify = self.place.verify()?;
+        self.samples.add("verify", existing, verify.exit_ms);
         if let Some(parallel) = self.parallel {
             self.create_many(parallel, existing)?;
         }
