@@ -2,13 +2,14 @@
 //! is taken away.
 
 use crate::support::fixture::{self, Files, WORK};
-use crate::support::{Done, Sandbox, Terminals, children, finish};
+use crate::support::{Done, Sandbox, Terminals, children, finish, through};
 use lib_common::error::Code;
 use lib_common::ops::image;
 use lib_common::ops::machine::{self, ListArgs};
 use serde_json::Value;
 use std::fs::{read, read_to_string, write};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 const NO_FILES: Vec<PathBuf> = vec![];
 
@@ -82,6 +83,27 @@ fn a_module_tree_comes_along() {
     doc["kernel"]["version"] = "../../evil".into();
     let failed = sandbox.run("bg-register", &["--name", "b"], doc.to_string()).failed();
     assert!(matches!(failed.exit, 64 | 65), "a version is no path: {failed:?}");
+}
+
+#[test]
+fn a_directory_of_modules_that_may_not_be_read_is_77_and_leaves_nothing() {
+    let sandbox = Sandbox::new();
+    let doc = fixture::with_kernel(&sandbox, "a", "6.1.0-test");
+    let closed = Path::new(doc["kernel"]["modules"].as_str().unwrap()).join("kernel");
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::set_permissions(&closed, PermissionsExt::from_mode(0o000)).unwrap();
+    let command = sandbox.command("bg-register", &["--name", "a"]);
+    // Root may read everything unless that is taken from it.
+    let mut command = match nix::unistd::geteuid().is_root() {
+        true => through(&command, "setpriv", &["--bounding-set", "-dac_override,-dac_read_search"]),
+        false => command,
+    };
+    let failed = finish(command.spawn().unwrap(), doc.to_string().as_bytes()).failed_with(Code::Permission);
+    assert!(failed.causes.concat().contains(closed.to_str().unwrap()), "{failed:?}");
+    assert!(!sandbox.state("images/a").exists());
+    assert_eq!(sandbox.staged(), NO_FILES);
+    std::fs::set_permissions(&closed, PermissionsExt::from_mode(0o755)).unwrap();
+    sandbox.run("bg-register", &["--name", "a"], doc.to_string()).ok();
 }
 
 #[test]
