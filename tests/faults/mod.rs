@@ -20,6 +20,9 @@ use lib_common::digest;
 use serde_json::Value;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use trace::Point;
 use verbs::*;
 
@@ -98,45 +101,89 @@ struct Ended<'a> {
     done: Done,
 }
 
+/// So many try a verb's points at once, each in a world of its own: most of a run's time it waits.
+fn hands() -> usize {
+    if std::env::var_os("BG_TEST_FULL").is_some() { 3 } else { 1 }
+}
+
+/// A world in which a verb is tried, beside a VM that it is not about.
+struct Site<'a> {
+    world: World,
+    verb: &'a Verb,
+    before: String,
+}
+
+impl<'a> Site<'a> {
+    fn new(verb: &'a Verb) -> Self {
+        let world = World::new(&["kept"]);
+        let before = bystander(&world);
+        Site { world, verb, before }
+    }
+
+    fn command(&self) -> Command {
+        self.world.command(self.verb.tool, self.verb.args)
+    }
+
+    /// What the verb asks the kernel in a good run.
+    fn calls(&self, traced: &str) -> Vec<trace::Call> {
+        let stdin = (self.verb.before)(&self.world);
+        let (done, calls) = trace::calls(&self.world.sandbox, &self.command(), &stdin, (traced, self.verb.children));
+        assert_eq!(done.exit != 0, self.verb.fails, "{done:?}");
+        calls
+    }
+
+    /// Whether the fault met the tool; panics where anything is not as it should be then.
+    fn try_one(&self, point: &Point, fault: &str, what: &str, ended: &impl Fn(&Ended<'_>, &str)) -> bool {
+        let Site { world, verb, before } = self;
+        world.sandbox.collect();
+        let stdin = (verb.before)(world);
+        let (done, has_met) = trace::with_fault(&world.sandbox, &self.command(), &stdin, point, fault);
+        ended(&Ended { world, fault, point, has_met, done }, what);
+        world.sandbox.collect();
+        assert_eq!(world.sandbox.staged(), Vec::<PathBuf>::new(), "{what}");
+        (verb.after)(world, what);
+        assert_eq!(&bystander(world), before, "{what}");
+        has_met
+    }
+
+    fn end(self) {
+        without_dev(&self.world);
+        assert_eq!(self.world.sandbox.findings(&["--now"]), Vec::<Value>::new());
+    }
+}
+
 /// Does that to a verb; `ended` looks at how it ended. The fault must have met the tool nine times in ten: a run need not make
 /// each call that the recorded one made.
-fn attack(test: &str, verb: &Verb, attack: &Attack<'_>, ended: impl Fn(&Ended<'_>, &str)) {
+fn attack(test: &str, verb: &Verb, attack: &Attack<'_>, ended: impl Fn(&Ended<'_>, &str) + Sync) {
     if !crate::support::has_strace(test) {
         return;
     }
     let Attack { faults, traced, points, choose } = attack;
-    let world = World::new(&["kept"]);
-    let command = world.command(verb.tool, verb.args);
-    let before = bystander(&world);
-    let stdin = (verb.before)(&world);
-    let (done, calls) = trace::calls(&world.sandbox, &command, &stdin, (traced, verb.children));
-    assert_eq!(done.exit != 0, verb.fails, "{done:?}");
-    let points = points(&calls);
+    let first = Site::new(verb);
+    let points = points(&first.calls(traced));
     let tried = choose(&points, verb.sample);
-    let (mut met, mut wrong) = (0, vec![]);
-    for point in &tried {
-        for fault in *faults {
+    let (met, wrong) = (AtomicUsize::new(0), Mutex::new(vec![]));
+    let pairs: Vec<_> = tried.iter().flat_map(|point| faults.iter().map(move |fault| (*point, *fault))).collect();
+    let (runs, next) = (pairs.len(), AtomicUsize::new(0));
+    let try_all = |site: Site<'_>| {
+        while let Some((point, fault)) = pairs.get(next.fetch_add(1, Ordering::Relaxed)) {
             let what = format!("{} {:?}: {fault} at {point:?}", verb.tool, verb.args);
             // One that ends badly keeps nobody from seeing the others.
-            let one = || {
-                world.sandbox.collect();
-                let stdin = (verb.before)(&world);
-                let (done, has_met) = trace::with_fault(&world.sandbox, &command, &stdin, point, fault);
-                ended(&Ended { world: &world, fault, point, has_met, done }, &what);
-                world.sandbox.collect();
-                assert_eq!(world.sandbox.staged(), Vec::<PathBuf>::new(), "{what}");
-                (verb.after)(&world, &what);
-                assert_eq!(bystander(&world), before, "{what}");
-                has_met
-            };
-            match catch_unwind(AssertUnwindSafe(one)) {
-                Ok(true) => met += 1,
+            match catch_unwind(AssertUnwindSafe(|| site.try_one(point, fault, &what, &ended))) {
+                Ok(true) => drop(met.fetch_add(1, Ordering::Relaxed)),
                 Ok(false) => println!("{what}: not met"),
-                Err(_) => wrong.push(what),
+                Err(_) => wrong.lock().unwrap().push(what),
             }
         }
-    }
-    let (runs, seed) = (tried.len() * faults.len(), seed());
+        site.end();
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..hands() {
+            scope.spawn(|| try_all(Site::new(verb)));
+        }
+        try_all(first);
+    });
+    let (met, wrong, seed) = (met.into_inner(), wrong.into_inner().unwrap(), seed());
     println!(
         "{test}: {} {:?}: {} of {} points from {seed} on, {faults:?}: {met} of {runs} runs met",
         verb.tool,
@@ -146,8 +193,6 @@ fn attack(test: &str, verb: &Verb, attack: &Attack<'_>, ended: impl Fn(&Ended<'_
     );
     assert_eq!(wrong, Vec::<String>::new(), "{test}: {} of {runs} runs ended badly", wrong.len());
     assert!(runs > 0 && met * 10 >= runs * 9, "{test}: only {met} of {runs} runs met the fault");
-    without_dev(&world);
-    assert_eq!(world.sandbox.findings(&["--now"]), Vec::<Value>::new());
 }
 
 fn killed(test: &str, verb: &Verb) {
