@@ -211,12 +211,28 @@ impl Error {
         self.0.no_room
     }
 
+    /// Whether it is one of looking, of a broken disk or for want of descriptors: it says nothing of what was looked at.
+    pub fn is_blind(&self) -> bool {
+        matches!(self.code(), Code::Io | Code::Os)
+    }
+
     /// An I/O error at `path`, classed by its kind.
     pub fn io(what: &str, path: &Path, source: &std::io::Error) -> Self {
         let message = format!("cannot {what} {}", path.display());
         let mut error = Error::new(code_of(source), message).because(source);
         error.0.no_room = is_no_room(source);
         error.detail("path", path.display().to_string())
+    }
+}
+
+/// What was found, or what is wrong with it.
+///
+/// # Errors
+/// Nobody could look ([`Error::is_blind`]): then nobody knows.
+pub fn looked_at<T>(found: Result<T>) -> Result<Result<T>> {
+    match found {
+        Err(e) if e.is_blind() => Err(e),
+        found => Ok(found),
     }
 }
 

@@ -51,7 +51,7 @@ fn parts(set: u32) -> Vec<&'static str> {
 
 fn processes(world: &World) -> Vec<String> {
     let run = world.sandbox.path("run").display().to_string();
-    let all = all_pids().unwrap().into_iter().map(|pid| cmdline(pid).join(" "));
+    let all = all_pids().unwrap().into_iter().map(|pid| cmdline(pid).unwrap().join(" "));
     all.filter(|line| line.contains(&run)).collect()
 }
 

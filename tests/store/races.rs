@@ -125,7 +125,7 @@ fn whoever_waits_for_a_lock_is_told_by_whom_it_is_held_and_gets_it_when_that_is_
     world.vm(&["restart", "dev"]).ok();
     let mut holder = world.command("bg-vm", &["stop", "--timeout", "600", "dev"]).spawn().unwrap();
     let lock = world.sandbox.state("machines/dev/lock");
-    until("it is held", || lib_common::sys::lock::is_held(&lock));
+    until("it is held", || lib_common::sys::lock::is_held(&lock).unwrap());
     let waiter = world.command("bg-vm", &["kill", "dev"]).env("BG_LOCK_WAIT", "0.3").spawn().unwrap();
     let begun = Instant::now();
     let e = finish(waiter, b"").failed_with(Code::LockBusy);
@@ -196,7 +196,7 @@ fn a_lock_on_a_file_that_was_removed_meanwhile_is_none() {
     let stopped = || {
         let tracee =
             |pid: &i32| lib_common::sys::process::stat(*pid).unwrap().is_some_and(|s| matches!(s.state, 't' | 'T'));
-        let ours = |pid: &i32| cmdline(*pid).first().is_some_and(|program| program.ends_with("bg-vm"));
+        let ours = |pid: &i32| cmdline(*pid).unwrap().first().is_some_and(|program| program.ends_with("bg-vm"));
         let named = std::fs::read_to_string(&log).is_ok_and(|text| text.contains(lock.to_str().unwrap()));
         all_pids()
             .unwrap()

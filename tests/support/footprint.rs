@@ -35,7 +35,7 @@ struct Process {
 impl Process {
     fn of(pid: i32) -> Self {
         let targets = |dir| targets(&format!("/proc/{pid}/{dir}"));
-        Process { arguments: cmdline(pid), descriptors: targets("fd"), namespaces: targets("ns") }
+        Process { arguments: cmdline(pid).unwrap(), descriptors: targets("fd"), namespaces: targets("ns") }
     }
 }
 
@@ -51,7 +51,7 @@ impl Footprint {
     /// Of the banger whose directories lie in `dir`.
     pub fn of(dir: &Path, netns: &Namespace) -> Self {
         let name = dir.display().to_string();
-        let of_it = |pid: &i32| cmdline(*pid).iter().any(|arg| arg.contains(&name));
+        let of_it = |pid: &i32| cmdline(*pid).unwrap().iter().any(|arg| arg.contains(&name));
         let mut files = BTreeMap::new();
         walk(dir, &mut files);
         Footprint {

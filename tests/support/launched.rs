@@ -146,7 +146,7 @@ impl Machine {
     pub fn processes(&self) -> Vec<String> {
         let dir = self.dir.to_str().unwrap();
         let of_vm = |args: &String| args.contains(dir) && !args.contains("--ignored");
-        all_pids().unwrap().into_iter().map(|pid| cmdline(pid).join(" ")).filter(of_vm).collect()
+        all_pids().unwrap().into_iter().map(|pid| cmdline(pid).unwrap().join(" ")).filter(of_vm).collect()
     }
 
     /// Neither processes nor the runtime directory.

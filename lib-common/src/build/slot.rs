@@ -144,7 +144,7 @@ fn sweep(parent: &Path) -> Result<()> {
     for entry in list(parent)? {
         let path = entry.path();
         let temporary = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(TEMP_PREFIX));
-        if !temporary || is_held(&lock_of(&path)) {
+        if !temporary || is_held(&lock_of(&path))? {
             continue;
         }
         if path.is_dir() { remove_dir(&path)? } else { remove_file(&path)? }

@@ -143,7 +143,7 @@ impl Temporary {
         if e.code() != Code::NotRunning {
             return e;
         }
-        let exit = self.machine.exit_info().map(|exit| format!("{}: {}", exit.reason, exit.status));
+        let exit = self.machine.exit_info().ok().flatten().map(|exit| format!("{}: {}", exit.reason, exit.status));
         let dir = self.machine.path();
         // Then there is no room for the word either.
         let full = free_bytes(dir).is_ok_and(|free| free < FULL);
@@ -171,7 +171,7 @@ impl Temporary {
             let message = format!("the guest did not shut down within {} s", self.shutdown_wait.as_secs());
             return Err(Error::new(Code::TimedOut, message));
         }
-        match self.machine.exit_info() {
+        match self.machine.exit_info()? {
             Some(exit) if exit.reason == "poweroff" => Ok(()),
             exit => {
                 let how = exit.map_or_else(|| "without a word".into(), |e| format!("{} ({})", e.reason, e.status));

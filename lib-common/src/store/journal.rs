@@ -5,7 +5,7 @@
 //! its process is gone, and [`Journal::undo_open`] takes it back.
 
 use crate::doc::{JournalLine, MAX_BYTES, Undo, to_json};
-use crate::error::{Code, Error, Failures, Result};
+use crate::error::{Code, Error, Failures, Result, looked_at};
 use crate::sys::fs::{preallocate, remove_dir, remove_file};
 use crate::sys::process::ProcessId;
 use crate::sys::{owned, signal};
@@ -74,8 +74,11 @@ impl Journal {
     }
 
     /// What the last operation had in mind, whatever became of it: where a VM was started, and what it was lent.
-    pub fn last_intents(&self) -> Vec<Undo> {
-        self.last_operation().ok().flatten().map(|(last, _)| last.undo).unwrap_or_default()
+    ///
+    /// # Errors
+    /// What keeps it from being read; one that is damaged says nothing.
+    pub fn last_intents(&self) -> Result<Vec<Undo>> {
+        Ok(looked_at(self.last_operation())?.ok().flatten().map(|(last, _)| last.undo).unwrap_or_default())
     }
 
     /// The last operation, and whether it is open.
@@ -233,7 +236,7 @@ fn take_back(undo: &Undo, object: &Path) -> Result<()> {
         }
         Undo::RemoveFile { path } => remove_file(path),
         // An id that a document took from elsewhere leads to another VM's directory.
-        Undo::StopVm { runtime_dir } if !super::is_started_by(runtime_dir, object) => Ok(()),
+        Undo::StopVm { runtime_dir } if !super::is_started_by(runtime_dir, object)? => Ok(()),
         Undo::StopVm { runtime_dir } => {
             end_shim(runtime_dir)?;
             remove_dir(runtime_dir)

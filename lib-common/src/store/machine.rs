@@ -4,7 +4,7 @@ use super::{Journal, Store, Way, boot, read_record_of, save_record};
 use crate::doc::{
     AbsPath, Document, ExitInfo, Kind, Launch, MAX_BYTES, Name, ProcessDoc, ShimState, State, Status, Vmm,
 };
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, looked_at};
 use crate::sys::dirs::list;
 use crate::sys::fs::sync_dir;
 use crate::sys::lock::Lock;
@@ -100,14 +100,19 @@ impl MachineDir {
 
     /// The runtime directories in which this VM was started, by what its starters wrote there: whatever its record says.
     pub fn launched_dirs(&self) -> Result<Vec<PathBuf>> {
-        let ours = |dir: &PathBuf| started_by(dir).as_deref() == Some(&*self.path);
-        Ok(list(&self.runtime)?.into_iter().map(|e| e.path()).filter(ours).collect())
+        let mut ours = vec![];
+        for dir in list(&self.runtime)?.into_iter().map(|e| e.path()) {
+            if started_by(&dir)?.as_deref() == Some(&*self.path) {
+                ours.push(dir);
+            }
+        }
+        Ok(ours)
     }
 
     /// Refuses an id under which another VM runs.
     pub fn check_id(&self, id: &str) -> Result<()> {
         let dir = self.runtime_dir(id)?;
-        if is_started_by(&dir, &self.path) { Ok(()) } else { Err(id_is_taken(id, started_by(&dir).as_deref())) }
+        if is_started_by(&dir, &self.path)? { Ok(()) } else { Err(id_is_taken(id, started_by(&dir)?.as_deref())) }
     }
 
     /// Whether its directory is there; one that is a link, or another user's, is an error.
@@ -167,7 +172,7 @@ impl MachineDir {
     /// The processes of the running VM with this id, or `None` when it does not run.
     pub fn running(&self, id: &str) -> Result<Option<ShimState>> {
         // A damaged record is told by who needs it.
-        self.running_by(id, || self.saved().ok().flatten().map_or(Ok(None), |doc| doc.section()))
+        self.running_by(id, || looked_at(self.saved())?.ok().flatten().map_or(Ok(None), |doc| doc.section()))
     }
 
     /// The same, for whoever has the record's section `vmm` already.
@@ -176,7 +181,7 @@ impl MachineDir {
         let Some(state) = shim_state(&dir)? else {
             return recorded()?.map_or(Ok(None), |vmm| lost(id, &dir, vmm));
         };
-        let lives = ProcessId::from(state.shim.clone()).is_alive()? && is_started_by(&dir, &self.path);
+        let lives = ProcessId::from(state.shim.clone()).is_alive()? && is_started_by(&dir, &self.path)?;
         Ok(lives.then_some(state))
     }
 
@@ -204,7 +209,7 @@ impl MachineDir {
     fn with_computed(&self, mut doc: Document) -> Result<Document> {
         let id = id_of(&doc)?;
         let recorded: Option<Vmm> = doc.section()?;
-        let exit = self.exit_info();
+        let exit = self.exit_info()?;
         let state = match (self.running_by(&id, || Ok(recorded.clone()))?, recorded, &exit) {
             (Some(live), Some(mut vmm), _) => {
                 if let Some(now) = live.vmm {
@@ -229,8 +234,12 @@ impl MachineDir {
     }
 
     /// How the last run ended, if the shim could write it.
-    pub fn exit_info(&self) -> Option<ExitInfo> {
-        crate::doc::strict(&owned::read_text(&self.exit_file(), MAX_BYTES as u64).ok()??).ok()
+    ///
+    /// # Errors
+    /// What keeps it from being read.
+    pub fn exit_info(&self) -> Result<Option<ExitInfo>> {
+        let text = looked_at(owned::read_text(&self.exit_file(), MAX_BYTES as u64))?.ok().flatten();
+        Ok(text.and_then(|text| crate::doc::strict(&text).ok()))
     }
 }
 
@@ -248,24 +257,31 @@ pub fn shim_state(runtime_dir: &Path) -> Result<Option<ShimState>> {
 fn lost(id: &str, dir: &AbsPath, vmm: Vmm) -> Result<Option<ShimState>> {
     let process = |pid: i32, start_time: u64| -> Result<Option<ProcessDoc>> {
         let it = ProcessId::noted(pid, start_time, vmm.boot_id.clone());
-        let runs_here = || cmdline(pid).iter().any(|arg| arg.contains(dir.as_str()));
+        let runs_here = || Ok::<_, Error>(cmdline(pid)?.iter().any(|arg| arg.contains(dir.as_str())));
         // One that ends meanwhile is gone.
-        if it.is_alive()? && runs_here() { Ok(ProcessDoc::try_from(it).ok()) } else { Ok(None) }
+        if it.is_alive()? && runs_here()? { Ok(ProcessDoc::try_from(it).ok()) } else { Ok(None) }
     };
     let Some(shim) = process(vmm.shim_pid, vmm.shim_start_time)? else { return Ok(None) };
     let vmm = process(vmm.pid, vmm.start_time)?;
     Ok(Some(ShimState { machine_id: id.to_owned(), shim, vmm, vsock_device: None, reboots: 0 }))
 }
 
-/// The directory of the VM that was started in a runtime directory, by what its starter wrote there.
-pub fn started_by(runtime_dir: &Path) -> Option<PathBuf> {
-    let text = owned::read_text(&runtime_dir.join("launch.json"), MAX_BYTES as u64).ok()??;
-    Some(crate::doc::strict::<Launch>(&text).ok()?.exit_file.parent()?.to_owned())
+/// The directory of the VM that was started in a runtime directory, by what its starter wrote there; `None` where that is
+/// damaged or missing.
+///
+/// # Errors
+/// What keeps it from being read: then nobody knows whose it is.
+pub fn started_by(runtime_dir: &Path) -> Result<Option<PathBuf>> {
+    let text = looked_at(owned::read_text(&runtime_dir.join("launch.json"), MAX_BYTES as u64))?.ok().flatten();
+    Ok(text.and_then(|text| Some(crate::doc::strict::<Launch>(&text).ok()?.exit_file.parent()?.to_owned())))
 }
 
 /// Whether the VM in a runtime directory is the one of that directory, or nothing says whose it is.
-pub fn is_started_by(runtime_dir: &Path, machine: &Path) -> bool {
-    started_by(runtime_dir).is_none_or(|dir| dir == machine)
+///
+/// # Errors
+/// As [`started_by`].
+pub fn is_started_by(runtime_dir: &Path, machine: &Path) -> Result<bool> {
+    Ok(started_by(runtime_dir)?.is_none_or(|dir| dir == machine))
 }
 
 /// The document has the id of another VM, in that directory.

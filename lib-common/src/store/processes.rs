@@ -35,7 +35,7 @@ pub fn seen(runtime: &Path) -> Result<Vec<Seen>> {
     let mut seen = vec![];
     for pid in all_pids()? {
         let Some(exe) = executable(pid).filter(|exe| is_ours(exe)) else { continue };
-        let args = cmdline(pid);
+        let args = cmdline(pid)?;
         let Some(dir) = args.iter().find_map(|arg| runtime_dir_in(arg, runtime)) else { continue };
         // Whose namespace cannot be read is another user's, or has ended.
         if mounts_of(&pid.to_string()).ok() != Some(here) {

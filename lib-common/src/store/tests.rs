@@ -19,7 +19,7 @@ fn a_name_is_claimed_once_with_journal_and_lock() {
     let second = store.stage("create").unwrap();
     let to = store.machine_dir(&name("dev"));
     let (lock, op) = first.publish(to.path()).unwrap();
-    assert!(is_held(&to.file("lock")) && lock.path() == to.file("lock"));
+    assert!(is_held(&to.file("lock")).unwrap() && lock.path() == to.file("lock"));
     assert_eq!(second.publish(to.path()).unwrap_err().code(), Code::Exists);
     assert!(to.path().is_dir(), "the loser does not remove what the winner has");
     assert_eq!(std::fs::read_dir(store.staging_dir()).unwrap().count(), 0, "the loser's staging is gone");

@@ -1,6 +1,8 @@
 //! What /proc says of this host, for whoever reads what was measured on it. Knows no domain.
 
+use super::dirs::list;
 use crate::error::{Error, Result};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The kernel's release.
@@ -57,25 +59,28 @@ fn unescaped(field: &str) -> String {
 }
 
 /// Where something is mounted in this mount namespace; nothing where that cannot be read.
-pub fn mount_points() -> Vec<PathBuf> {
-    let mounts = read("/proc/self/mountinfo").unwrap_or_default();
-    mounts.lines().filter_map(|line| Some(unescaped(line.split(' ').nth(4)?).into())).collect()
+pub fn mount_points() -> Result<Vec<PathBuf>> {
+    let mounts = read("/proc/self/mountinfo")?;
+    Ok(mounts.lines().filter_map(|line| Some(unescaped(line.split(' ').nth(4)?).into())).collect())
 }
 
 /// The loop devices that are in use, as `/dev/loop0`, each with its file, whether that was removed meanwhile or not
-/// (sysfs-block-loop). Nothing where that cannot be read.
-pub fn backing_files() -> Vec<(String, PathBuf)> {
-    let devices = std::fs::read_dir("/sys/block").into_iter().flatten().filter_map(std::result::Result::ok);
-    let mut found: Vec<_> = devices
-        .filter_map(|entry| {
-            let name = entry.file_name().into_string().ok().filter(|name| name.starts_with("loop"))?;
-            let file = std::fs::read_to_string(entry.path().join("loop/backing_file")).ok()?;
-            let file = file.trim_end_matches('\n');
-            Some((format!("/dev/{name}"), file.strip_suffix(" (deleted)").unwrap_or(file).into()))
-        })
-        .collect();
+/// (sysfs-block-loop).
+pub fn backing_files() -> Result<Vec<(String, PathBuf)>> {
+    let mut found = vec![];
+    for entry in list(Path::new("/sys/block"))? {
+        let Some(name) = entry.file_name().into_string().ok().filter(|name| name.starts_with("loop")) else { continue };
+        let path = entry.path().join("loop/backing_file");
+        let file = match std::fs::read_to_string(&path) {
+            // It has none.
+            Err(e) if e.kind() == ErrorKind::NotFound => continue,
+            read => read.map_err(|e| Error::io("read", &path, &e))?,
+        };
+        let file = file.trim_end_matches('\n');
+        found.push((format!("/dev/{name}"), file.strip_suffix(" (deleted)").unwrap_or(file).into()));
+    }
     found.sort();
-    found
+    Ok(found)
 }
 
 fn read(path: &str) -> Result<String> {
@@ -94,7 +99,7 @@ mod tests {
             assert_eq!(mounted_above(mounts, Path::new(path)).as_deref(), Some(kind), "{path}");
         }
         assert_eq!(unescaped("/a\\040b\\134c"), "/a b\\c");
-        assert!(mount_points().contains(&"/proc".into()));
+        assert!(mount_points().unwrap().contains(&"/proc".into()));
         assert!(file_system(Path::new("/proc/self")).unwrap().is_some_and(|kind| kind == "proc"));
     }
 }

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use super::fs::is_read_only;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, looked_at};
 use nix::errno::Errno;
 use nix::libc::{LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, c_int};
 use std::fs::File;
@@ -128,8 +128,11 @@ pub fn hold(file: &File) {
 }
 
 /// Whether somebody holds the lock now.
-pub fn is_held(path: &Path) -> bool {
-    glance(path).is_none()
+///
+/// # Errors
+/// As [`glance`].
+pub fn is_held(path: &Path) -> Result<bool> {
+    Ok(glance(path)?.is_none())
 }
 
 /// A look at what a lock guards: until it is dropped nobody takes the lock. It needs no right to write.
@@ -137,30 +140,39 @@ pub fn is_held(path: &Path) -> bool {
 pub struct Glance(#[allow(dead_code, reason = "held, not read")] Option<Locked>);
 
 /// A look at what a lock guards; `None` while somebody holds the lock. Without a lock file nobody is kept out.
-pub fn glance(path: &Path) -> Option<Glance> {
+///
+/// # Errors
+/// Who cannot look, since the disk is broken or no descriptor is left, does not know that nobody holds it.
+pub fn glance(path: &Path) -> Result<Option<Glance>> {
     // A link or FIFO of that name is nobody's lock, and nobody waits for whoever writes to it.
     let mut options = File::options();
     options.read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
     let file = match options.open(path) {
         Ok(file) => file,
-        // Who cannot look, since the disk is broken or no descriptor is left, does not know that nobody holds it.
         Err(e)
             if matches!(
                 Errno::from_raw(e.raw_os_error().unwrap_or(0)),
                 Errno::EMFILE | Errno::ENFILE | Errno::EIO | Errno::ENOMEM
             ) =>
         {
-            return None;
+            return Err(Error::io("look at the lock", path, &e));
         }
-        Err(_) => return Some(Glance(None)),
+        Err(_) => return Ok(Some(Glance(None))),
     };
-    Locked::take(file, LOCK_SH).ok().map(|lock| Glance(Some(lock)))
+    match Locked::take(file, LOCK_SH) {
+        Ok(lock) => Ok(Some(Glance(Some(lock)))),
+        Err(Errno::EWOULDBLOCK) => Ok(None),
+        Err(e) => Err(Error::io("look at the lock", path, &e.into())),
+    }
 }
 
-/// The process that last took a lock, as it says itself.
-pub fn signer(path: &Path) -> Option<i32> {
-    let text = super::owned::read_text(path, 100).ok()??;
-    text.split_whitespace().next()?.parse().ok()
+/// The process that last took a lock, as it says itself; `None` where it does not.
+///
+/// # Errors
+/// What keeps that from being read.
+pub fn signer(path: &Path) -> Result<Option<i32>> {
+    let text = looked_at(super::owned::read_text(path, 100))?.ok().flatten();
+    Ok(text.and_then(|text| text.split_whitespace().next()?.parse().ok()))
 }
 
 fn busy(path: &Path, wait: Duration) -> Error {
@@ -185,14 +197,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let first = Lock::take(&path, Duration::ZERO).unwrap();
-        assert!(is_held(&path));
+        assert!(is_held(&path).unwrap());
         let e = Lock::take(&path, Duration::from_millis(5)).unwrap_err();
         assert_eq!(e.code(), Code::LockBusy);
         assert!(e.message().contains(&format!("pid {}", std::process::id())), "{e}");
-        assert!(glance(&path).is_none() && Lock::try_take(&path).unwrap().is_none());
+        assert!(glance(&path).unwrap().is_none() && Lock::try_take(&path).unwrap().is_none());
         drop(first);
-        let look = glance(&path).unwrap();
-        assert!(!is_held(&path), "two may look at once");
+        let look = glance(&path).unwrap().unwrap();
+        assert!(!is_held(&path).unwrap(), "two may look at once");
         assert!(Lock::try_take(&path).unwrap().is_none(), "nobody begins while somebody looks");
         drop(look);
         Lock::take(&path, Duration::ZERO).unwrap();

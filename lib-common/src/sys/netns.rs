@@ -3,9 +3,11 @@
 #![allow(unsafe_code)]
 
 use crate::error::{Error, Result};
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -62,9 +64,10 @@ pub fn living() -> Option<BTreeSet<u64>> {
     for pid in super::process::all_pids().ok()? {
         match std::fs::metadata(format!("/proc/{pid}/ns/net")) {
             Ok(meta) => drop(living.insert(meta.ino())),
-            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied && pid != 1 => return None,
             // It has ended.
-            Err(_) => {}
+            Err(e) if e.kind() == ErrorKind::NotFound || e.raw_os_error() == Some(Errno::ESRCH as i32) => {}
+            Err(e) if e.kind() == ErrorKind::PermissionDenied && pid == 1 => {}
+            Err(_) => return None,
         }
     }
     // proc_pid_mountinfo(5): the fourth field of a namespace that is mounted somewhere is `net:[INODE]`.

@@ -54,14 +54,15 @@ pub struct Stat {
 /// # Errors
 /// What keeps it from being read: whoever has no descriptors left does not know that a process is gone.
 pub fn stat(pid: i32) -> Result<Option<Stat>> {
-    Ok(of_process(pid, "stat")?.as_deref().and_then(parse_stat))
+    // The command's name is any bytes.
+    Ok(of_process(pid, "stat")?.and_then(|bytes| parse_stat(&String::from_utf8_lossy(&bytes))))
 }
 
 /// A file of `/proc/PID`; `None` where the process ended before it was opened or read.
-fn of_process(pid: i32, name: &str) -> Result<Option<String>> {
+fn of_process(pid: i32, name: &str) -> Result<Option<Vec<u8>>> {
     let path = PathBuf::from(format!("/proc/{pid}/{name}"));
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(Some(text)),
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(Some(bytes)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error() == Some(Errno::ESRCH as i32) => Ok(None),
         Err(e) => Err(Error::io("read", &path, &e)),
     }
@@ -106,10 +107,14 @@ fn page_size() -> u64 {
     u64::try_from(unsafe { nix::libc::sysconf(nix::libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
-/// The arguments of a process, empty where they cannot be read.
-pub fn cmdline(pid: i32) -> Vec<String> {
-    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    bytes.split(|b| *b == 0).filter(|a| !a.is_empty()).map(|a| String::from_utf8_lossy(a).into_owned()).collect()
+/// The arguments of a process, none where it has ended.
+///
+/// # Errors
+/// What keeps them from being read: then nobody knows.
+pub fn cmdline(pid: i32) -> Result<Vec<String>> {
+    let bytes = of_process(pid, "cmdline")?.unwrap_or_default();
+    let arguments = bytes.split(|b| *b == 0).filter(|a| !a.is_empty());
+    Ok(arguments.map(|a| String::from_utf8_lossy(a).into_owned()).collect())
 }
 
 /// The user whose process it is, or `None` where there is no such process.
@@ -118,10 +123,12 @@ pub fn user_of(pid: i32) -> Option<u32> {
 }
 
 /// Every pid of this /proc.
+///
+/// # Errors
+/// What keeps /proc from being listed to its end: then nobody knows who else runs.
 pub fn all_pids() -> Result<Vec<i32>> {
-    let names =
-        super::dirs::again(|| fs_err::read_dir("/proc"))?.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok());
-    Ok(names.collect())
+    let names = super::dirs::list(Path::new("/proc"))?;
+    Ok(names.iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
 impl ProcessId {
@@ -262,6 +269,23 @@ mod tests {
         assert_eq!(stat, Stat { state: 'S', ppid: 4, cpu_ticks: 14 + 15, start_time: 22 });
         assert_eq!(parse_stat("7 (a"), None);
         assert_eq!(parse_stat("7 (a) S 1"), None);
+    }
+
+    #[test]
+    fn a_name_may_be_any_bytes() {
+        use std::os::unix::ffi::OsStrExt;
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join(std::ffi::OsStr::from_bytes(b"\xff"));
+        std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
+        #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test may start programs itself")]
+        let mut child = std::process::Command::new(&program).arg("100").spawn().unwrap();
+        let found = (stat(child.id().cast_signed()), cmdline(child.id().cast_signed()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(
+            (found.0.unwrap().unwrap().ppid, &found.1.unwrap()[1..]),
+            (std::process::id().cast_signed(), &["100".to_owned()][..])
+        );
     }
 
     #[test]

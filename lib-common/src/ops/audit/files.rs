@@ -1,11 +1,11 @@
 //! Directories and files that belong to no record: staging, runtime directories, sockets, temporary files.
 
 use super::machines::{is_confined, unfinished};
-use super::{Found, Remedy, age_ms, finding, fix, is_blind, outlast_the_making};
+use super::{Found, Remedy, age_ms, finding, fix, outlast_the_making};
 use crate::build::slot::{TEMP_PREFIX, lock_of};
 use crate::config::Config;
 use crate::doc::{Finding, Name, ShimState};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, looked_at};
 use crate::store::{Journal, Store, id_of, started_by};
 use crate::sys::dirs::list;
 use crate::sys::lock::{Glance, glance, is_held};
@@ -30,8 +30,8 @@ pub fn staging(store: &Store, config: &Config) -> Result<Vec<Found>> {
                 continue;
             }
         }
-        outlast_the_making(&path, || std::fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()))?;
-        if is_held(&path.join("lock")) || !path.exists() {
+        outlast_the_making(&path, || Ok(!list(&path)?.is_empty()))?;
+        if is_held(&path.join("lock"))? || !path.exists() {
             continue;
         }
         let evidence = match Journal::in_dir(&path).open_operation() {
@@ -66,14 +66,14 @@ pub fn runtime(store: &Store, dirs: Vec<PathBuf>, known: &[(PathBuf, Name)]) -> 
         }
         let owner = known.iter().find(|(dir, _)| *dir == path).map(|(_, name)| name.clone());
         // The VM's own lock is held while it is being started or ended.
-        let Some(_look) = look_at(store, owner.as_ref()) else { continue };
+        let Some(_look) = look_at(store, owner.as_ref())? else { continue };
         let evidence = match (shim_lives(&path)?, &owner) {
             (true, Some(name)) => {
                 found.extend(lost_socket(&path, name)?);
                 continue;
             }
-            (true, None) if is_of_another_store(store, &path) => {
-                found.push(anothers(&path));
+            (true, None) if is_of_another_store(store, &path)? => {
+                found.push(anothers(&path)?);
                 continue;
             }
             (true, None) => "a VM runs here that the store does not know",
@@ -96,28 +96,28 @@ pub fn runtime(store: &Store, dirs: Vec<PathBuf>, known: &[(PathBuf, Name)]) -> 
 pub(super) fn lost(store: &Store, name: &Name) -> Result<Option<ShimState>> {
     let machine = store.machine_dir(name);
     // Whether there is a record, and what it says, is looked at by itself.
-    let Ok(id) = machine.document().and_then(|doc| id_of(&doc)) else { return Ok(None) };
+    let Ok(id) = looked_at(machine.document().and_then(|doc| id_of(&doc)))? else { return Ok(None) };
     machine.lost(&id)
 }
 
 /// Whether the VM that was started in a runtime directory is in another state directory, and is there: the two share the
 /// runtime directory.
-pub(super) fn is_of_another_store(store: &Store, dir: &Path) -> bool {
-    started_by(dir).is_some_and(|machine| {
+pub(super) fn is_of_another_store(store: &Store, dir: &Path) -> Result<bool> {
+    Ok(started_by(dir)?.is_some_and(|machine| {
         machine.parent() != Some(&*store.machines_dir()) && machine.join("journal").symlink_metadata().is_ok()
-    })
+    }))
 }
 
 /// Shown, and never a leak of this store.
-fn anothers(dir: &Path) -> Found {
-    let machine = started_by(dir).unwrap_or_default();
+fn anothers(dir: &Path) -> Result<Found> {
+    let machine = started_by(dir)?.unwrap_or_default();
     let evidence = format!("the VM of another state directory runs here: {}", machine.display());
     let mut f = finding("runtime_dir", dir.display().to_string(), evidence);
     f.owner = machine.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     f.age_ms = age_ms(dir);
     let state = fix::word(machine.ancestors().nth(2).unwrap_or(Path::new("/")));
     f.fix = format!("BG_STATE_DIR={state} bg-verify  # nothing is wrong with it: this audits its store");
-    Found { finding: f, remedy: Remedy::Report }
+    Ok(Found { finding: f, remedy: Remedy::Report })
 }
 
 /// The socket by which a running VM is reached, where it is gone: it has one name before its guest is up and another after,
@@ -151,17 +151,14 @@ pub(super) fn shim_lives(dir: &Path) -> Result<bool> {
 /// # Errors
 /// What keeps it from being read: then nobody knows whether a VM runs.
 pub(super) fn shim_state(dir: &Path) -> Result<Option<ShimState>> {
-    match crate::store::shim_state(dir) {
-        Err(e) if !is_blind(&e) => Ok(None),
-        state => state,
-    }
+    Ok(looked_at(crate::store::shim_state(dir))?.ok().flatten())
 }
 
 /// A look at a VM; `None` while its lock is held: then its processes come and go.
-pub(super) fn look_at(store: &Store, name: Option<&Name>) -> Option<Option<Glance>> {
+pub(super) fn look_at(store: &Store, name: Option<&Name>) -> Result<Option<Option<Glance>>> {
     match name {
-        Some(name) => glance(&store.machine_dir(name).file("lock")).map(Some),
-        None => Some(None),
+        Some(name) => Ok(glance(&store.machine_dir(name).file("lock"))?.map(Some)),
+        None => Ok(Some(None)),
     }
 }
 
@@ -173,11 +170,14 @@ pub fn temporary(store: &Store, cache: &Path) -> Result<Vec<Found>> {
     places.extend(["image", "kernel", "rootfs", "seed", "downloads", "xbps"].map(|d| cache.join(d)));
     let mut found = vec![];
     // What is no plain directory of ours is told elsewhere, and nothing is removed behind it.
-    for place in places.into_iter().filter(|place| matches!(owned::is_dir(place, ""), Ok(true))) {
+    for place in places {
+        if !matches!(looked_at(owned::is_dir(&place, ""))?, Ok(true)) {
+            continue;
+        }
         let names = children(&place)?.into_iter();
         for path in names.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(TEMP_PREFIX))) {
             outlast_the_making(&path, || is_being_written(&path))?;
-            if is_being_written(&path) || path.symlink_metadata().is_err() {
+            if is_being_written(&path)? || path.symlink_metadata().is_err() {
                 continue;
             }
             let mut f =
@@ -191,9 +191,9 @@ pub fn temporary(store: &Store, cache: &Path) -> Result<Vec<Found>> {
 
 /// Whether whoever makes a temporary file or directory is still at it: a file's writer has its lock, and a build has one beside
 /// its directory, or that of the place.
-pub(super) fn is_being_written(path: &Path) -> bool {
+pub(super) fn is_being_written(path: &Path) -> Result<bool> {
     let place = path.parent().unwrap_or(path);
-    [path, &lock_of(path), &place.join("lock")].into_iter().any(is_held)
+    Ok(is_held(path)? || is_held(&lock_of(path))? || is_held(&place.join("lock"))?)
 }
 
 /// A finding of a directory whose name is its owner's.
@@ -209,7 +209,7 @@ pub(super) fn of_dir(kind: &str, path: &Path, evidence: String) -> Finding {
 /// # Errors
 /// The error itself, if it does not say what the thing is.
 pub(super) fn refused(kind: &str, path: &Path, e: Error) -> Result<Found> {
-    if is_blind(&e) {
+    if e.is_blind() {
         return Err(e);
     }
     let mut f = of_dir(kind, path, e.with_causes());

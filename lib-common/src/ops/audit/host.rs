@@ -27,10 +27,10 @@ fn below<'a>(roots: &[PathBuf], path: &'a Path) -> Option<&'a Path> {
 
 /// Loop devices whose backing file is one of ours: a guest's disk that the host writes to, too, is soon damaged, and one that
 /// was removed takes its room as long as the device is there.
-pub fn loop_devices(store: &Store, config: &Config) -> Vec<Found> {
+pub fn loop_devices(store: &Store, config: &Config) -> Result<Vec<Found>> {
     let roots = roots(store, config);
     let mut found = vec![];
-    for (device, file) in backing_files() {
+    for (device, file) in backing_files()? {
         let Some(below) = below(&roots, &file) else { continue };
         let mut f = finding("loop", device.clone(), format!("a loop device on {}", file.display()));
         f.owner = owner(below);
@@ -38,14 +38,14 @@ pub fn loop_devices(store: &Store, config: &Config) -> Vec<Found> {
         f.fix = format!("losetup -d {}  # unmount what is mounted of it first", quote(&device));
         found.push(Found { finding: f, remedy: Remedy::Report });
     }
-    found
+    Ok(found)
 }
 
 /// Mounts below our directories, as this mount namespace has them; not of one of them itself, which may be a disk of its own.
-pub fn mounts(store: &Store, config: &Config) -> Vec<Found> {
+pub fn mounts(store: &Store, config: &Config) -> Result<Vec<Found>> {
     let roots = roots(store, config);
     let mut found = vec![];
-    for point in mount_points() {
+    for point in mount_points()? {
         let Some(below) = below(&roots, &point) else { continue };
         let mut f =
             finding("mount", point.display().to_string(), "something is mounted here, and banger mounts nothing");
@@ -54,7 +54,7 @@ pub fn mounts(store: &Store, config: &Config) -> Vec<Found> {
         f.fix = format!("umount {}", fix::word(&point));
         found.push(Found { finding: f, remedy: Remedy::Report });
     }
-    found
+    Ok(found)
 }
 
 /// The VM or image in whose directory a path is: `machines/NAME/…`.
@@ -76,9 +76,9 @@ pub fn locks(store: &Store) -> Result<Vec<Found>> {
     }
     let mut found = vec![];
     for lock in places {
-        let Some(pid) = dead_holder(&lock) else { continue };
+        let Some(pid) = dead_holder(&lock)? else { continue };
         // The one who has it next says so a moment after taking it.
-        if wait_until(JUST_ENDING, || Ok(dead_holder(&lock) != Some(pid)))? {
+        if wait_until(JUST_ENDING, || Ok(dead_holder(&lock)? != Some(pid)))? {
             continue;
         }
         let evidence =
@@ -105,11 +105,12 @@ fn openers(file: &Path) -> Vec<String> {
 }
 
 /// The process that says it holds a lock, where the lock is held and that process is no more.
-fn dead_holder(lock: &Path) -> Option<i32> {
-    if !is_held(lock) {
-        return None;
+fn dead_holder(lock: &Path) -> Result<Option<i32>> {
+    if !is_held(lock)? {
+        return Ok(None);
     }
-    signer(lock).filter(|pid| stat(*pid).is_ok_and(|stat| stat.is_none_or(|s| matches!(s.state, 'Z' | 'X'))))
+    let Some(pid) = signer(lock)? else { return Ok(None) };
+    Ok(stat(pid)?.is_none_or(|s| matches!(s.state, 'Z' | 'X')).then_some(pid))
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 use super::files::{children, of_dir, refused};
 use super::leftover::is_leftover;
-use super::{Found, Remedy, age_ms, finding, fix, is_blind};
+use super::{Found, Remedy, age_ms, finding, fix};
 use crate::build::slot::TEMP_PREFIX;
 use crate::doc::{Document, Kernel, Kind, Registered, Rootfs, Seed};
-use crate::error::Result;
+use crate::error::{Result, looked_at};
 use crate::ops::image::files::{all_wrong, facts_of};
 use crate::store::{Journal, Store, read_record};
 use crate::sys::cmd::quote;
@@ -27,12 +27,12 @@ pub fn images(store: &Store, deep: bool) -> Result<Vec<Found>> {
             Err(e) => found.push(refused("image", &path, e)?),
         }
     }
-    found.extend(default_image(store));
+    found.extend(default_image(store)?);
     Ok(found)
 }
 
 fn one(path: &Path, deep: bool, found: &mut Vec<Found>) -> Result<()> {
-    let record = match read_record(&path.join("image.json"), Kind::Image) {
+    let record = match looked_at(read_record(&path.join("image.json"), Kind::Image))? {
         Ok(Some(doc)) => doc,
         Ok(None) => {
             found.extend(without_record(path)?);
@@ -46,9 +46,9 @@ fn one(path: &Path, deep: bool, found: &mut Vec<Found>) -> Result<()> {
             return Ok(());
         }
     };
-    let wrong = if deep { changed_content(&record)? } else { changed_facts(path, &record) };
+    let wrong = if deep { changed_content(&record)? } else { changed_facts(path, &record)? };
     // An image that was replaced, changed or removed meanwhile has nothing wrong.
-    if !wrong.is_empty() && same_record(path, &record) {
+    if !wrong.is_empty() && same_record(path, &record)? {
         found.extend(wrong.into_iter().map(|evidence| damage(path, evidence)));
     }
     Ok(())
@@ -75,10 +75,7 @@ fn without_record(path: &Path) -> Result<Option<Found>> {
 /// # Errors
 /// What keeps it from being looked at.
 pub(super) fn is_left(path: &Path) -> Result<bool> {
-    match Journal::in_dir(path).open_operation() {
-        Err(e) if is_blind(&e) => Err(e),
-        open => is_leftover(path, open.ok().flatten().as_ref()),
-    }
+    is_leftover(path, looked_at(Journal::in_dir(path).open_operation())?.ok().flatten().as_ref())
 }
 
 fn damage(path: &Path, evidence: String) -> Found {
@@ -90,12 +87,12 @@ fn damage(path: &Path, evidence: String) -> Found {
 
 /// Files that are missing, no plain files of the caller's, or not those that were registered, by size, time of the last
 /// change, and inode.
-fn changed_facts(path: &Path, doc: &Document) -> Vec<String> {
+fn changed_facts(path: &Path, doc: &Document) -> Result<Vec<String>> {
     let registered = doc.section::<Registered>().ok().flatten().map(|r| r.files).unwrap_or_default();
     let mut wrong = vec![];
     for file in image_files(doc) {
         let is_tree = is_modules(doc, &file);
-        match if is_tree { Ok(file.is_dir()) } else { owned::is_file(&file) } {
+        match if is_tree { Ok(file.is_dir()) } else { looked_at(owned::is_file(&file))? } {
             Ok(true) => {}
             Ok(false) => wrong.push(format!("{} is missing", file.display())),
             Err(e) => wrong.push(e.with_causes()),
@@ -113,12 +110,14 @@ fn changed_facts(path: &Path, doc: &Document) -> Vec<String> {
             wrong.push(format!("{} is not the file that was registered: {}", file.display(), differ.join(", ")));
         }
     }
-    wrong
+    Ok(wrong)
 }
 
 fn changed_content(doc: &Document) -> Result<Vec<String>> {
-    let odd = image_files(doc).into_iter().filter(|file| !is_modules(doc, file));
-    let odd: Vec<String> = odd.filter_map(|file| Some(owned::is_file(&file).err()?.with_causes())).collect();
+    let mut odd = vec![];
+    for file in image_files(doc).into_iter().filter(|file| !is_modules(doc, file)) {
+        odd.extend(looked_at(owned::is_file(&file))?.err().map(|e| e.with_causes()));
+    }
     match (doc.section::<Rootfs>()?, doc.section::<Kernel>()?) {
         // What is no plain file of the caller's is not read.
         _ if !odd.is_empty() => Ok(odd),
@@ -132,34 +131,34 @@ fn is_modules(doc: &Document, file: &Path) -> bool {
 }
 
 /// An image that is the default, and is not there.
-fn default_image(store: &Store) -> Option<Found> {
-    let evidence = match store.default_image() {
+fn default_image(store: &Store) -> Result<Option<Found>> {
+    let evidence = match looked_at(store.default_image())? {
         Ok(Some(name)) if !store.image_dir(&name).exists() => format!("the default image `{name}` is not there"),
-        Ok(_) => return None,
+        Ok(_) => return Ok(None),
         Err(e) => e.with_causes(),
     };
     let file = store.state_dir().join("default-image");
     let mut f = finding("file", file.display().to_string(), evidence);
     f.age_ms = age_ms(&file);
-    f.fix = match &store.image_names().unwrap_or_default()[..] {
+    f.fix = match &store.image_names()?[..] {
         [only] => format!("bg-image default {only}"),
         _ => "bg-image ls  # then choose one of them: bg-image default NAME".into(),
     };
-    Some(Found { finding: f, remedy: Remedy::Report })
+    Ok(Some(Found { finding: f, remedy: Remedy::Report }))
 }
 
 /// Files that no record names. Seeds were being put into an image, or replaced there; the rest is not ours to remove.
 pub fn unnamed(store: &Store) -> Result<Vec<Found>> {
     // Whoever changes an image holds this lock.
-    let Some(_look) = glance(&store.images_dir().join(".lock")) else { return Ok(vec![]) };
+    let Some(_look) = glance(&store.images_dir().join(".lock"))? else { return Ok(vec![]) };
     let mut found = vec![];
     for image in children(&store.images_dir())? {
         // What is no plain directory of ours was told above.
-        let is_ours = owned::is_dir(&store.images_dir(), image.file_name().unwrap_or_default());
+        let is_ours = looked_at(owned::is_dir(&store.images_dir(), image.file_name().unwrap_or_default()))?;
         if !matches!(is_ours, Ok(true)) || !image.join("image.json").exists() {
             continue;
         }
-        let Some(named) = named_by_record(&image) else { continue };
+        let Some(named) = named_by_record(&image)? else { continue };
         for path in children(&image)?.into_iter().filter(|path| !named.contains(path)) {
             let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
             if OTHERS.contains(&name.as_str()) || name.starts_with(TEMP_PREFIX) {
@@ -181,19 +180,19 @@ pub fn unnamed(store: &Store) -> Result<Vec<Found>> {
 }
 
 /// Whether the record of the image in whose directory a file lies names it; a record that cannot be read may.
-pub(super) fn is_named(file: &Path) -> bool {
-    named_by_record(file.parent().unwrap_or(file)).is_none_or(|named| named.iter().any(|f| f == file))
+pub(super) fn is_named(file: &Path) -> Result<bool> {
+    Ok(named_by_record(file.parent().unwrap_or(file))?.is_none_or(|named| named.iter().any(|f| f == file)))
 }
 
-/// The files that an image's record names; `None` where that cannot be read, nothing where there is none.
-fn named_by_record(image: &Path) -> Option<Vec<PathBuf>> {
-    let record = read_record(&image.join("image.json"), Kind::Image).ok()?;
-    record.map_or(Some(vec![]), |doc| Some(image_files(&doc)))
+/// The files that an image's record names; `None` where that is damaged, nothing where there is none.
+fn named_by_record(image: &Path) -> Result<Option<Vec<PathBuf>>> {
+    let record = looked_at(read_record(&image.join("image.json"), Kind::Image))?;
+    Ok(record.ok().map(|record| record.map_or(vec![], |doc| image_files(&doc))))
 }
 
-fn same_record(path: &Path, doc: &Document) -> bool {
-    let now = read_record(&path.join("image.json"), Kind::Image);
-    matches!(now, Ok(Some(now)) if now.to_line() == doc.to_line())
+fn same_record(path: &Path, doc: &Document) -> Result<bool> {
+    let now = looked_at(read_record(&path.join("image.json"), Kind::Image))?;
+    Ok(matches!(now, Ok(Some(now)) if now.to_line() == doc.to_line()))
 }
 
 fn image_files(doc: &Document) -> Vec<PathBuf> {

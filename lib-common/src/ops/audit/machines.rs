@@ -2,14 +2,15 @@
 
 use super::files::{children, of_dir, refused};
 use super::leftover::is_leftover;
-use super::{Found, Remedy, age_ms, finding, fix, is_blind, missing};
+use super::{Found, Remedy, age_ms, finding, fix, missing};
 use crate::build::slot::TEMP_PREFIX;
 use crate::config::Config;
 use crate::disk::clone::{ROOT_FILE, WORK_FILE};
 use crate::doc::{Document, Guest, Kind, Name, Undo};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, looked_at};
 use crate::guest::ssh::known_hosts_line;
 use crate::store::{Journal, MachineDir, OpenOperation, Store, id_of, read_record};
+use crate::sys::dirs::list;
 use crate::sys::lock::glance;
 use crate::sys::owned;
 use std::os::unix::fs::MetadataExt;
@@ -65,9 +66,9 @@ pub fn machines(store: &Store, config: &Config) -> Result<Machines> {
 /// What keeps journal, record or directory from being read: then nobody knows what is the VM's.
 fn look_into(store: &Store, config: &Config, path: &Path, all: &mut Machines) -> Result<()> {
     // Held while we look, so that nothing begins or ends between the journal and the record.
-    let look = glance(&path.join("lock"));
-    let journal = unless_unreadable(Journal::in_dir(path).open_operation())?;
-    let record = unless_unreadable(read_record(&path.join("machine.json"), Kind::Machine))?;
+    let look = glance(&path.join("lock"))?;
+    let journal = looked_at(Journal::in_dir(path).open_operation())?;
+    let record = looked_at(read_record(&path.join("machine.json"), Kind::Machine))?;
     let open = journal.as_ref().ok().and_then(Option::as_ref);
     let is_lost = matches!(record, Ok(None)) && !is_leftover(path, open)?;
     if let Some(name) = path.file_name().and_then(|n| Name::parse(n.to_str()?).ok()) {
@@ -83,7 +84,7 @@ fn look_into(store: &Store, config: &Config, path: &Path, all: &mut Machines) ->
     }
     // Whoever holds the lock works on it; without its directory, it was removed meanwhile.
     if look.is_some() && path.symlink_metadata().is_ok() {
-        all.found.extend(wrong_with(store, config, path, (journal, record), is_lost));
+        all.found.extend(wrong_with(store, config, path, (journal, record), is_lost)?);
     }
     Ok(())
 }
@@ -110,14 +111,6 @@ pub fn spare_damaged(found: &mut [Found], damaged: &[Name]) {
     }
 }
 
-/// A file that is damaged, or not ours, is that VM's matter; one that cannot be read ends the audit.
-fn unless_unreadable<T>(read: Result<T>) -> Result<Result<T>> {
-    match read {
-        Err(e) if is_blind(&e) => Err(e),
-        read => Ok(read),
-    }
-}
-
 fn runtime_dir(machine: &MachineDir, doc: &Document) -> Option<PathBuf> {
     Some(machine.runtime_dir(&id_of(doc).ok()?).ok()?.to_path_buf())
 }
@@ -129,17 +122,20 @@ fn wrong_with(
     path: &Path,
     (journal, record): (Result<Option<OpenOperation>>, Result<Option<Document>>),
     is_lost: bool,
-) -> Vec<Found> {
+) -> Result<Vec<Found>> {
     let mut found = vec![];
     match journal {
         Ok(None) => {}
-        Ok(Some(open)) => return vec![unfinished_one(store, config, path, &open)],
+        Ok(Some(open)) => return Ok(vec![unfinished_one(store, config, path, &open)]),
         Err(e) => found.push(damaged(path, "journal", &e)),
     }
     match record {
         Ok(Some(doc)) => {
-            found.extend(missing::files(store, path, &doc));
-            found.extend(odd_files(path, &doc));
+            found.extend(missing::files(store, path, &doc)?);
+            match odd_files(path, &doc) {
+                Ok(odd) => found.extend(odd),
+                Err(e) => found.push(refused("machine", path, e)?),
+            }
         }
         // Somebody may put it back.
         Ok(None) if is_lost => found.push(lost(path)),
@@ -150,7 +146,7 @@ fn wrong_with(
         // A bad record isolates its own VM, and is kept: somebody may mend it.
         Err(e) => found.push(damaged(path, "machine.json", &e)),
     }
-    found
+    Ok(found)
 }
 
 fn damaged(path: &Path, file: &str, e: &Error) -> Found {
@@ -203,9 +199,9 @@ pub fn is_confined(store: &Store, config: &Config, open: &OpenOperation) -> bool
 }
 
 /// What is in its directory and is no plain file of a VM's.
-fn odd_files(path: &Path, doc: &Document) -> Vec<Found> {
+fn odd_files(path: &Path, doc: &Document) -> Result<Vec<Found>> {
     let (mut found, me) = (vec![], nix::unistd::geteuid().as_raw());
-    for entry in std::fs::read_dir(path).into_iter().flatten().filter_map(std::result::Result::ok) {
+    for entry in list(path)? {
         let name = entry.file_name().to_string_lossy().into_owned();
         let file = entry.path();
         // Temporary files have a look of their own.
@@ -217,7 +213,7 @@ fn odd_files(path: &Path, doc: &Document) -> Vec<Found> {
             if !is_plain && let Err(e) = owned::is_file(&file) {
                 found.extend(refused("machine", &file, e));
             } else if name == KNOWN_HOSTS {
-                found.extend(known_hosts(path, &file, doc));
+                found.extend(known_hosts(path, &file, doc)?);
             }
         } else {
             let mut f = of_file(path, &file, "nothing that belongs to a VM has that name".into());
@@ -226,23 +222,23 @@ fn odd_files(path: &Path, doc: &Document) -> Vec<Found> {
         }
     }
     found.sort_by(|a, b| a.finding.id.cmp(&b.finding.id));
-    found
+    Ok(found)
 }
 
 /// A known_hosts that has another key than the VM: `bg-ssh` writes a right one when it is needed.
-fn known_hosts(path: &Path, file: &Path, doc: &Document) -> Option<Found> {
-    if is_right(file, doc) {
-        return None;
+fn known_hosts(path: &Path, file: &Path, doc: &Document) -> Result<Option<Found>> {
+    if is_right(file, doc)? {
+        return Ok(None);
     }
     let f = of_file(path, file, "a known_hosts with another key than the VM's".into());
-    Some(Found { finding: f, remedy: Remedy::KnownHosts(file.to_owned()) })
+    Ok(Some(Found { finding: f, remedy: Remedy::KnownHosts(file.to_owned()) }))
 }
 
-/// Whether a VM's known_hosts is what `bg-ssh` would write; one that cannot be read, or is gone, is no concern of anybody's.
-pub(super) fn is_right(file: &Path, doc: &Document) -> bool {
-    let Ok(Some(has)) = owned::read(file, crate::doc::MAX_BYTES as u64) else { return true };
-    let (Ok(name), Ok(Some(guest))) = (doc.name(), doc.section::<Guest>()) else { return false };
-    known_hosts_line(&name, &guest).is_ok_and(|line| line.as_bytes() == has)
+/// Whether a VM's known_hosts is what `bg-ssh` would write; one that is no plain file, or gone, is no concern of anybody's.
+pub(super) fn is_right(file: &Path, doc: &Document) -> Result<bool> {
+    let Ok(Some(has)) = looked_at(owned::read(file, crate::doc::MAX_BYTES as u64))? else { return Ok(true) };
+    let (Ok(name), Ok(Some(guest))) = (doc.name(), doc.section::<Guest>()) else { return Ok(false) };
+    Ok(known_hosts_line(&name, &guest).is_ok_and(|line| line.as_bytes() == has))
 }
 
 /// A finding of a file in a VM's directory.

@@ -27,7 +27,7 @@ pub fn mend(store: &Store, config: &Config, found: &Found) -> Result<bool> {
         // One that is being removed may have lost its lock; another one in it would be in the way.
         Remedy::Seed(file) => {
             let _lock = store.lock_images()?;
-            if super::images::is_named(file) { Ok(false) } else { remove_file(file).map(|()| true) }
+            if super::images::is_named(file)? { Ok(false) } else { remove_file(file).map(|()| true) }
         }
         Remedy::KnownHosts(file) => {
             let dir = file.parent().unwrap_or(file);
@@ -83,11 +83,11 @@ fn image(store: &Store, dir: &Path) -> Result<bool> {
 
 fn known_hosts(dir: &Path, file: &Path) -> Result<bool> {
     let record = read_record(&dir.join("machine.json"), Kind::Machine)?;
-    if record.is_none_or(|doc| is_right(file, &doc)) { Ok(false) } else { remove_file(file).map(|()| true) }
+    if record.map_or(Ok(true), |doc| is_right(file, &doc))? { Ok(false) } else { remove_file(file).map(|()| true) }
 }
 
 fn temporary(path: &Path) -> Result<bool> {
-    if is_being_written(path) {
+    if is_being_written(path)? {
         return Ok(false);
     }
     // Of a link it is the link that goes.

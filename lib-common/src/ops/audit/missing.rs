@@ -4,20 +4,27 @@
 use super::files::of_dir;
 use super::{Found, Remedy, fix};
 use crate::doc::{Disks, Document, ImageRef, Kernel};
-use crate::error::Error;
+use crate::error::{Error, Result, looked_at};
 use crate::store::Store;
 use crate::sys::owned;
 use std::path::{Path, PathBuf};
 
 /// What is missing of a VM.
-pub fn files(store: &Store, path: &Path, doc: &Document) -> Vec<Found> {
+///
+/// # Errors
+/// What keeps its directory from being looked into.
+pub fn files(store: &Store, path: &Path, doc: &Document) -> Result<Vec<Found>> {
     let disks: Vec<PathBuf> = disks_of(doc);
-    let mut found: Vec<Found> = disks.iter().filter_map(|disk| missing_disk(path, disk, &disks)).collect();
-    if let Ok(Some(image)) = doc.section::<ImageRef>() {
-        let missing = ["vmlinux", "initrd"].into_iter().filter_map(|name| missing_boot_file(store, path, &image, name));
-        found.extend(missing);
+    let mut found = vec![];
+    for disk in &disks {
+        found.extend(missing_disk(path, disk, &disks)?);
     }
-    found
+    if let Ok(Some(image)) = doc.section::<ImageRef>() {
+        for name in ["vmlinux", "initrd"] {
+            found.extend(missing_boot_file(store, path, &image, name)?);
+        }
+    }
+    Ok(found)
 }
 
 fn disks_of(doc: &Document) -> Vec<PathBuf> {
@@ -32,17 +39,18 @@ enum Missing {
     Refused(Error),
 }
 
-fn how(path: &Path, file: &Path) -> Option<Missing> {
+fn how(path: &Path, file: &Path) -> Result<Option<Missing>> {
     let is_inside = file.parent() == Some(path);
-    match owned::is_file(file) {
+    Ok(match looked_at(owned::is_file(file))? {
         Ok(true) => (!is_inside).then_some(Missing::Elsewhere),
         Ok(false) => Some(Missing::Gone),
         Err(e) => (!is_inside).then_some(Missing::Refused(e)),
-    }
+    })
 }
 
-fn missing_disk(path: &Path, disk: &Path, disks: &[PathBuf]) -> Option<Found> {
-    let (evidence, fix) = match how(path, disk)? {
+fn missing_disk(path: &Path, disk: &Path, disks: &[PathBuf]) -> Result<Option<Found>> {
+    let Some(how) = how(path, disk)? else { return Ok(None) };
+    let (evidence, fix) = match how {
         Missing::Gone => without_disk(path, disk, disks),
         Missing::Elsewhere => {
             let then = format!("see why it is not in the VM's directory, {}", fix::word(path));
@@ -50,7 +58,7 @@ fn missing_disk(path: &Path, disk: &Path, disks: &[PathBuf]) -> Option<Found> {
         }
         Missing::Refused(e) => (e.with_causes(), fix::refused(disk)),
     };
-    Some(damage(path, evidence, fix))
+    Ok(Some(damage(path, evidence, fix)))
 }
 
 /// What is still there of the disks is somebody's work.
@@ -67,9 +75,9 @@ fn without_disk(path: &Path, disk: &Path, disks: &[PathBuf]) -> (String, String)
 }
 
 /// The kernel or the initrd, which a VM shares with its image.
-fn missing_boot_file(store: &Store, path: &Path, image: &ImageRef, name: &str) -> Option<Found> {
+fn missing_boot_file(store: &Store, path: &Path, image: &ImageRef, name: &str) -> Result<Option<Found>> {
     let file = path.join(name);
-    let Missing::Gone = how(path, &file)? else { return None };
+    let Some(Missing::Gone) = how(path, &file)? else { return Ok(None) };
     let fix = match original(store, image, name) {
         Some(from) => format!("cp --reflink=auto -n {} {}", fix::word(&from), fix::word(&file)),
         None => {
@@ -77,7 +85,7 @@ fn missing_boot_file(store: &Store, path: &Path, image: &ImageRef, name: &str) -
             fix::look_into(path, &then)
         }
     };
-    Some(damage(path, format!("{} is missing", file.display()), fix))
+    Ok(Some(damage(path, format!("{} is missing", file.display()), fix)))
 }
 
 /// The file of the VM's image, where that is still the one that the VM was made of.

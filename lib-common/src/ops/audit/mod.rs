@@ -19,7 +19,7 @@ pub use mend::mend;
 use crate::cli::{Answer, Context};
 use crate::config::Config;
 use crate::doc::{API_VERSION, Finding, Name, to_json};
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::store::Store;
 use crate::sys::poll::wait;
 use crate::sys::process::ProcessId;
@@ -109,8 +109,8 @@ pub fn audit(store: &Store, config: &Config, args: VerifyArgs) -> Result<Vec<Fou
     machines::spare_damaged(&mut nobodys, &damaged);
     found.extend(nobodys);
     found.extend(host::locks(store)?);
-    found.extend(host::loop_devices(store, config));
-    found.extend(host::mounts(store, config));
+    found.extend(host::loop_devices(store, config)?);
+    found.extend(host::mounts(store, config)?);
     found.extend(net::networks(store, config, args.now)?);
     for f in &mut found {
         let old = args.now || u128::from(f.finding.age_ms) >= YOUNG.as_millis();
@@ -118,11 +118,6 @@ pub fn audit(store: &Store, config: &Config, args: VerifyArgs) -> Result<Vec<Fou
         fix::for_its_age(&mut f.finding);
     }
     Ok(found)
-}
-
-/// Whether that is an error of looking, and says nothing of what was looked at.
-fn is_blind(e: &Error) -> bool {
-    matches!(e.code(), Code::Io | Code::Os)
 }
 
 /// A finding; whether it is a leak is decided by its age at the end.
@@ -140,11 +135,11 @@ fn finding(kind: &str, id: String, evidence: impl Into<String>) -> Finding {
 }
 
 /// Waits until it is old enough that nobody can just be making it without a lock, or `decided`.
-fn outlast_the_making(path: &Path, decided: impl Fn() -> bool) -> Result<()> {
+fn outlast_the_making(path: &Path, decided: impl Fn() -> Result<bool>) -> Result<()> {
     // By a clock that nobody sets: a file may be from the future.
     let longest = Instant::now() + IN_THE_MAKING;
     let is_young = || u128::from(age_ms(path)) < IN_THE_MAKING.as_millis() && Instant::now() < longest;
-    while !decided() && is_young() && path.exists() {
+    while !decided()? && is_young() && path.exists() {
         wait(&[], Some(Instant::now() + LOOK_AGAIN))?;
     }
     Ok(())

@@ -16,9 +16,9 @@ pub fn processes(store: &Store, seen: Vec<Seen>, known: &[(PathBuf, Name)]) -> R
     let mut found = vec![];
     for Seen { process, parent, dir, user } in seen {
         let owner = known.iter().find(|(d, _)| *d == dir).map(|(_, name)| name.clone());
-        let Some(_look) = look_at(store, owner.as_ref()) else { continue };
+        let Some(_look) = look_at(store, owner.as_ref())? else { continue };
         if owner.is_some() && belongs(&dir, &process, parent)?
-            || owner.is_none() && is_of_another_store(store, &dir)
+            || owner.is_none() && is_of_another_store(store, &dir)?
             || ends_by(&process, deadline)
         {
             continue;

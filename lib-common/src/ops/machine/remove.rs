@@ -3,7 +3,7 @@
 use super::{Target, for_each, targets};
 use crate::cli::{Answer, Context};
 use crate::doc::{Name, Undo};
-use crate::error::{Code, Error, Failures, Result};
+use crate::error::{Code, Error, Failures, Result, looked_at};
 use crate::net::give_back_all;
 use crate::ops::tap;
 use crate::store::{MachineDir, free_name, id_of, is_started_by, processes, shim_state};
@@ -101,11 +101,11 @@ fn rm_one(cx: &mut Context<'_>, target: &Target, force: bool) -> Result<Option<S
         }
         // It was not refused when the lock was taken.
         Err(e) if e.code() == Code::Permission => return Err(e),
-        Err(_) => give_back_by_journal(cx, &machine),
+        Err(_) => give_back_by_journal(cx, &machine)?,
     }
     cx.stages.begin("remove");
     // A journal that cannot be read must not keep the VM: whatever of it runs was found above.
-    if machine.journal().open_operation().is_ok() {
+    if looked_at(machine.journal().open_operation())?.is_ok() {
         machine.journal().undo_open()?;
     }
     Ok(free_name(&store, machine.path())?.map(|path| (path, lock)))
@@ -115,10 +115,10 @@ fn rm_one(cx: &mut Context<'_>, target: &Target, force: bool) -> Result<Option<S
 /// missing.
 fn runtime_dirs(machine: &MachineDir) -> Result<Vec<PathBuf>> {
     if let Ok(dir) = machine.document().and_then(|doc| machine.runtime_dir(&id_of(&doc)?)) {
-        let its = is_started_by(&dir, machine.path());
+        let its = is_started_by(&dir, machine.path())?;
         return Ok(its.then(|| dir.to_path_buf()).into_iter().collect());
     }
-    let started_in = machine.journal().last_intents().into_iter().filter_map(|undo| match undo {
+    let started_in = machine.journal().last_intents()?.into_iter().filter_map(|undo| match undo {
         Undo::StopVm { runtime_dir } => Some(runtime_dir.to_path_buf()),
         _ => None,
     });
@@ -135,12 +135,13 @@ fn lost_processes(machine: &MachineDir, dir: &Path) -> Result<Vec<ProcessId>> {
 }
 
 /// Gives back what the VM's last start was lent, where its record does not say so any more.
-fn give_back_by_journal(cx: &mut Context<'_>, machine: &MachineDir) {
-    for undo in machine.journal().last_intents() {
+fn give_back_by_journal(cx: &mut Context<'_>, machine: &MachineDir) -> Result<()> {
+    for undo in machine.journal().last_intents()? {
         let Undo::GiveBackTap { network_dir, machine_id, .. } = undo else { continue };
         if let Err(e) = give_back_all(&network_dir, &machine_id, true) {
             let e = e.with_causes();
             cx.remark(&format!("its TAP and its address were not given back: {e}; `bg-verify` as root tells of it"));
         }
     }
+    Ok(())
 }

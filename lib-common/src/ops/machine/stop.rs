@@ -90,7 +90,7 @@ pub(super) fn kill_locked(cx: &mut Context<'_>, machine: &MachineDir) -> Result<
     let dir = machine.runtime_dir(&id)?;
     match machine.running(&id)? {
         Some(state) => vmm::end_running(&dir, state),
-        None if is_started_by(&dir, machine.path()) => vmm::end(&dir),
+        None if is_started_by(&dir, machine.path())? => vmm::end(&dir),
         None => Ok(()),
     }
 }

@@ -7,7 +7,8 @@ use crate::net::standing::{Role, Standing, role, stray_bridge};
 use crate::net::subnet::{Conflict, conflicts, network_of};
 use crate::net::{Space, nat};
 use crate::ops::audit::outlast_the_making;
-use crate::sys::lock::glance;
+use crate::sys::dirs::list;
+use crate::sys::lock::{glance, is_held};
 use crate::sys::netlink::link::Link;
 use crate::sys::netns::living;
 use std::collections::BTreeSet;
@@ -20,9 +21,9 @@ pub fn fabric(scene: &Scene<'_>, found: &mut Vec<Found>) -> Result<()> {
     found.extend(ports(scene));
     let dir = scene.space.dir();
     let lock = dir.join("lock");
-    outlast_the_making(dir, || lock.exists())?;
+    outlast_the_making(dir, || Ok(lock.exists()))?;
     // Held while we look, so that no `up` or `down` begins; while one works it is all that one's.
-    let Some(_look) = glance(&lock) else { return Ok(()) };
+    let Some(_look) = glance(&lock)? else { return Ok(()) };
     let strays: Vec<&Link> = bridges(scene).filter(|(link, _)| !is_up(scene, link)).map(|(link, _)| link).collect();
     for (link, uid) in bridges(scene).filter(|(link, _)| !is_up(scene, link)) {
         found.extend(stray(scene, link, uid)?);
@@ -189,7 +190,7 @@ fn overlap(scene: &Scene<'_>, (bridge, subnet): (&str, Cidr), conflict: &Conflic
 /// The files of namespaces that have ended. Nothing is said where the caller may not see every namespace.
 pub fn dead_spaces(space: &Space) -> Result<Vec<Found>> {
     let uid = nix::unistd::geteuid();
-    let entries = std::fs::read_dir(space.root()).into_iter().flatten().filter_map(|e| Some(e.ok()?.path()));
+    let entries = list(space.root())?.into_iter().map(|entry| entry.path());
     let inode = |path: &std::path::Path| path.file_name()?.to_str()?.parse::<u64>().ok();
     let others: Vec<_> = entries.filter_map(|path| Some((inode(&path)?, path))).collect();
     let others = others.into_iter().filter(|(inode, _)| *inode != space.netns()).collect::<Vec<_>>();
@@ -201,7 +202,7 @@ pub fn dead_spaces(space: &Space) -> Result<Vec<Found>> {
     for (inode, path) in others.into_iter().filter(|(inode, _)| !living.contains(inode)) {
         let is_own =
             std::fs::symlink_metadata(&path).is_ok_and(|m| m.is_dir() && (uid.is_root() || m.uid() == uid.as_raw()));
-        if !is_own || glance(&path.join("lock")).is_none() {
+        if !is_own || is_held(&path.join("lock"))? {
             continue;
         }
         let evidence = format!("the network namespace {inode} has ended");

@@ -87,7 +87,7 @@ fn dead_files(dir: &Path) -> Result<bool> {
     let inode = dir.file_name().and_then(|name| name.to_str()?.parse::<u64>().ok());
     // A new namespace may have got the number.
     let lives = crate::sys::netns::living().is_none_or(|living| inode.is_none_or(|inode| living.contains(&inode)));
-    if lives || is_held(&dir.join("lock")) { Ok(false) } else { remove_dir(dir).map(|()| true) }
+    if lives || is_held(&dir.join("lock"))? { Ok(false) } else { remove_dir(dir).map(|()| true) }
 }
 
 /// The namespace as it is, while no `up` or `down` works in it.

@@ -3,7 +3,7 @@
 use super::super::age_ms;
 use super::super::files::children;
 use crate::doc::{Name, Net};
-use crate::error::Result;
+use crate::error::{Result, looked_at};
 use crate::net::name::{MachineId, machine_id};
 use crate::net::standing::Vm;
 use crate::ops::audit::leftover::is_leftover;
@@ -31,25 +31,27 @@ impl Owners {
     pub fn of(store: &Store, netns: u64) -> Result<Self> {
         let mut owners = Owners { vms: BTreeMap::new(), unsure: false };
         for name in store.machine_names()? {
-            owners.add(store, name, netns);
+            owners.add(store, name, netns)?;
         }
-        owners.unsure |= children(&store.staging_dir())?.iter().any(|dir| is_held(&dir.join("lock")));
+        for dir in children(&store.staging_dir())? {
+            owners.unsure |= is_held(&dir.join("lock"))?;
+        }
         Ok(owners)
     }
 
-    fn add(&mut self, store: &Store, name: Name, netns: u64) {
+    fn add(&mut self, store: &Store, name: Name, netns: u64) -> Result<()> {
         let machine = store.machine_dir(&name);
         // Held while we look, so that nothing begins or ends meanwhile.
-        let look = glance(&machine.file("lock"));
-        let doc = machine.current().ok();
+        let look = glance(&machine.file("lock"))?;
+        let doc = looked_at(machine.current())?.ok();
         let Some((id, doc)) = doc.and_then(|doc| Some((machine_id(&id_of(&doc).ok()?).ok()?, doc))) else {
             // One without a record that nobody makes is undone by its journal; one that has lost its record keeps what it has.
-            let open = machine.journal().open_operation().ok().flatten();
-            let is_leftover = is_leftover(machine.path(), open.as_ref()).unwrap_or(false);
+            let open = looked_at(machine.journal().open_operation())?.ok().flatten();
+            let is_leftover = is_leftover(machine.path(), open.as_ref())?;
             self.unsure |= look.is_none() || machine.record_file().exists() || !is_leftover;
-            return;
+            return Ok(());
         };
-        let open = machine.journal().open_operation().map_or(true, |open| open.is_some());
+        let open = looked_at(machine.journal().open_operation())?.map_or(true, |open| open.is_some());
         let vm = match (doc.section::<Net>(), is_running(&doc)) {
             (Ok(net), Ok(running)) if look.is_some() && !open => {
                 let net = net.filter(|net| net.netns == netns);
@@ -60,6 +62,7 @@ impl Owners {
         };
         let untouched = age_ms(machine.path()).min(age_ms(&machine.record_file()));
         self.vms.insert(id, Known { name, vm, untouched: Duration::from_millis(untouched) });
+        Ok(())
     }
 
     /// What is known of a VM.

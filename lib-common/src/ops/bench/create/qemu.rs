@@ -78,8 +78,8 @@ impl Bare {
             spec: doc.require()?,
             identity: strict(&read(files::IDENTITY)?)?,
             host_key: guest.host_key,
-            qemu: without_parent(cmdline(vmm.pid)),
-            vsock: cmdline(device.pid),
+            qemu: without_parent(cmdline(vmm.pid)?),
+            vsock: cmdline(device.pid)?,
             old: [machine.path().to_owned(), run],
             name,
         };
