@@ -62,10 +62,11 @@ test-image-build: setup build
 	BG_TEST_FULL=1 cargo test --release --locked -p banger --test tests -- a_build_ended --nocapture
 
 # All of what `test` tries a sample of: every system call gone wrong, crowds, random histories, thousands of lives, thirty of
-# them with real guests.
+# them with real guests. Twice as many at once as there are processors: most of the time each waits.
 test-faults: setup build
 	cargo build --release --locked -p banger --examples
-	BG_TEST_FULL=1 cargo test --release --locked -p banger --test tests -- faults crash store:: hostile audit net::killed net::failing vm::soak --nocapture
+	BG_TEST_FULL=1 cargo test --release --locked -p banger --test tests -- faults crash store:: hostile audit \
+		net::killed net::failing vm::soak --nocapture --test-threads $$((2 * $$(nproc)))
 
 # Defects that somebody could make, one by one in a copy of this tree, each of which a test has to catch.
 test-defects: setup

@@ -54,46 +54,73 @@ fn fails(host: &Host, bystander: Option<&Bystander>, args: &[&str], begin: impl 
     assert!(points.len() > 3 && met * 2 >= tried.len() * 4, "{} {args:?}: {calls:?}", program("bg-tap"));
 }
 
+fn down(host: &Host) -> String {
+    host.tap(&["down", "--force"], "").ok();
+    String::new()
+}
+
+fn up(host: &Host) -> String {
+    host.tap(&["up"], "").ok();
+    host.tap(&["pool", "fill", "2"], "").ok();
+    String::new()
+}
+
+/// Gives back what others than the bystander have.
+fn back(host: &Host) {
+    for tap in host.others().iter().filter_map(|tap| tap["tap"].as_str()) {
+        host.tap(&["release", "--with-address", "--tap", tap], "").ok();
+    }
+}
+
+fn host(test: &str) -> Option<Host> {
+    Host::new(test).filter(|_| has_strace(test))
+}
+
 #[test]
-fn a_call_of_bg_tap_that_fails_is_told_and_leaves_nothing() {
-    let test = "a_call_of_bg_tap_that_fails_is_told_and_leaves_nothing";
-    let Some(host) = Host::new(test).filter(|_| has_strace(test)) else { return };
-    let down = || {
-        host.tap(&["down", "--force"], "").ok();
-        String::new()
-    };
-    let up = || {
-        host.tap(&["up"], "").ok();
-        host.tap(&["pool", "fill", "2"], "").ok();
-        String::new()
-    };
-    let back = || {
-        for tap in host.others().iter().filter_map(|tap| tap["tap"].as_str()) {
-            host.tap(&["release", "--with-address", "--tap", tap], "").ok();
-        }
-    };
-    fails(&host, None, &["up"], down);
-    up();
-    let bystander = host.bystander();
-    fails(&host, Some(&bystander), &["acquire"], || {
-        up();
-        back();
-        machine(1)
-    });
-    back();
-    fails(&host, Some(&bystander), &["pool", "fill", "4"], || {
-        host.tap(&["pool", "drain"], "").ok();
-        up()
-    });
-    fails(&host, Some(&bystander), &["pool", "drain"], up);
-    fails(&host, Some(&bystander), &["release", "--with-address"], || {
-        up();
-        back();
-        host.acquire(1).to_string()
-    });
-    back();
-    bystander.end(&host);
-    host.collect();
-    fails(&host, None, &["down"], up);
+fn a_call_of_up_or_down_that_fails_is_told_and_leaves_nothing() {
+    let Some(host) = host("a_call_of_up_or_down_that_fails_is_told_and_leaves_nothing") else { return };
+    fails(&host, None, &["up"], || down(&host));
+    up(&host);
+    fails(&host, None, &["down"], || up(&host));
     host.down(&["--force"]);
+}
+
+/// Does that beside a VM.
+fn beside_a_vm(host: &Host, work: impl FnOnce(&Bystander)) {
+    up(host);
+    let bystander = host.bystander();
+    work(&bystander);
+    back(host);
+    bystander.end(host);
+    host.collect();
+    host.down(&["--force"]);
+}
+
+#[test]
+fn a_call_of_acquire_or_release_that_fails_is_told_and_leaves_nothing() {
+    let Some(host) = host("a_call_of_acquire_or_release_that_fails_is_told_and_leaves_nothing") else { return };
+    beside_a_vm(&host, |vm| {
+        fails(&host, Some(vm), &["acquire"], || {
+            up(&host);
+            back(&host);
+            machine(1)
+        });
+        fails(&host, Some(vm), &["release", "--with-address"], || {
+            up(&host);
+            back(&host);
+            host.acquire(1).to_string()
+        });
+    });
+}
+
+#[test]
+fn a_call_of_the_pool_that_fails_is_told_and_leaves_nothing() {
+    let Some(host) = host("a_call_of_the_pool_that_fails_is_told_and_leaves_nothing") else { return };
+    beside_a_vm(&host, |vm| {
+        fails(&host, Some(vm), &["pool", "fill", "4"], || {
+            host.tap(&["pool", "drain"], "").ok();
+            up(&host)
+        });
+        fails(&host, Some(vm), &["pool", "drain"], || up(&host));
+    });
 }
