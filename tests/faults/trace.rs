@@ -81,7 +81,13 @@ impl Point {
         let is_ours = self.text.contains("/state/")
             && !["/lock>", "/.lock>"].iter().any(|lock| self.text.contains(lock))
             && !self.text.contains(".log>");
-        self.own && is_ours && self.may_fail() && (keeps.contains(&&*self.call) || self.call.starts_with("rename"))
+        let names = self.call.starts_with("rename") && !self.frees_a_name();
+        self.own && is_ours && self.may_fail() && (keeps.contains(&&*self.call) || names)
+    }
+
+    /// Whether it moves something to where it is removed; what cannot be moved is removed where it is.
+    fn frees_a_name(&self) -> bool {
+        self.text.split('"').rfind(|part| part.starts_with('/')).is_some_and(|to| to.contains("/staging/"))
     }
 
     /// Whether it is done to save the record of a VM.

@@ -2,7 +2,7 @@
 
 use super::{Found, Remedy, Scene, Seen, YOUNG, age_ms};
 use crate::doc::{Cidr, NetworkRecord};
-use crate::error::Result;
+use crate::error::{Result, looked_at};
 use crate::net::standing::{Role, Standing, role, stray_bridge};
 use crate::net::subnet::{Conflict, conflicts, network_of};
 use crate::net::{Space, nat};
@@ -190,7 +190,8 @@ fn overlap(scene: &Scene<'_>, (bridge, subnet): (&str, Cidr), conflict: &Conflic
 /// The files of namespaces that have ended. Nothing is said where the caller may not see every namespace.
 pub fn dead_spaces(space: &Space) -> Result<Vec<Found>> {
     let uid = nix::unistd::geteuid();
-    let entries = list(space.root())?.into_iter().map(|entry| entry.path());
+    let Ok(entries) = looked_at(list(space.root()))? else { return Ok(vec![]) };
+    let entries = entries.into_iter().map(|entry| entry.path());
     let inode = |path: &std::path::Path| path.file_name()?.to_str()?.parse::<u64>().ok();
     let others: Vec<_> = entries.filter_map(|path| Some((inode(&path)?, path))).collect();
     let others = others.into_iter().filter(|(inode, _)| *inode != space.netns()).collect::<Vec<_>>();
