@@ -161,9 +161,8 @@ fn littered(world: &World, runtime_dir: &Path) -> Flock<File> {
     write(state("machines/damaged/machine.json"), "{").unwrap();
     let lock = state("machines/held/lock");
     let held = Flock::lock(File::options().write(true).open(&lock).unwrap(), FlockArg::LockExclusive).unwrap();
-    let mut gone = Command::new("true").spawn().unwrap();
-    gone.wait().unwrap();
-    write(&lock, format!("{} bg-vm\n", gone.id())).unwrap();
+    // No process ever has that number: PID_MAX_LIMIT is 2^22.
+    write(&lock, format!("{} bg-vm\n", i32::MAX)).unwrap();
     held
 }
 
@@ -190,7 +189,8 @@ fn whoever_cannot_look_does_not_say_that_all_is_well() {
         met += usize::from(has_met);
         let seen = found(&done);
         if done.exit <= 1 && seen != all {
-            bad.push(format!("{}: {:?}", point.text, seen.symmetric_difference(&all)));
+            let differ: Vec<_> = seen.symmetric_difference(&all).collect();
+            bad.push(format!("{}: {differ:?}", point.text));
         }
     }
     assert!(bad.is_empty(), "{bad:#?}");

@@ -1,6 +1,6 @@
 //! One VM's directory: its files, its lock, and whether it runs.
 
-use super::{Journal, Store, Way, boot, read_record_of, save_record};
+use super::{Journal, Store, Way, boot, processes, read_record_of, save_record};
 use crate::doc::{
     AbsPath, Document, ExitInfo, Kind, Launch, MAX_BYTES, Name, ProcessDoc, ShimState, State, Status, Vmm,
 };
@@ -102,7 +102,7 @@ impl MachineDir {
     pub fn launched_dirs(&self) -> Result<Vec<PathBuf>> {
         let mut ours = vec![];
         for dir in list(&self.runtime)?.into_iter().map(|e| e.path()) {
-            if started_by(&dir)?.as_deref() == Some(&*self.path) {
+            if launched_in(&dir)?.is_some_and(|launch| is_of(&launch, &self.path)) {
                 ours.push(dir);
             }
         }
@@ -243,13 +243,16 @@ impl MachineDir {
     }
 }
 
-/// What the shim says of its processes; `None` where nothing is, or nothing that a shim wrote: a power failure leaves it empty.
+/// What the shim says of its processes; `None` where nothing is, or nothing that a shim wrote (a power failure leaves it empty),
+/// or where it names another shim than the one that runs there.
 ///
 /// # Errors
 /// What keeps it from being read: then nobody knows whether a VM runs.
 pub fn shim_state(runtime_dir: &Path) -> Result<Option<ShimState>> {
     let text = owned::read_text(&runtime_dir.join("shim.json"), MAX_BYTES as u64)?;
-    Ok(text.and_then(|text| crate::doc::strict(&text).ok()))
+    let Some(state) = text.and_then(|text| crate::doc::strict::<ShimState>(&text).ok()) else { return Ok(None) };
+    let is_true = ProcessId::from(state.shim.clone()).is_alive()? || !processes::has_shim(runtime_dir)?;
+    Ok(is_true.then_some(state))
 }
 
 /// The processes of a VM whose runtime directory does not say who runs: it goes with the last session of an ordinary user. The
@@ -272,8 +275,18 @@ fn lost(id: &str, dir: &AbsPath, vmm: Vmm) -> Result<Option<ShimState>> {
 /// # Errors
 /// What keeps it from being read: then nobody knows whose it is.
 pub fn started_by(runtime_dir: &Path) -> Result<Option<PathBuf>> {
+    Ok(launched_in(runtime_dir)?.and_then(|launch| Some(launch.exit_file.parent()?.to_owned())))
+}
+
+fn launched_in(runtime_dir: &Path) -> Result<Option<Launch>> {
     let text = looked_at(owned::read_text(&runtime_dir.join("launch.json"), MAX_BYTES as u64))?.ok().flatten();
-    Ok(text.and_then(|text| Some(crate::doc::strict::<Launch>(&text).ok()?.exit_file.parent()?.to_owned())))
+    Ok(text.and_then(|text| crate::doc::strict(&text).ok()))
+}
+
+/// Whether any of its files is in the VM's directory: where one path is damaged, the others say so.
+fn is_of(launch: &Launch, machine: &Path) -> bool {
+    let files = [&launch.exit_file, &launch.console].into_iter().chain(launch.disks.iter().map(|disk| &disk.path));
+    files.into_iter().any(|file| file.parent() == Some(machine))
 }
 
 /// Whether the VM in a runtime directory is the one of that directory, or nothing says whose it is.
@@ -281,7 +294,7 @@ pub fn started_by(runtime_dir: &Path) -> Result<Option<PathBuf>> {
 /// # Errors
 /// As [`started_by`].
 pub fn is_started_by(runtime_dir: &Path, machine: &Path) -> Result<bool> {
-    Ok(started_by(runtime_dir)?.is_none_or(|dir| dir == machine))
+    Ok(launched_in(runtime_dir)?.is_none_or(|launch| is_of(&launch, machine)))
 }
 
 /// The document has the id of another VM, in that directory.

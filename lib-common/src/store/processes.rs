@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// The programs that a running VM is made of, by their names; and VMMs, by how their names begin: a release of Firecracker
 /// comes as `firecracker-v1.16.1-x86_64`.
-const PROGRAMS: [&str; 2] = ["bg-shim", "vhost-device-vsock"];
+const SHIM: &str = "bg-shim";
+const PROGRAMS: [&str; 2] = [SHIM, "vhost-device-vsock"];
 const VMMS: [&str; 2] = ["qemu-system-", "firecracker"];
 
 /// A process of ours, as it was seen.
@@ -56,6 +57,14 @@ pub fn seen(runtime: &Path) -> Result<Vec<Seen>> {
 pub fn of_runtime_dir(dir: &Path) -> Result<Vec<ProcessId>> {
     let Some(runtime) = dir.parent() else { return Ok(vec![]) };
     Ok(seen(runtime)?.into_iter().filter(|seen| seen.dir == dir).map(|seen| seen.process).collect())
+}
+
+/// Whether a shim runs for a runtime directory.
+///
+/// # Errors
+/// As those of [`seen`].
+pub fn has_shim(dir: &Path) -> Result<bool> {
+    Ok(of_runtime_dir(dir)?.iter().any(|process| is_program(&process.exe, SHIM)))
 }
 
 fn is_ours(exe: &Path) -> bool {

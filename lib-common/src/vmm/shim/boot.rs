@@ -11,7 +11,7 @@ use crate::guest::vsock::served_at;
 use crate::store::boot;
 use crate::sys::cmd::{Child, Cmd, Stream};
 use crate::sys::fs::remove_file;
-use crate::sys::process::ProcessId;
+use crate::sys::process::{ProcessId, stat};
 use crate::timing::millis;
 use crate::vmm::bootcheck::refuse_unpadded;
 use crate::vmm::files;
@@ -116,8 +116,15 @@ pub(super) fn clean(cmd: Cmd) -> Cmd {
     cmd.only_env().env("PATH", path).env("LC_ALL", "C")
 }
 
-pub(super) fn document(child: &Child) -> Result<ProcessDoc> {
-    ProcessId::of(child.pid())?.try_into()
+/// What is to be known of a child; `None` of one that has ended already: its end is the event that says so.
+pub(super) fn document(child: &Child) -> Result<Option<ProcessDoc>> {
+    match ProcessId::of(child.pid()) {
+        Ok(process) => process.try_into().map(Some),
+        Err(e) => match stat(child.pid())? {
+            Some(stat) if stat.state != 'Z' => Err(e),
+            _ => Ok(None),
+        },
+    }
 }
 
 /// Our end, to read from, and the child's.

@@ -50,7 +50,7 @@ impl Shim {
         let cmd = firecracker::command(&self.launch);
         let argv = cmd.argv();
         let child = clean(cmd).spawn(Streams { stdin: Stream::Fd(serial_in.into()), stdout, stderr: to_log })?;
-        self.state.vmm = document(&child).ok();
+        self.state.vmm = document(&child)?;
         let monitor = Monitor::Firecracker {
             log: Feed::new(log),
             metrics: Feed::new(metrics),

@@ -38,8 +38,7 @@ impl Shim {
         let (stderr, to_log) = pipe()?;
         let streams = Streams { stdin: Stream::Null, stdout: Stream::Null, stderr: to_log };
         let child = clean(qemu::vsock_device(program, &self.launch)).spawn(streams)?;
-        // One that has ended already has none; its end is the event that says so.
-        self.state.vsock_device = document(&child).ok();
+        self.state.vsock_device = document(&child)?;
         self.device = Some(Device { child, stderr: Feed::new(stderr) });
         self.save_state()
     }
@@ -67,7 +66,7 @@ impl Shim {
         let cmd = qemu::command(&self.launch, self.tsc.and_then(|tsc| tsc.khz()));
         let argv = cmd.argv();
         let child = clean(cmd).spawn(Streams { stdin: monitor, stdout: serial, stderr: to_log })?;
-        self.state.vmm = document(&child).ok();
+        self.state.vmm = document(&child)?;
         let (console, stderr) = (Feed::new(console), Feed::new(stderr));
         let monitor = Monitor::Qemu { qmp: Qmp::new(qmp), shutdown: None, disk_failed: false };
         self.vmm = Some(Vmm { child, argv, console, stderr, monitor });
