@@ -49,9 +49,19 @@ fn ask_everything(world: &World, file: &Path, (what, bad): (&str, &[u8]), dirs: 
     assert_eq!(world.state_of("other"), "running", "{what}");
 }
 
+/// Whole documents that say something else: another process, another directory.
+fn lies(good: &[u8]) -> impl Iterator<Item = (String, Vec<u8>)> {
+    let good = String::from_utf8(good.to_vec()).unwrap();
+    let lies = [("\"start_time\":", "\"start_time\":9"), ("/dev/exit.json", "/dew/exit.json")];
+    lies.into_iter().filter_map(move |(from, to)| {
+        let bad = good.replacen(from, to, 1);
+        (bad != good).then(|| (format!("{to:?}"), bad.into_bytes()))
+    })
+}
+
 /// Every way to damage that file.
 fn all(good: &[u8]) -> Vec<(String, Vec<u8>)> {
-    let named = damages(good).into_iter().map(|(what, bad)| (what.to_owned(), bad));
+    let named = damages(good).into_iter().map(|(what, bad)| (what.to_owned(), bad)).chain(lies(good));
     let prefixes = (0..good.len() - 1).step_by(if full() { 7 } else { 211 });
     let prefixes = prefixes.map(|end| (format!("its first {end} bytes"), good[..end].to_vec()));
     let flips = flipped(good, if full() { 61 } else { 2003 }).map(|bad| ("a flipped bit".to_owned(), bad));
