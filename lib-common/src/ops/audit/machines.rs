@@ -13,6 +13,7 @@ use crate::store::{Journal, MachineDir, OpenOperation, Store, id_of, read_record
 use crate::sys::dirs::list;
 use crate::sys::lock::glance;
 use crate::sys::owned;
+use crate::sys::thread::in_threads;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -52,14 +53,25 @@ pub struct Machines {
 /// Looks at every VM once: journal first and record second, since a creation saves its record and then ends in the journal.
 pub fn machines(store: &Store, config: &Config) -> Result<Machines> {
     let mut all = Machines::default();
-    for path in children(&store.machines_dir())? {
-        match owned::is_dir(&store.machines_dir(), path.file_name().unwrap_or_default()) {
-            Ok(true) => look_into(store, config, &path, &mut all)?,
-            Ok(false) => {}
-            Err(e) => all.found.push(refused("machine", &path, e)?),
-        }
+    for part in in_threads(&children(&store.machines_dir())?, |part| some(store, config, part)) {
+        let part = part?;
+        all.known.extend(part.known);
+        all.damaged.extend(part.damaged);
+        all.found.extend(part.found);
     }
     Ok(all)
+}
+
+fn some(store: &Store, config: &Config, paths: &[PathBuf]) -> Result<Machines> {
+    let mut some = Machines::default();
+    for path in paths {
+        match owned::is_dir(&store.machines_dir(), path.file_name().unwrap_or_default()) {
+            Ok(true) => look_into(store, config, path, &mut some)?,
+            Ok(false) => {}
+            Err(e) => some.found.push(refused("machine", path, e)?),
+        }
+    }
+    Ok(some)
 }
 
 /// # Errors

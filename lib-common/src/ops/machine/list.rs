@@ -4,16 +4,10 @@ use crate::cli::table::{render, size};
 use crate::cli::{Answer, Context, Output};
 use crate::doc::{Document, Name, Net, Spec, State, Status};
 use crate::error::{Error, Result};
-use crate::sys::thread;
-
-/// No more VMs than this are read by one thread.
-const A_FEW: usize = 32;
+use crate::sys::thread::in_threads;
 
 /// A VM's document is about as long, in bytes.
 const LINE_BYTES: usize = 6 << 10;
-
-/// More threads than this wait for each other.
-const MOST_THREADS: usize = 4;
 
 /// How lists are printed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -89,29 +83,6 @@ impl<T> Part<T> {
     }
 }
 
-/// Does it for parts of the names, in as many threads as there are processors: no record needs another.
-fn in_threads<T: Send>(names: &[Name], work: impl Fn(&[Name]) -> T + Sync) -> Vec<T> {
-    let threads = match names.len() {
-        // A thread costs as much as some records.
-        0..=A_FEW => 1,
-        _ => std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS),
-    };
-    let mut parts = names.chunks(names.len().div_ceil(threads).max(1));
-    std::thread::scope(|scope| {
-        let first = parts.next().unwrap_or_default();
-        let work = &work;
-        let others: Vec<_> = parts.map(|part| (part, thread::scoped(scope, move || work(part)).ok())).collect();
-        let mut all = vec![work(first)];
-        all.extend(others.into_iter().map(|(part, other)| match other {
-            // A panic is told as one of this thread would be.
-            Some(other) => other.join().unwrap_or_else(|e| std::panic::resume_unwind(e)),
-            // There may be no more threads.
-            None => work(part),
-        }));
-        all
-    })
-}
-
 fn row(doc: &Document) -> Result<Vec<String>> {
     let state = doc.section::<Status>()?.map_or(State::Incomplete, |s| s.state);
     let mut row = vec![doc.name()?.to_string(), state.as_str().to_owned()];
@@ -129,7 +100,7 @@ mod tests {
 
     #[test]
     fn threads_keep_the_order_of_the_names() {
-        for count in [0, 1, A_FEW, A_FEW + 1, 101] {
+        for count in [0, 1, 32, 33, 101] {
             let names: Vec<_> = (0..count).map(|n| Name::parse(&format!("vm{n}")).unwrap()).collect();
             assert_eq!(in_threads(&names, <[Name]>::to_vec).concat(), names, "{count}");
         }

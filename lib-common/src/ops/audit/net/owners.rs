@@ -10,6 +10,7 @@ use crate::ops::audit::leftover::is_leftover;
 use crate::ops::machine::is_running;
 use crate::store::{Store, id_of};
 use crate::sys::lock::{glance, is_held};
+use crate::sys::thread::in_threads;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -30,8 +31,14 @@ impl Owners {
     /// Looks at every VM. To be asked after the kernel was: a VM is in the store before it has anything there.
     pub fn of(store: &Store, netns: u64) -> Result<Self> {
         let mut owners = Owners { vms: BTreeMap::new(), unsure: false };
-        for name in store.machine_names()? {
-            owners.add(store, name, netns)?;
+        let part = |names: &[Name]| -> Result<Self> {
+            let mut some = Owners { vms: BTreeMap::new(), unsure: false };
+            names.iter().try_for_each(|name| some.add(store, name.clone(), netns)).map(|()| some)
+        };
+        for part in in_threads(&store.machine_names()?, part) {
+            let part = part?;
+            owners.vms.extend(part.vms);
+            owners.unsure |= part.unsure;
         }
         for dir in children(&store.staging_dir())? {
             owners.unsure |= is_held(&dir.join("lock"))?;
