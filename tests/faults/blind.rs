@@ -4,7 +4,7 @@
 
 use super::World;
 use super::trace::{self, Point};
-use crate::support::{Done, finish, has_strace};
+use crate::support::{Done, has_strace};
 use lib_common::sys::process::{all_pids, cmdline};
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Value, json};
@@ -54,9 +54,9 @@ fn lies(vmm: &Value, runtime_dir: &Path) -> String {
     finding("process", &shim) + &finding("runtime_dir", runtime_dir.to_str().unwrap())
 }
 
-/// A VM that runs, and its runtime directory.
-fn running() -> (World, PathBuf) {
-    let world = World::new(&["kept"]);
+/// A VM that runs, `kept`, among those, and its runtime directory.
+fn running(vms: &[&str]) -> (World, PathBuf) {
+    let world = World::new(vms);
     let vmm = world.vm(&["start", "kept"], "").json()["vmm"].clone();
     let dir = Path::new(vmm["vsock"].as_str().unwrap()).parent().unwrap().to_owned();
     (world, dir)
@@ -111,7 +111,7 @@ fn what_cannot_be_looked_at_is_not_taken_for_gone() {
         ("bg-vm", &["rm", "kept"]),
         ("bg-vm", &["create", "other", "--no-start"]),
     ];
-    beside(test, &running(), &verbs, true);
+    beside(test, &running(&["kept"]), &verbs, true);
 }
 
 /// Then /proc alone says who runs.
@@ -121,7 +121,7 @@ fn nor_is_what_runs_for_a_vm_whose_runtime_directory_is_gone() {
     if !has_strace(test) {
         return;
     }
-    let (world, dir) = running();
+    let (world, dir) = running(&["kept"]);
     std::fs::remove_dir_all(&dir).unwrap();
     let verbs: [(&str, &[&str]); 5] = [
         ("bg-verify", &["--now"]),
@@ -172,15 +172,14 @@ fn whoever_cannot_look_does_not_say_that_all_is_well() {
     if !has_strace(test) {
         return;
     }
-    let world = World::new(&["kept", "broken", "damaged", "held"]);
-    let vmm = world.vm(&["start", "kept"], "").json()["vmm"].clone();
-    let held = littered(&world, Path::new(vmm["vsock"].as_str().unwrap()).parent().unwrap());
+    let (world, dir) = running(&["kept", "broken", "damaged", "held"]);
+    let held = littered(&world, &dir);
     let found = |done: &Done| -> BTreeSet<String> {
         let text = |f: Value| format!("{} {} {} {}", f["kind"], f["id"], f["evidence"], f["is_leak"]);
         done.documents().into_iter().map(text).collect()
     };
     let command = world.command("bg-verify", &["--now"]);
-    let all = found(&finish(world.command("bg-verify", &["--now"]).spawn().unwrap(), b""));
+    let all = found(&world.sandbox.run("bg-verify", &["--now"], ""));
     assert!(all.len() >= 15, "{all:#?}");
     let (count, tried) = looks(&world, &command, "");
     let (mut met, mut bad) = (0, vec![]);

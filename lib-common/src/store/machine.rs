@@ -178,11 +178,10 @@ impl MachineDir {
     /// The same, for whoever has the record's section `vmm` already.
     fn running_by(&self, id: &str, recorded: impl FnOnce() -> Result<Option<Vmm>>) -> Result<Option<ShimState>> {
         let dir = self.runtime_dir(id)?;
-        let Some(state) = shim_state(&dir)? else {
+        let Some((state, lives)) = shim_now(&dir)? else {
             return recorded()?.map_or(Ok(None), |vmm| lost(id, &dir, vmm));
         };
-        let lives = ProcessId::from(state.shim.clone()).is_alive()? && is_started_by(&dir, &self.path)?;
-        Ok(lives.then_some(state))
+        Ok((lives && is_started_by(&dir, &self.path)?).then_some(state))
     }
 
     /// The processes of the VM with this id where it runs and cannot be reached any more, since its runtime directory is gone.
@@ -249,10 +248,24 @@ impl MachineDir {
 /// # Errors
 /// What keeps it from being read: then nobody knows whether a VM runs.
 pub fn shim_state(runtime_dir: &Path) -> Result<Option<ShimState>> {
+    Ok(shim_now(runtime_dir)?.map(|(state, _)| state))
+}
+
+/// Whether the shim of a runtime directory lives.
+///
+/// # Errors
+/// As [`shim_state`].
+pub fn shim_lives(runtime_dir: &Path) -> Result<bool> {
+    Ok(shim_now(runtime_dir)?.is_some_and(|(_, lives)| lives))
+}
+
+/// What [`shim_state`] gives, and whether that shim lives.
+fn shim_now(runtime_dir: &Path) -> Result<Option<(ShimState, bool)>> {
     let text = owned::read_text(&runtime_dir.join("shim.json"), MAX_BYTES as u64)?;
     let Some(state) = text.and_then(|text| crate::doc::strict::<ShimState>(&text).ok()) else { return Ok(None) };
-    let is_true = ProcessId::from(state.shim.clone()).is_alive()? || !processes::has_shim(runtime_dir)?;
-    Ok(is_true.then_some(state))
+    let lives = ProcessId::from(state.shim.clone()).is_alive()?;
+    let is_true = lives || !processes::has_shim(runtime_dir)?;
+    Ok(is_true.then_some((state, lives)))
 }
 
 /// The processes of a VM whose runtime directory does not say who runs: it goes with the last session of an ordinary user. The

@@ -3,7 +3,6 @@
 #![allow(unsafe_code)]
 
 use crate::error::{Error, Result};
-use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use std::collections::BTreeSet;
@@ -65,7 +64,7 @@ pub fn living() -> Option<BTreeSet<u64>> {
         match std::fs::metadata(format!("/proc/{pid}/ns/net")) {
             Ok(meta) => drop(living.insert(meta.ino())),
             // It has ended.
-            Err(e) if e.kind() == ErrorKind::NotFound || e.raw_os_error() == Some(Errno::ESRCH as i32) => {}
+            Err(e) if super::process::has_ended(&e) => {}
             Err(e) if e.kind() == ErrorKind::PermissionDenied && pid == 1 => {}
             Err(_) => return None,
         }

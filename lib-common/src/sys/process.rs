@@ -63,9 +63,14 @@ fn of_process(pid: i32, name: &str) -> Result<Option<Vec<u8>>> {
     let path = PathBuf::from(format!("/proc/{pid}/{name}"));
     match std::fs::read(&path) {
         Ok(bytes) => Ok(Some(bytes)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error() == Some(Errno::ESRCH as i32) => Ok(None),
+        Err(e) if has_ended(&e) => Ok(None),
         Err(e) => Err(Error::io("read", &path, &e)),
     }
+}
+
+/// Whether an error of a file in `/proc/PID` is that the process has ended.
+pub(super) fn has_ended(e: &std::io::Error) -> bool {
+    e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error() == Some(Errno::ESRCH as i32)
 }
 
 /// The command's name stands in parentheses and may hold any character, so fields count from the last `)`.

@@ -17,7 +17,7 @@ mod start;
 pub use capped::previous as previous_log;
 pub use choose::{Choice, Choosing, choose, cpu_flags};
 pub use firecracker::Version as FirecrackerVersion;
-pub use start::{Programs, Started, end, end_running, lives, start, wait_end};
+pub use start::{Programs, Started, end, end_running, start, wait_end};
 
 use crate::error::Result;
 use crate::sys::cmd::Cmd;

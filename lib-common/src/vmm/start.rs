@@ -10,7 +10,7 @@ use crate::doc::{
     AbsPath, Identity, Launch, MAX_BYTES, ProcessDoc, ShimReply, ShimState, Timing, Vmm, VmmKind, strict, to_json,
 };
 use crate::error::{Code, Context, Error, Result};
-use crate::store::{end_shim, shim_state};
+use crate::store::{end_shim, shim_lives, shim_state};
 use crate::sys::cmd::{Cmd, Stream, Streams};
 use crate::sys::fs::{private_dir, remove_dir, replace};
 use crate::sys::poll::readable;
@@ -180,11 +180,6 @@ pub fn end_running(runtime_dir: &Path, state: ShimState) -> Result<()> {
     remove_dir(runtime_dir)
 }
 
-/// Whether a VM lives in `runtime_dir`.
-pub fn lives(runtime_dir: &Path) -> Result<bool> {
-    shim_state(runtime_dir)?.map_or(Ok(false), |state| ProcessId::from(state.shim).is_alive())
-}
-
 /// Waits, at most `timeout`, until a VM has ended by itself and its shim with it; says whether it has. For a guest that
 /// was asked to shut down.
 pub fn wait_end(state: &ShimState, timeout: Duration) -> Result<bool> {
@@ -209,7 +204,7 @@ impl Shim {
     fn start(launch: &Launch, identity: &Identity, program: &Path) -> Result<Self> {
         signal::check()?;
         let dir = &launch.runtime_dir;
-        if lives(dir)? {
+        if shim_lives(dir)? {
             return Err(Error::new(Code::InUse, "it runs already"));
         }
         // What a killed shim left: processes that are just dying, its sockets, and secrets of an earlier run.
@@ -341,7 +336,7 @@ mod tests {
         for damaged in ["", "{}"] {
             std::fs::write(dir.path().join(files::STATE), damaged).unwrap();
             end(dir.path()).unwrap();
-            assert!(!lives(dir.path()).unwrap());
+            assert!(!shim_lives(dir.path()).unwrap());
         }
     }
 

@@ -10,7 +10,6 @@ use crate::store::{Journal, Store, id_of, started_by};
 use crate::sys::dirs::list;
 use crate::sys::lock::{Glance, glance, is_held};
 use crate::sys::owned;
-use crate::sys::process::ProcessId;
 use crate::vmm::files;
 use std::path::{Path, PathBuf};
 
@@ -143,7 +142,7 @@ fn lost_socket(dir: &Path, owner: &Name) -> Result<Option<Found>> {
 
 /// Whether the shim whose runtime directory this is lives.
 pub(super) fn shim_lives(dir: &Path) -> Result<bool> {
-    shim_state(dir)?.map_or(Ok(false), |s| ProcessId::from(s.shim).is_alive())
+    Ok(looked_at(crate::store::shim_lives(dir))?.unwrap_or(false))
 }
 
 /// What the shim says of its processes; `None` where nothing is, or nothing that a shim wrote.

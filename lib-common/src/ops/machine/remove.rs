@@ -6,7 +6,7 @@ use crate::doc::{Name, Undo};
 use crate::error::{Code, Error, Failures, Result, looked_at};
 use crate::net::give_back_all;
 use crate::ops::tap;
-use crate::store::{MachineDir, free_name, id_of, is_started_by, processes, shim_state};
+use crate::store::{MachineDir, free_name, id_of, is_started_by, processes, shim_lives, shim_state};
 use crate::sys::fs::remove_dir;
 use crate::sys::lock::Lock;
 use crate::sys::process::ProcessId;
@@ -84,7 +84,7 @@ fn rm_one(cx: &mut Context<'_>, target: &Target, force: bool) -> Result<Option<S
     cx.stages.begin("kill");
     for dir in runtime_dirs(&machine)? {
         let lost = lost_processes(&machine, &dir)?;
-        if !force && (vmm::lives(&dir)? || !lost.is_empty()) {
+        if !force && (shim_lives(&dir)? || !lost.is_empty()) {
             let name = &target.name;
             return Err(Error::new(Code::InUse, format!("the VM `{name}` runs"))
                 .hint(format!("bg-vm stop {name} && bg-vm rm {name}, or bg-vm rm --force {name}")));
