@@ -236,6 +236,14 @@ pub fn looked_at<T>(found: Result<T>) -> Result<Result<T>> {
     }
 }
 
+/// What was found, if nothing is wrong with it.
+///
+/// # Errors
+/// As [`looked_at`].
+pub fn sound<T>(found: Result<Option<T>>) -> Result<Option<T>> {
+    Ok(looked_at(found)?.ok().flatten())
+}
+
 fn is_no_room(e: &std::io::Error) -> bool {
     matches!(e.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }

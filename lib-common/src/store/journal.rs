@@ -5,7 +5,7 @@
 //! its process is gone, and [`Journal::undo_open`] takes it back.
 
 use crate::doc::{JournalLine, MAX_BYTES, Undo, to_json};
-use crate::error::{Code, Error, Failures, Result, looked_at};
+use crate::error::{Code, Error, Failures, Result, sound};
 use crate::sys::fs::{preallocate, remove_dir, remove_file};
 use crate::sys::process::ProcessId;
 use crate::sys::{owned, signal};
@@ -78,7 +78,7 @@ impl Journal {
     /// # Errors
     /// What keeps it from being read; one that is damaged says nothing.
     pub fn last_intents(&self) -> Result<Vec<Undo>> {
-        Ok(looked_at(self.last_operation())?.ok().flatten().map(|(last, _)| last.undo).unwrap_or_default())
+        Ok(sound(self.last_operation())?.map(|(last, _)| last.undo).unwrap_or_default())
     }
 
     /// The last operation, and whether it is open.

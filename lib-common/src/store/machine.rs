@@ -4,7 +4,7 @@ use super::{Journal, Store, Way, boot, processes, read_record_of, save_record};
 use crate::doc::{
     AbsPath, Document, ExitInfo, Kind, Launch, MAX_BYTES, Name, ProcessDoc, ShimState, State, Status, Vmm,
 };
-use crate::error::{Code, Error, Result, looked_at};
+use crate::error::{Code, Error, Result, sound};
 use crate::sys::dirs::list;
 use crate::sys::fs::sync_dir;
 use crate::sys::lock::Lock;
@@ -172,7 +172,7 @@ impl MachineDir {
     /// The processes of the running VM with this id, or `None` when it does not run.
     pub fn running(&self, id: &str) -> Result<Option<ShimState>> {
         // A damaged record is told by who needs it.
-        self.running_by(id, || looked_at(self.saved())?.ok().flatten().map_or(Ok(None), |doc| doc.section()))
+        self.running_by(id, || sound(self.saved())?.map_or(Ok(None), |doc| doc.section()))
     }
 
     /// The same, for whoever has the record's section `vmm` already.
@@ -237,7 +237,7 @@ impl MachineDir {
     /// # Errors
     /// What keeps it from being read.
     pub fn exit_info(&self) -> Result<Option<ExitInfo>> {
-        let text = looked_at(owned::read_text(&self.exit_file(), MAX_BYTES as u64))?.ok().flatten();
+        let text = sound(owned::read_text(&self.exit_file(), MAX_BYTES as u64))?;
         Ok(text.and_then(|text| crate::doc::strict(&text).ok()))
     }
 }
@@ -292,7 +292,7 @@ pub fn started_by(runtime_dir: &Path) -> Result<Option<PathBuf>> {
 }
 
 fn launched_in(runtime_dir: &Path) -> Result<Option<Launch>> {
-    let text = looked_at(owned::read_text(&runtime_dir.join("launch.json"), MAX_BYTES as u64))?.ok().flatten();
+    let text = sound(owned::read_text(&runtime_dir.join("launch.json"), MAX_BYTES as u64))?;
     Ok(text.and_then(|text| crate::doc::strict(&text).ok()))
 }
 

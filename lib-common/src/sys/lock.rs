@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use super::fs::is_read_only;
-use crate::error::{Code, Error, Result, looked_at};
+use crate::error::{Code, Error, Result, sound};
 use nix::errno::Errno;
 use nix::libc::{LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, c_int};
 use std::fs::File;
@@ -171,7 +171,7 @@ pub fn glance(path: &Path) -> Result<Option<Glance>> {
 /// # Errors
 /// What keeps that from being read.
 pub fn signer(path: &Path) -> Result<Option<i32>> {
-    let text = looked_at(super::owned::read_text(path, 100))?.ok().flatten();
+    let text = sound(super::owned::read_text(path, 100))?;
     Ok(text.and_then(|text| text.split_whitespace().next()?.parse().ok()))
 }
 

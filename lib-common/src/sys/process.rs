@@ -112,7 +112,7 @@ fn page_size() -> u64 {
     u64::try_from(unsafe { nix::libc::sysconf(nix::libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
-/// The arguments of a process, none where it has ended.
+/// The arguments of a process, none where it has ended, or is in the middle of execve(2).
 ///
 /// # Errors
 /// What keeps them from being read: then nobody knows.
@@ -277,19 +277,24 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test may start programs itself")]
     fn a_name_may_be_any_bytes() {
+        use std::io::{Read, Write};
         use std::os::unix::ffi::OsStrExt;
+        use std::process::{Command, Stdio};
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join(std::ffi::OsStr::from_bytes(b"\xff"));
-        std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
-        #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test may start programs itself")]
-        let mut child = std::process::Command::new(&program).arg("100").spawn().unwrap();
+        std::os::unix::fs::symlink("/bin/cat", &program).unwrap();
+        let mut child = Command::new(&program).arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // In the middle of its execve(2) a process has no arguments: one that answers is past it.
+        child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         let found = (stat(child.id().cast_signed()), cmdline(child.id().cast_signed()));
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(
             (found.0.unwrap().unwrap().ppid, &found.1.unwrap()[1..]),
-            (std::process::id().cast_signed(), &["100".to_owned()][..])
+            (std::process::id().cast_signed(), &["-".to_owned()][..])
         );
     }
 

@@ -5,7 +5,7 @@ use super::{Found, Remedy, age_ms, finding, fix, outlast_the_making};
 use crate::build::slot::{TEMP_PREFIX, lock_of};
 use crate::config::Config;
 use crate::doc::{Finding, Name, ShimState};
-use crate::error::{Error, Result, looked_at};
+use crate::error::{Error, Result, looked_at, sound};
 use crate::store::{Journal, Store, id_of, started_by};
 use crate::sys::dirs::list;
 use crate::sys::lock::{Glance, glance, is_held};
@@ -150,7 +150,7 @@ pub(super) fn shim_lives(dir: &Path) -> Result<bool> {
 /// # Errors
 /// What keeps it from being read: then nobody knows whether a VM runs.
 pub(super) fn shim_state(dir: &Path) -> Result<Option<ShimState>> {
-    Ok(looked_at(crate::store::shim_state(dir))?.ok().flatten())
+    sound(crate::store::shim_state(dir))
 }
 
 /// A look at a VM; `None` while its lock is held: then its processes come and go.

@@ -5,7 +5,7 @@ use super::leftover::is_leftover;
 use super::{Found, Remedy, age_ms, finding, fix};
 use crate::build::slot::TEMP_PREFIX;
 use crate::doc::{Document, Kernel, Kind, Registered, Rootfs, Seed};
-use crate::error::{Result, looked_at};
+use crate::error::{Result, looked_at, sound};
 use crate::ops::image::files::{all_wrong, facts_of};
 use crate::store::{Journal, Store, read_record};
 use crate::sys::cmd::quote;
@@ -75,7 +75,7 @@ fn without_record(path: &Path) -> Result<Option<Found>> {
 /// # Errors
 /// What keeps it from being looked at.
 pub(super) fn is_left(path: &Path) -> Result<bool> {
-    is_leftover(path, looked_at(Journal::in_dir(path).open_operation())?.ok().flatten().as_ref())
+    is_leftover(path, sound(Journal::in_dir(path).open_operation())?.as_ref())
 }
 
 fn damage(path: &Path, evidence: String) -> Found {

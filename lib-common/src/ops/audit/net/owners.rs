@@ -3,7 +3,7 @@
 use super::super::age_ms;
 use super::super::files::children;
 use crate::doc::{Name, Net};
-use crate::error::{Result, looked_at};
+use crate::error::{Result, looked_at, sound};
 use crate::net::name::{MachineId, machine_id};
 use crate::net::standing::Vm;
 use crate::ops::audit::leftover::is_leftover;
@@ -53,7 +53,7 @@ impl Owners {
         let doc = looked_at(machine.current())?.ok();
         let Some((id, doc)) = doc.and_then(|doc| Some((machine_id(&id_of(&doc).ok()?).ok()?, doc))) else {
             // One without a record that nobody makes is undone by its journal; one that has lost its record keeps what it has.
-            let open = looked_at(machine.journal().open_operation())?.ok().flatten();
+            let open = sound(machine.journal().open_operation())?;
             let is_leftover = is_leftover(machine.path(), open.as_ref())?;
             self.unsure |= look.is_none() || machine.record_file().exists() || !is_leftover;
             return Ok(());
