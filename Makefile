@@ -35,10 +35,13 @@ lint:
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny check bans licenses sources; \
 	else echo 'NOT RUN: cargo deny (cargo install cargo-deny)'; fi
 
+# Twice as many tests as there are processors: most of the time each waits. Of real guests there is one at a time all the same.
+AT_ONCE := --test-threads $$((2 * $$(nproc)))
+
 test: setup build lint
 	cargo test --release --locked -p lib-common
 	cargo test --release --locked -p guest-agent --target-dir $(TARGET_DIR)/agent
-	cargo test --release --locked -p banger
+	cargo test --release --locked -p banger -- $(AT_ONCE)
 
 # The suite for a VMM, which `test` runs on what the host has, on the Firecracker that BG_FIRECRACKER names.
 SUITE := vm::life vm::crash vm::guest vm::ssh
@@ -62,11 +65,11 @@ test-image-build: setup build
 	BG_TEST_FULL=1 cargo test --release --locked -p banger --test tests -- a_build_ended --nocapture
 
 # All of what `test` tries a sample of: every system call gone wrong, crowds, random histories, thousands of lives, thirty of
-# them with real guests. Twice as many at once as there are processors: most of the time each waits.
+# them with real guests.
 test-faults: setup build
 	cargo build --release --locked -p banger --examples
 	BG_TEST_FULL=1 cargo test --release --locked -p banger --test tests -- faults crash store:: hostile audit \
-		net::killed net::failing vm::soak --nocapture --test-threads $$((2 * $$(nproc)))
+		net::killed net::failing vm::soak --nocapture $(AT_ONCE)
 
 # Defects that somebody could make, one by one in a copy of this tree, each of which a test has to catch.
 test-defects: setup
