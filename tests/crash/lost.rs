@@ -2,7 +2,9 @@
 
 use super::{Suite, World, no_leaks, processes, runtime_dir, shims};
 use lib_common::error::Code;
+use lib_common::store::processes::of_runtime_dir;
 use std::fs::{remove_dir_all, rename, write};
+use std::time::Duration;
 
 #[test]
 fn a_vm_whose_runtime_directory_is_gone_is_not_started_twice() {
@@ -30,6 +32,33 @@ fn a_vm_whose_runtime_directory_is_gone_is_not_started_twice() {
         if verb[0] == "kill" {
             assert_eq!(world.state_of("dev"), "stopped");
             world.vm(&["start", "dev"], "").ok();
+        }
+    }
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn who_comes_while_a_shim_leaves_waits_for_its_end() {
+    let world = World::new(&["dev"]);
+    for verb in ["start", "rm"] {
+        world.vm(&["start", "dev"], "").ok();
+        let dir = runtime_dir(&world, "dev");
+        // As far as a shim gets whose processor is taken away between its last work and its exit.
+        remove_dir_all(&dir).unwrap();
+        let exit = r#"{"at":"2026-01-01T00:00:00Z","reason":"poweroff","status":"exit status 0","reboots":0}"#;
+        write(world.sandbox.state("machines/dev/exit.json"), exit).unwrap();
+        let leaving =
+            of_runtime_dir(&dir).unwrap().into_iter().find(|process| process.exe.ends_with("bg-shim")).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(500));
+                leaving.end().unwrap();
+            });
+            world.vm(&[verb, "dev"], "").ok();
+        });
+        assert_eq!(shims(&dir), usize::from(verb == "start"), "{verb}");
+        if verb == "start" {
+            world.vm(&["kill", "dev"], "").ok();
         }
     }
     world.assert_nothing_is_left();

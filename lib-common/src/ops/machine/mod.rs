@@ -24,10 +24,15 @@ pub use stop::{StopArgs, kill, stop};
 
 use crate::cli::{Context, Source};
 use crate::doc::{Document, Kind, Name, State, Status};
-use crate::error::{Code, Error, Failures, Result};
+use crate::error::{Code, Error, Failures, Result, looked_at};
 use crate::store::{MachineDir, boot, id_of};
 use crate::sys::lock::Lock;
+use crate::sys::process::ProcessId;
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a shim may take from its last word to its end.
+const LEAVES_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the verbs know better than a document that was given to them.
 const OURS: [&str; 5] = ["net", "vmm", "guest", "status", "stats"];
@@ -46,6 +51,21 @@ fn targets(cx: &mut Context<'_>, names: &[Name], file: Option<PathBuf>) -> Resul
     }
     let given = cx.document(&Source { name: None, file }, Kind::Machine)?;
     Ok(vec![Target { name: given.name()?, given: Some(given) }])
+}
+
+/// Waits until a shim has left that has said how its VM ended: whoever ended it may have been killed before he could. To be
+/// called with the VM's lock.
+fn let_leave(machine: &MachineDir) -> Result<()> {
+    if machine.exit_info()?.is_none() {
+        return Ok(());
+    }
+    let Ok(id) = looked_at(machine.document().and_then(|doc| id_of(&doc)))? else { return Ok(()) };
+    if let Some(state) = machine.running(&id)?
+        && let Some(shim) = ProcessId::from(state.shim).open()?
+    {
+        shim.wait(LEAVES_WITHIN)?;
+    }
+    Ok(())
 }
 
 /// Does it for one VM after the other, going on past errors, which come back as one.

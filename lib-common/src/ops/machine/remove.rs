@@ -1,6 +1,6 @@
 //! rm: idempotent, and going on past errors.
 
-use super::{Target, for_each, targets};
+use super::{Target, for_each, let_leave, targets};
 use crate::cli::{Answer, Context};
 use crate::doc::{Name, Undo};
 use crate::error::{Code, Error, Failures, Result, looked_at};
@@ -82,6 +82,7 @@ fn rm_one(cx: &mut Context<'_>, target: &Target, force: bool) -> Result<Option<S
         return Ok(None);
     }
     cx.stages.begin("kill");
+    let_leave(&machine)?;
     for dir in runtime_dirs(&machine)? {
         let lost = lost_processes(&machine, &dir)?;
         if !force && (shim_lives(&dir)? || !lost.is_empty()) {

@@ -1,7 +1,7 @@
 //! start, restart: identity, VMM, record.
 
 use super::create::{launch_disks, own_disks};
-use super::{Target, for_each, is_running, targets};
+use super::{Target, for_each, is_running, let_leave, targets};
 use crate::cli::{Answer, Context};
 use crate::disk::look;
 use crate::doc::{
@@ -91,6 +91,7 @@ fn start_one(cx: &mut Context<'_>, target: &Target) -> Result<Document> {
         // Of a start whose tool was killed the VM is just ending.
         machine.journal().undo_open()?;
     }
+    let_leave(&machine)?;
     let mut doc = machine.current()?;
     // What is printed has the times of this start.
     doc.remove("timings");
