@@ -3,12 +3,13 @@
 use clap::{Parser, Subcommand, ValueEnum};
 use lib_common::build::{debian, void};
 use lib_common::cli::{self, Answer, Context};
-use lib_common::config::parse_size;
+use lib_common::config::{parse_seconds, parse_size};
 use lib_common::ops::rootfs::{self, BuildArgs, Recipe};
 use lib_common::xbps::location::Location;
 use lib_common::{Code, Error};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Make a base root filesystem as ext4, with its package manifest
 #[derive(Parser)]
@@ -65,9 +66,29 @@ struct Build {
     /// Void: make the lock file anew, and tell what changed
     #[arg(long, requires = "lock")]
     update: bool,
-    /// Void: print the packages as a lock file has them, and make nothing
-    #[arg(long)]
-    dry_run: bool,
+    /// Void: take nothing but what --packages names and needs: no base, and none of banger's own files
+    #[arg(long, conflicts_with = "from_rootfs")]
+    no_base: bool,
+    /// Void: take PACKAGE where several provide the virtual package NAME; may be repeated
+    #[arg(long, value_name = "NAME:PACKAGE", value_parser = void::packages::provider, conflicts_with = "from_rootfs")]
+    provider: Vec<(String, String)>,
+    /// Void: take staged packages of a repository at an address, too; those of a directory always count
+    #[arg(long, conflicts_with = "from_rootfs")]
+    staging: bool,
+    /// Void: print the packages, or the whole plan as JSON lines, and make nothing
+    #[arg(long, value_enum, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "packages")]
+    dry_run: Option<DryRun>,
+    /// Void: how long the packages' scripts may take [default: 1800]
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    timeout: Option<Duration>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DryRun {
+    /// As the root's manifest lists them
+    Packages,
+    /// As a transaction: a line of JSON a package, in its order
+    Plan,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -84,38 +105,60 @@ fn main() -> ExitCode {
 
 fn run(args: Args, cx: &mut Context<'_>) -> lib_common::Result<Answer> {
     let Verb::Build(args) = args.verb;
-    rootfs::build(&build_args(args)?, cx)
+    check(&args)?;
+    let timeout = cx.config.deadline(args.timeout, 1800);
+    let dry_run = args.dry_run.map(|format| match format {
+        DryRun::Packages => rootfs::DryRun::Manifest,
+        DryRun::Plan => rootfs::DryRun::Plan,
+    });
+    let (kernel, use_cache) = (args.kernel.clone(), !args.no_cache);
+    let args = BuildArgs { recipe: recipe(args), kernel, use_cache, dry_run, timeout };
+    rootfs::build(&args, cx)
 }
 
-fn build_args(args: Build) -> lib_common::Result<BuildArgs> {
-    let (size, packages, kernel, no_cache, dry_run) =
-        (args.size, args.packages, args.kernel, args.no_cache, args.dry_run);
-    let recipe = match args.distro {
-        Distro::Debian => {
-            let given = [
+/// Each option that was given means something with the distribution.
+fn check(args: &Build) -> lib_common::Result<()> {
+    match args.distro {
+        Distro::Debian => only_for(
+            "void",
+            &[
                 ("--arch", args.arch.is_some()),
                 ("--repository", !args.repository.is_empty()),
                 ("--key", args.key.is_some()),
                 ("--from-rootfs", args.from_rootfs.is_some()),
                 ("--lock", args.lock.is_some()),
-                ("--dry-run", dry_run),
-            ];
-            only_for("void", &given)?;
+                ("--no-base", args.no_base),
+                ("--provider", !args.provider.is_empty()),
+                ("--staging", args.staging),
+                ("--dry-run", args.dry_run.is_some()),
+                ("--timeout", args.timeout.is_some()),
+            ],
+        ),
+        Distro::Void => only_for("debian", &[("--suite", args.suite.is_some()), ("--mirror", args.mirror.is_some())]),
+    }
+}
+
+fn recipe(args: Build) -> Recipe {
+    let (size, packages) = (args.size, args.packages);
+    match (args.distro, args.from_rootfs) {
+        (Distro::Debian, _) => {
             let suite = args.suite.unwrap_or_else(|| debian::DEFAULT_SUITE.into());
             Recipe::Debian(debian::Recipe { suite, size, packages, mirror: args.mirror })
         }
-        Distro::Void => {
-            only_for("debian", &[("--suite", args.suite.is_some()), ("--mirror", args.mirror.is_some())])?;
-            if let Some(file) = args.from_rootfs {
-                let recipe = Recipe::VoidRelease(void::release::Recipe { file, key: args.key, size });
-                return Ok(BuildArgs { recipe, kernel, use_cache: !no_cache, dry_run });
-            }
-            let (arch, repositories, key, lock, update) =
-                (args.arch, args.repository, args.key, args.lock, args.update);
-            Recipe::Void(void::Recipe { arch, size, packages, repositories, key, lock, update })
-        }
-    };
-    Ok(BuildArgs { recipe, kernel, use_cache: !no_cache, dry_run })
+        (Distro::Void, Some(file)) => Recipe::VoidRelease(void::release::Recipe { file, key: args.key, size }),
+        (Distro::Void, None) => Recipe::Void(void::Recipe {
+            arch: args.arch,
+            size,
+            base: !args.no_base,
+            packages,
+            providers: args.provider,
+            staging: args.staging,
+            repositories: args.repository,
+            key: args.key,
+            lock: args.lock,
+            update: args.update,
+        }),
+    }
 }
 
 /// None of these options was given: they mean something with the other distribution alone.

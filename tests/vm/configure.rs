@@ -88,7 +88,7 @@ fn debugfs(command: &str, disk: &Path) -> String {
     String::from_utf8(run("debugfs", &["-R", command, disk.to_str().unwrap()])).unwrap()
 }
 
-const LIST: &str = "001 base-files 0.145_1 x86_64\n002 left 1_1 noarch\n003 talkative 2.0_3 noarch\n";
+const LIST: &str = "001 base-files 0.145_1 x86_64\n002 left 1_1 x86_64\n003 talkative 2.0_3 x86_64\n";
 
 #[test]
 fn every_script_is_run_in_the_guest_and_what_it_has_made_is_on_the_disk() {
@@ -96,10 +96,13 @@ fn every_script_is_run_in_the_guest_and_what_it_has_made_is_on_the_disk() {
     let first = "#!/bin/false\n\
         [ -c /dev/null ] && [ -e /proc/1/comm ] && [ -d /sys/class ] && [ -r /dev/stdin ] || exit 9\n\
         read -r line && exit 8\n\
+        was=none; [ ! -e /made/pre ] || read -r was </made/pre\n\
+        echo \"$1 $was\" >>/made/order; [ \"$1\" = post ] || exit 0\n\
         echo \"$* $PWD $PATH $LANG $SOURCE_DATE_EPOCH $$ $HOME\" >/made/first\n\
         echo for in stdout; echo for stderr >&2\n";
-    let left = "while :; do :; done & echo left >/made/left; echo x >/run/volatile\n";
-    let talkative = "n=0; while [ $n -lt 2000 ]; do echo \"line $n\"; n=$((n + 1)); done; echo late >/tmp/late\n";
+    let left = "[ $1 = post ] || { echo pre-of-left >/made/pre; exit 0; }\n\
+        while :; do :; done & echo left >/made/left; echo x >/run/volatile\n";
+    let talkative = "[ $1 = post ] || exit 0; n=0; while [ $n -lt 2000 ]; do echo \"line $n\"; n=$((n + 1)); done; echo late >/tmp/late\n";
     let disk = root(&world, "root", Some(LIST), &[first, left, talkative]);
     let output = configure(&world, &disk);
     assert!(output.status.success(), "{}", show(&output));
@@ -107,15 +110,17 @@ fn every_script_is_run_in_the_guest_and_what_it_has_made_is_on_the_disk() {
     let scripts: Vec<Value> =
         String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let names: Vec<&str> = scripts.iter().map(|script| script["package"].as_str().unwrap()).collect();
-    assert_eq!(names, ["base-files", "left", "talkative"]);
+    assert_eq!(names, ["base-files", "left", "talkative", "base-files", "left", "talkative"]);
+    let actions: Vec<&str> = scripts.iter().map(|script| script["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["pre", "pre", "pre", "post", "post", "post"]);
     for script in &scripts {
         assert_eq!((&script["status"], &script["ended"]), (&0.into(), &"exit 0".into()), "{script}");
     }
     assert_eq!(
-        (&scripts[0]["version"], &scripts[0]["output"]),
+        (&scripts[3]["version"], &scripts[3]["output"]),
         (&"0.145_1".into(), &"for in stdout\nfor stderr\n".into())
     );
-    let output = scripts[2]["output"].as_str().unwrap();
+    let output = scripts[5]["output"].as_str().unwrap();
     assert!(output.len() == 4096 && output.ends_with("line 1999\n"), "{output}");
 
     let first = debugfs("cat /made/first", &disk);
@@ -123,6 +128,7 @@ fn every_script_is_run_in_the_guest_and_what_it_has_made_is_on_the_disk() {
     let expected =
         ["post", "base-files", "0.145_1", "no", "no", "x86_64", "/", "/usr/bin:/usr/sbin:/bin:/sbin", "C.UTF-8"];
     assert_eq!(words[..9], expected);
+    assert_eq!(debugfs("cat /made/order", &disk), "pre none\npost pre-of-left\n", "every `pre` runs before any `post`");
     assert_eq!((words[9], words.len()), ("1700000000", 11), "nothing else is in the environment: {first}");
     assert_eq!(
         (debugfs("cat /made/left", &disk).as_str(), debugfs("cat /tmp/late", &disk).as_str()),
@@ -141,7 +147,7 @@ fn a_script_that_fails_is_the_last_one_and_is_named() {
         &world,
         "root",
         Some(LIST),
-        &["echo 1 >/made/first", "echo it breaks; echo here >&2; exit 3", "echo 3 >/made/third"],
+        &["echo $1 >/made/first", "echo it breaks; echo here >&2; exit 3", "echo 3 >/made/third"],
     );
     let doc = fails(&world, &configure(&world, &disk), 71);
     assert_eq!((&doc["code"], &doc["causes"]), (&"command_failed".into(), &serde_json::json!(["here"])), "{doc}");
@@ -149,7 +155,9 @@ fn a_script_that_fails_is_the_last_one_and_is_named() {
     assert_eq!((&details["package"], &details["version"]), (&"left".into(), &"1_1".into()), "{doc}");
     assert_eq!((&details["status"], &details["output"]), (&"exit 3".into(), &"it breaks\nhere\n".into()), "{doc}");
     assert!(doc["message"].as_str().unwrap().contains("`left`"), "{doc}");
+    assert_eq!(details["action"], "pre", "{doc}");
     assert_eq!(debugfs("cat /made/third", &disk), "", "it never ran");
+    assert_eq!(debugfs("cat /made/first", &disk), "pre\n", "a `pre` that fails keeps every `post` from running");
 
     let without = root(&world, "without", None, &[]);
     let doc = fails(&world, &configure(&world, &without), 69);
@@ -160,7 +168,7 @@ fn a_script_that_fails_is_the_last_one_and_is_named() {
 #[test]
 fn a_script_without_end_is_ended_and_so_is_a_configuration_that_nobody_wants_any_more() {
     let world = World::new();
-    let list = "001 fine 1_1 noarch\n002 endless 1_1 noarch\n";
+    let list = "001 fine 1_1 x86_64\n002 endless 1_1 x86_64\n";
     let scripts = ["echo well", "while :; do :; done"];
     let late = start(&world, &root(&world, "late", Some(list), &scripts), "30").wait_with_output().unwrap();
     let doc = fails(&world, &late, 75);

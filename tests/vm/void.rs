@@ -62,6 +62,8 @@ fn a_void_guest_runs_runit_and_is_entered_by_its_key_alone() {
         ("pgrep -xc getty; pgrep -xc agetty", "0\n0"),
         ("ls -d /var/lib/banger /banger /newroot 2>/dev/null | wc -l", "0"),
         ("xbps-pkgdb -a && echo whole", "whole"),
+        ("cat /var/db/xbps/pre", &format!("pre xbps 0.0_1 no no {}", std::env::consts::ARCH)),
+        ("ls /var/db/xbps/keys | wc -l", "1"),
         ("xbps-query -l | grep -c '^ii base-files-0.145_1 '", "1"),
     ] {
         assert_eq!(world.guest("dev", &format!("{line}; true")), expected, "{line}");
@@ -145,7 +147,7 @@ fn one_pipe_makes_an_image_with_packages_that_the_guests_own_xbps_installed() {
     world.healthy("dev");
     for (line, expected) in [
         ("bgtest", "bgtest works"),
-        ("cat /var/lib/bgtest.post", "post bgtest 1.2_3 no no noarch in /"),
+        ("cat /var/lib/bgtest.post", "post bgtest 1.2_3 no no x86_64 in /"),
         ("find /var/cache/xbps -type f | wc -l", "0"),
         ("env | grep -ci _proxy", "0"),
         ("hostname", "dev"),

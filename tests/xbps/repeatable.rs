@@ -15,7 +15,10 @@ fn two_builds_from_one_lock_file_are_the_same_bytes_before_they_are_configured()
         let recipe = Recipe {
             arch: None,
             size: 1 << 30,
+            base: true,
             packages: vec![],
+            providers: vec![],
+            staging: false,
             repositories: vec![Location::parse(repository).unwrap()],
             key: None,
             lock: Some(lock.clone()),

@@ -5,7 +5,9 @@ mod scripts;
 
 use super::{NEW_ROOT, console, mounts};
 use crate::host;
-use lib_common::doc::{CONFIGURE_DIR, CONFIGURE_OUTPUT, CONFIGURE_PORT, ConfigureDone, ConfigureLine, to_json};
+use lib_common::doc::{
+    CONFIGURE_DIR, CONFIGURE_OUTPUT, CONFIGURE_PORT, ConfigureAction, ConfigureDone, ConfigureLine, to_json,
+};
 use lib_common::error::{Context, Result};
 use lib_common::sys::guest_program::{self, Ended, Program};
 use nix::errno::Errno;
@@ -47,11 +49,12 @@ pub fn run() -> Result<()> {
     let mut host = host::connect(CONFIGURE_PORT, HOST_WITHIN, |_| true).context("cannot connect to the host")?;
     host.set_read_timeout(Some(ANSWERS_WITHIN))?;
     let all_well = scripts.run(
-        &mut |script| {
-            console::say(&format!("banger-init: configuring {} {}", script.package, script.version));
-            run_one(root, script, scripts.epoch.as_deref())
+        &mut |script, action| {
+            let (action_name, Script { package, version, .. }) = (action.as_str(), script);
+            console::say(&format!("banger-init: configuring {package} {version} ({action_name})"));
+            run_one(root, script, action, scripts.epoch.as_deref())
         },
-        &mut |script| tell(&mut host, &ConfigureLine::Script(script)),
+        &mut |line| tell(&mut host, &line),
     )?;
     if all_well {
         let dir = below(root, CONFIGURE_DIR);
@@ -80,8 +83,8 @@ fn prepare(root: &Path) -> Result<()> {
     Ok(fs_err::set_permissions(tmp, Permissions::from_mode(0o1777))?)
 }
 
-fn run_one(root: &Path, script: &Script, epoch: Option<&str>) -> std::io::Result<Ended> {
-    let argv = script.argv();
+fn run_one(root: &Path, script: &Script, action: ConfigureAction, epoch: Option<&str>) -> std::io::Result<Ended> {
+    let argv = script.argv(action);
     let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
     let env = scripts::environment(epoch);
     guest_program::run(&Program { root: Some(root), argv: &argv, env: &env }, CONFIGURE_OUTPUT)

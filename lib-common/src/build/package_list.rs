@@ -1,16 +1,15 @@
-//! What a user lists: packages, by the names of their distribution. Names are checked, so that none becomes an option; order,
-//! doubles and comments do not count.
+//! What a user lists: packages, by the names of their distribution. Names are checked, so that none becomes an option; comments do
+//! not count.
 
 use crate::error::{Code, Error, Result};
-use std::collections::BTreeSet;
 use std::path::Path;
 
-/// What values of `--packages` name, each a FILE (it has a `/`) or names with commas between. `checked` gives a name as the
-/// package manager gets it.
+/// What values of `--packages` name, each a FILE (it has a `/`) or names with commas between, in their order. `checked` gives
+/// a name as the package manager gets it.
 ///
 /// Errors: those of `checked`, [`Code::MissingFile`] for a file that is not there.
-pub fn read(values: &[String], checked: fn(&str) -> Result<String>) -> Result<BTreeSet<String>> {
-    let mut all = BTreeSet::new();
+pub fn read(values: &[String], checked: fn(&str) -> Result<String>) -> Result<Vec<String>> {
+    let mut all = vec![];
     for value in values {
         if value.contains('/') {
             all.extend(from_file(Path::new(value), checked)?);

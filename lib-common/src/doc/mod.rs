@@ -25,7 +25,10 @@ mod types;
 pub use bench::{Bar, Bench, BenchDiff, BenchHost, Comparison, Figure, Measure, MeasureDiff, Unit};
 pub use boot::{Boot, BootClock, Moment};
 pub use bundle::{Bundle, BundlePart, BundleVersions};
-pub use configure::{CONFIGURE_DIR, CONFIGURE_OUTPUT, CONFIGURE_PORT, ConfigureDone, ConfigureLine, Configured};
+pub use configure::{
+    CONFIGURE_DIR, CONFIGURE_OUTPUT, CONFIGURE_PORT, ConfigureAction, ConfigureBegins, ConfigureDone, ConfigureLine,
+    Configured,
+};
 pub use error::{ChildDoc, ErrorDoc};
 pub use finding::Finding;
 pub use health::{Health, HealthStatus};

@@ -9,9 +9,6 @@ use crate::doc::{Document, Kernel, Kind, Name, Rootfs};
 use crate::error::{Code, Error, Result};
 use std::time::Duration;
 
-/// How long the packages' scripts of a whole root may take; without KVM they take minutes.
-const CONFIGURE: Duration = Duration::from_secs(1800);
-
 /// A recipe of one of the distributions.
 #[derive(Clone, Debug)]
 pub enum Recipe {
@@ -32,22 +29,33 @@ pub struct BuildArgs {
     pub kernel: Option<String>,
     /// Whether a root that is in the cache will do.
     pub use_cache: bool,
-    /// Whether the plan is printed and nothing made: Void alone.
-    pub dry_run: bool,
+    /// What is printed instead of making anything: Void alone.
+    pub dry_run: Option<DryRun>,
+    /// How long the packages' scripts may take.
+    pub timeout: Duration,
+}
+
+/// How a plan is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DryRun {
+    /// The packages as the root's manifest will list them.
+    Manifest,
+    /// The transaction: a line of JSON a package, in its order.
+    Plan,
 }
 
 /// Builds a root and puts the section `rootfs` into the document; or prints which packages it would have.
 ///
 /// Errors: those of [`debian::build`], of [`void::plan`] and what follows, and of the document.
 pub fn build(args: &BuildArgs, cx: &mut Context<'_>) -> Result<Answer> {
-    match &args.recipe {
-        Recipe::Void(recipe) if args.dry_run => {
-            let planned = void::plan(recipe, &cx.config.cache_dir, &mut cx.stages)?;
-            tell_changes(planned.plan(), cx);
-            cx.emit_text(&manifest::render(planned.packages()));
-            return Ok(Answer::Done);
+    if let (Recipe::Void(recipe), Some(dry_run)) = (&args.recipe, args.dry_run) {
+        let planned = void::plan(recipe, &cx.config.cache_dir, &mut cx.stages)?;
+        tell(planned.plan(), cx);
+        match dry_run {
+            DryRun::Manifest => cx.emit_text(&manifest::render(planned.packages())),
+            DryRun::Plan => planned.plan().lines().iter().for_each(|line| cx.emit_line(line)),
         }
-        _ => {}
+        return Ok(Answer::Done);
     }
     let mut doc = document(args.kernel.as_deref(), cx)?;
     let rootfs = match &args.recipe {
@@ -55,28 +63,35 @@ pub fn build(args: &BuildArgs, cx: &mut Context<'_>) -> Result<Answer> {
             let places = Places::new(&cx.config.cache_dir);
             debian::build(recipe, args.use_cache, &places, &mut cx.stages)?
         }
-        Recipe::Void(recipe) => build_void(recipe, args.use_cache, &doc, cx)?,
-        Recipe::VoidRelease(recipe) => build_void_release(recipe, args.use_cache, &doc, cx)?,
+        Recipe::Void(recipe) => build_void(recipe, args, &doc, cx)?,
+        Recipe::VoidRelease(recipe) => build_void_release(recipe, args, &doc, cx)?,
     };
     doc.set(&rootfs);
     cx.emit(doc)?;
     Ok(Answer::Done)
 }
 
-/// The packages are configured by a guest with the document's kernel; the lock file is written once that has gone well.
-fn build_void(recipe: &void::Recipe, use_cache: bool, doc: &Document, cx: &mut Context<'_>) -> Result<Rootfs> {
-    let kernel = kernel(doc)?;
+/// The packages are configured by a guest with the document's kernel, if one of them has a script; the lock file is written
+/// once that has gone well.
+fn build_void(recipe: &void::Recipe, args: &BuildArgs, doc: &Document, cx: &mut Context<'_>) -> Result<Rootfs> {
+    let before = if recipe.base { Some(kernel(doc)?) } else { None };
     let planned = void::plan(recipe, &cx.config.cache_dir, &mut cx.stages)?;
-    check_arch(planned.arch(), &kernel)?;
-    tell_changes(planned.plan(), cx);
-    let plan = planned.plan();
-    if let Some(rootfs) = planned.cached().filter(|_| use_cache) {
-        plan.pending().save()?;
+    let arch = planned.arch().to_owned();
+    before.iter().try_for_each(|kernel| check_arch(&arch, kernel))?;
+    tell(planned.plan(), cx);
+    let lock = planned.plan().pending();
+    if let Some(rootfs) = planned.cached().filter(|_| args.use_cache) {
+        lock.save()?;
         return Ok(rootfs);
     }
-    let lock = plan.pending();
     let unconfigured = planned.make(&mut cx.stages)?;
-    let rootfs = configured(unconfigured, &kernel, use_cache, cx)?;
+    let rootfs = if unconfigured.has_scripts() {
+        let kernel = before.map_or_else(|| kernel(doc), Ok)?;
+        check_arch(&arch, &kernel)?;
+        configured(unconfigured, &kernel, args, cx)?
+    } else {
+        unconfigured.publish(args.use_cache, &mut cx.stages)?
+    };
     lock.save()?;
     Ok(rootfs)
 }
@@ -84,18 +99,18 @@ fn build_void(recipe: &void::Recipe, use_cache: bool, doc: &Document, cx: &mut C
 /// The tarball is made an image's root by a guest with the document's kernel.
 fn build_void_release(
     recipe: &void::release::Recipe,
-    use_cache: bool,
+    args: &BuildArgs,
     doc: &Document,
     cx: &mut Context<'_>,
 ) -> Result<Rootfs> {
     let kernel = kernel(doc)?;
     let checked = void::release::check(recipe, &cx.config.cache_dir, &mut cx.stages)?;
     check_arch(checked.arch(), &kernel)?;
-    if let Some(rootfs) = checked.cached().filter(|_| use_cache) {
+    if let Some(rootfs) = checked.cached().filter(|_| args.use_cache) {
         return Ok(rootfs);
     }
     let unconfigured = checked.make(&mut cx.stages)?;
-    configured(unconfigured, &kernel, use_cache, cx)
+    configured(unconfigured, &kernel, args, cx)
 }
 
 fn check_arch(arch: &str, kernel: &Kernel) -> Result<()> {
@@ -106,9 +121,9 @@ fn check_arch(arch: &str, kernel: &Kernel) -> Result<()> {
     Err(Error::new(Code::BadValue, message).hint("give packages for the kernel's architecture, or another --kernel"))
 }
 
-fn configured(root: void::Unconfigured, kernel: &Kernel, use_cache: bool, cx: &mut Context<'_>) -> Result<Rootfs> {
-    configure::configure(cx, kernel, &root.image(), CONFIGURE)?;
-    root.publish(use_cache, &mut cx.stages)
+fn configured(root: void::Unconfigured, kernel: &Kernel, args: &BuildArgs, cx: &mut Context<'_>) -> Result<Rootfs> {
+    configure::configure(cx, kernel, &root.image(), args.timeout)?;
+    root.publish(args.use_cache, &mut cx.stages)
 }
 
 fn kernel(doc: &Document) -> Result<Kernel> {
@@ -118,8 +133,9 @@ fn kernel(doc: &Document) -> Result<Kernel> {
     })
 }
 
-/// What an update of the lock file changes.
-fn tell_changes(plan: &void::obtain::Plan, cx: &mut Context<'_>) {
+/// What is worth a remark, and what an update of the lock file changes.
+fn tell(plan: &void::obtain::Plan, cx: &mut Context<'_>) {
+    plan.remarks().iter().for_each(|line| cx.remark(line));
     match plan.changes() {
         Some([]) => cx.remark("the lock file is up to date"),
         Some(lines) => lines.iter().for_each(|line| cx.remark(line)),

@@ -58,13 +58,15 @@ impl Archive {
 pub struct Fetcher {
     dir: PathBuf,
     keys: Vec<Key>,
+    staging: bool,
     client: OnceLock<Client>,
 }
 
 impl Fetcher {
-    /// Into `xbps/` of that cache. `keys`: whose signatures are believed.
-    pub fn new(cache_dir: &Path, keys: Vec<Key>) -> Self {
-        Fetcher { dir: cache_dir.join("xbps"), keys, client: OnceLock::new() }
+    /// Into `xbps/` of that cache. `keys`: whose signatures are believed. `staging`: true if what a repository of another
+    /// host has staged counts; that of a directory always does.
+    pub fn new(cache_dir: &Path, keys: Vec<Key>, staging: bool) -> Self {
+        Fetcher { dir: cache_dir.join("xbps"), keys, staging, client: OnceLock::new() }
     }
 
     /// A repository with its index as it is now.
@@ -81,13 +83,13 @@ impl Fetcher {
                     let message = format!("{location} is no repository for {arch}: it has no {name}");
                     return Err(Error::new(Code::MissingFile, message));
                 }
-                Index::read(&file)?
+                Index::read(&file, true)?
             }
             Location::Url(url) => {
                 fs::create_dir_all(&self.dir)?;
                 let temp = self.temporary()?;
                 self.client().get(&format!("{url}/{name}"), temp.path(), MAX_INDEX, &|_| ())?;
-                Index::read(temp.path()).context(format!("the repository {url} cannot be read"))?
+                Index::read(temp.path(), self.staging).context(format!("the repository {url} cannot be read"))?
             }
         };
         if location.is_remote() {

@@ -91,7 +91,13 @@ impl Spec {
         let files =
             self.files.iter().map(|(path, text)| listed(path, "sha256", digest::of_bytes(text.as_bytes()).hex()));
         all.insert("files".into(), Value::Array(files.collect()));
-        let links = self.links.iter().map(|(path, target)| listed(path, "target", target));
+        // Absolute, as xbps-create writes them.
+        let absolute = |path: &str, target: &str| match (target.starts_with('/'), path.rsplit_once('/')) {
+            (false, Some((dir, _))) => format!("/{dir}/{target}"),
+            (false, None) => format!("/{target}"),
+            (true, _) => target.to_owned(),
+        };
+        let links = self.links.iter().map(|(path, target)| listed(path, "target", &absolute(path, target)));
         all.insert("links".into(), Value::Array(links.collect()));
         all
     }

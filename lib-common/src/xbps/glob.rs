@@ -1,4 +1,4 @@
-//! fnmatch(3) without flags, as far as patterns of packages use it: `*`, `?`, `[a-z]`, `[!a-z]`.
+//! fnmatch(3) without flags, in the C locale: `*`, `?`, `[a-z]`, `[!a-z]`, `[[:digit:]]`, `\\`.
 
 /// Whether all of `text` matches. Time: at most the product of both lengths.
 pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
@@ -31,6 +31,7 @@ fn one(pattern: &[u8], byte: u8) -> Option<usize> {
             // Without its end it is itself.
             None => (byte == b'[').then_some(1),
         },
+        b'\\' => (*pattern.get(1)? == byte).then_some(2),
         literal => (*literal == byte).then_some(1),
     }
 }
@@ -41,22 +42,59 @@ fn set(pattern: &[u8], byte: u8) -> Option<(usize, bool)> {
     let start = if negated { 2 } else { 1 };
     let (mut i, mut found) = (start, false);
     loop {
-        let low = *pattern.get(i)?;
         // A `]` that comes first is itself.
-        if low == b']' && i > start {
+        if *pattern.get(i)? == b']' && i > start {
             return Some((i + 1, found != negated));
         }
-        match (pattern.get(i + 1), pattern.get(i + 2)) {
-            (Some(b'-'), Some(&high)) if high != b']' => {
+        if let Some((length, is_in)) = class(&pattern[i..], byte) {
+            found |= is_in?;
+            i += length;
+            continue;
+        }
+        let (low, length) = member(&pattern[i..])?;
+        i += length;
+        match (pattern.get(i), pattern.get(i + 1)) {
+            (Some(b'-'), Some(end)) if *end != b']' => {
+                let (high, length) = member(&pattern[i + 1..])?;
                 found |= (low..=high).contains(&byte);
-                i += 3;
+                i += 1 + length;
             }
-            _ => {
-                found |= low == byte;
-                i += 1;
-            }
+            _ => found |= low == byte,
         }
     }
+}
+
+/// A byte of a bracket expression and its length there: `\]` is `]`, and so are `[.].]` and `[=]=]`.
+fn member(pattern: &[u8]) -> Option<(u8, usize)> {
+    match pattern {
+        [b'[', b'.', byte, b'.', b']', ..] | [b'[', b'=', byte, b'=', b']', ..] => Some((*byte, 5)),
+        [b'\\', byte, ..] => Some((*byte, 2)),
+        [b'\\'] | [] => None,
+        [byte, ..] => Some((*byte, 1)),
+    }
+}
+
+/// The length of the class that `pattern` begins with (`[:digit:]`), and whether `byte` is in it: `None` for a name that is
+/// no class, with which nothing matches.
+fn class(pattern: &[u8], byte: u8) -> Option<(usize, Option<bool>)> {
+    let rest = pattern.strip_prefix(b"[:")?;
+    let length = rest.windows(2).position(|two| two == b":]")?;
+    let is_in = match &rest[..length] {
+        b"alnum" => byte.is_ascii_alphanumeric(),
+        b"alpha" => byte.is_ascii_alphabetic(),
+        b"blank" => byte == b' ' || byte == b'\t',
+        b"cntrl" => byte.is_ascii_control(),
+        b"digit" => byte.is_ascii_digit(),
+        b"graph" => byte.is_ascii_graphic(),
+        b"lower" => byte.is_ascii_lowercase(),
+        b"print" => byte.is_ascii_graphic() || byte == b' ',
+        b"punct" => byte.is_ascii_punctuation(),
+        b"space" => byte.is_ascii_whitespace() || byte == 0x0b,
+        b"upper" => byte.is_ascii_uppercase(),
+        b"xdigit" => byte.is_ascii_hexdigit(),
+        _ => return Some((length + 4, None)),
+    };
+    Some((length + 4, Some(is_in)))
 }
 
 #[cfg(test)]
@@ -82,6 +120,15 @@ mod tests {
             ("[ab", "[ab", true),
             ("[ab", "a", false),
             ("a", "ab", false),
+            ("[[:digit:]a]", "7", true),
+            ("[[:digit:]a]", "a", true),
+            ("[![:digit:]]", "7", false),
+            ("[[:none:]]", "n", false),
+            ("[[.1.]]", "1", true),
+            ("[[=a=]-c]", "b", true),
+            ("\\*", "*", true),
+            ("\\*", "a", false),
+            ("[a\\]]", "]", true),
         ] {
             assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), result, "{pattern} {text}");
         }
@@ -89,7 +136,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn stars_end_soon(pattern in "[a*?\\[\\]!-]{0,40}", text in "a{0,200}") {
+        fn stars_end_soon(pattern in "[a*?\\[\\]!:\\\\-]{0,40}", text in "a{0,200}") {
             matches(pattern.as_bytes(), text.as_bytes());
         }
     }

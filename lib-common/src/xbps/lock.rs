@@ -33,13 +33,13 @@ pub struct Lock(BTreeMap<String, Locked>);
 
 impl Lock {
     /// Of what was chosen.
-    pub fn of(chosen: &[Chosen]) -> Self {
+    pub fn of<'a>(chosen: impl Iterator<Item = &'a Chosen>) -> Self {
         let locked = |one: &Chosen| {
             let (props, sha256) = (&one.entry.props, one.entry.sha256.clone());
             let (pkgver, arch) = (props.pkgver.clone(), props.architecture.clone());
             (pkgver.name().to_owned(), Locked { pkgver, arch, sha256 })
         };
-        Lock(chosen.iter().map(locked).collect())
+        Lock(chosen.map(locked).collect())
     }
 
     /// The one in a file; `None` where there is no file.

@@ -1,6 +1,6 @@
 //! What a dependency asks for: `foo>=1.2_1`, `foo<2`, `foo>=1<2`, `foo-1.0_1`, `foo-[0-9]*`.
 
-use super::pkgver::{PkgVer, is_name};
+use super::pkgver::PkgVer;
 use super::{bad, glob, shown, version};
 use crate::error::Result;
 use std::cmp::Ordering;
@@ -8,12 +8,15 @@ use std::fmt;
 
 /// The longest pattern, in bytes.
 const MAX_PATTERN: usize = 512;
+/// What a name does not have.
+const SPECIAL: [char; 6] = ['<', '>', '*', '?', '[', ']'];
 
-/// Which packages of a name will do.
+/// Which packages will do, by name and version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     text: String,
-    name: String,
+    /// How long the name at its beginning is, by which a repository is asked.
+    name: usize,
     kind: Kind,
 }
 
@@ -34,30 +37,30 @@ enum Operator {
 }
 
 impl Pattern {
-    /// Checks a pattern. A bare name is none, and neither is a glob with a special character in the name.
+    /// Checks a pattern. A bare name is none; one that begins with a special character has no name to ask for.
     pub fn parse(text: &str) -> Result<Self> {
         let wrong = || bad(format!("`{}` is not a pattern of packages (foo>=1.2_1)", shown(text)));
-        if text.len() > MAX_PATTERN {
+        if text.len() > MAX_PATTERN || !text.bytes().all(|b| b.is_ascii_graphic() && b != b'/') {
             return Err(wrong());
         }
-        let (name, kind) = if let Some(at) = text.find(['<', '>']) {
-            (&text[..at], Kind::Limits(limits(&text[at..]).ok_or_else(wrong)?))
-        } else if let Some(at) = text.find(['*', '?', '[', ']']) {
-            (glob_name(&text[..at]).ok_or_else(wrong)?, Kind::Glob)
-        } else {
-            let dash = text.rfind('-').unwrap_or(0);
-            PkgVer::parse(text).map_err(|_| wrong())?;
-            (&text[..dash], Kind::Exact)
+        let kind = match text.find(['<', '>']) {
+            Some(at) => Kind::Limits(limits(&text[at..])),
+            None if text.contains(SPECIAL) => Kind::Glob,
+            None => Kind::Exact,
         };
-        if !is_name(name) {
+        let name = match text.find(SPECIAL) {
+            Some(at) => text[..at].strip_suffix('-').unwrap_or(&text[..at]).len(),
+            None => PkgVer::parse(text).map_err(|_| wrong())?.name().len(),
+        };
+        if name == 0 {
             return Err(wrong());
         }
-        Ok(Pattern { text: text.to_owned(), name: name.to_owned(), kind })
+        Ok(Pattern { text: text.to_owned(), name, kind })
     }
 
-    /// The name of the packages that can match.
+    /// The name by which a repository is asked: what comes before the first special character and a `-` in front of it.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.text[..self.name]
     }
 
     /// As it was written.
@@ -65,15 +68,30 @@ impl Pattern {
         &self.text
     }
 
-    /// Whether this package will do.
+    /// True if packages of other names than [`Pattern::name`] can match.
+    pub fn spans_names(&self) -> bool {
+        self.kind == Kind::Glob
+    }
+
+    /// True if this package will do.
     pub fn matches(&self, pkgver: &PkgVer) -> bool {
+        self.matches_text(pkgver.as_str())
+    }
+
+    /// True if `pkgver` will do: a name, a dash and a version, with or without a revision.
+    pub fn matches_text(&self, pkgver: &str) -> bool {
+        if self.text == pkgver {
+            return true;
+        }
         match &self.kind {
-            Kind::Exact => self.text == pkgver.as_str(),
+            Kind::Exact => false,
             Kind::Limits(limits) => {
-                let holds = |(operator, limit): &(Operator, String)| operator.holds(pkgver.version(), limit);
-                pkgver.name() == self.name && limits.iter().all(holds)
+                let Some((name, version)) = pkgver.rsplit_once('-') else { return false };
+                let rest = self.text.strip_prefix(name);
+                rest.is_some_and(|rest| rest.starts_with(['<', '>']))
+                    && limits.iter().all(|(operator, limit)| operator.holds(version, limit))
             }
-            Kind::Glob => glob::matches(self.text.as_bytes(), pkgver.as_str().as_bytes()),
+            Kind::Glob => glob::matches(self.text.as_bytes(), pkgver.as_bytes()),
         }
     }
 }
@@ -84,26 +102,17 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// `>=1`, `<2`, `>=1<2`: a second one only behind a lower limit, and only an upper one.
-fn limits(text: &str) -> Option<Vec<(Operator, String)>> {
-    let (operator, rest) = Operator::take(text)?;
+/// `>=1`, `<2`, `>=1<2`: a second one only behind a lower limit, and only an upper one. Everything else belongs to the
+/// versions, which may be empty: `foo>=` is any foo.
+fn limits(text: &str) -> Vec<(Operator, String)> {
+    let Some((operator, rest)) = Operator::take(text) else { return vec![] };
     let is_lower = matches!(operator, Operator::Greater | Operator::GreaterOrEqual);
-    let mut all = vec![];
-    match rest.find('<').filter(|_| is_lower) {
-        Some(at) => {
-            let (upper, limit) = Operator::take(&rest[at..])?;
-            all.extend([(operator, rest[..at].to_owned()), (upper, limit.to_owned())]);
-        }
-        None => all.push((operator, rest.to_owned())),
+    if let Some(at) = rest.find('<').filter(|_| is_lower)
+        && let Some((upper, limit)) = Operator::take(&rest[at..])
+    {
+        return vec![(operator, rest[..at].to_owned()), (upper, limit.to_owned())];
     }
-    let fine = |limit: &str| !limit.is_empty() && limit.bytes().all(|b| b.is_ascii_graphic() && !b"<>=".contains(&b));
-    all.iter().all(|(_, limit)| fine(limit)).then_some(all)
-}
-
-/// The name in what comes before a glob's first special character: `foo-`, `foo-1.`.
-fn glob_name(start: &str) -> Option<&str> {
-    let (name, version) = start.rsplit_once('-')?;
-    (version.is_empty() || version.starts_with(|c: char| c.is_ascii_digit())).then_some(name)
+    vec![(operator, rest.to_owned())]
 }
 
 impl Operator {
@@ -157,29 +166,20 @@ mod tests {
     }
 
     #[test]
-    fn the_name_is_before_the_condition() {
-        for (pattern, name) in
-            [("a-b>=1", "a-b"), ("a-b-1_1", "a-b"), ("a-b-[0-9]*", "a-b"), ("a-1.?_1", "a"), ("a<2", "a")]
-        {
+    fn the_name_is_before_the_first_special_character() {
+        for (pattern, name) in [
+            ("a-b>=1", "a-b"),
+            ("a-b-1_1", "a-b"),
+            ("a-b-[0-9]*", "a-b"),
+            ("a-1.?_1", "a-1."),
+            ("a<2", "a"),
+            ("foo*", "foo"),
+            ("foo>=", "foo"),
+            ("virtual?awk", "virtual"),
+        ] {
             assert_eq!(Pattern::parse(pattern).unwrap().name(), name);
         }
-        for bad in [
-            "",
-            "foo",
-            "foo>=",
-            ">=1",
-            "foo-bar",
-            "foo>=1>2",
-            "foo<1<2",
-            "foo>=1<",
-            "*",
-            "f*-1_1",
-            "foo*",
-            "../x>=1",
-            "foo>= 1",
-            "virtual?awk",
-            "foo==1",
-        ] {
+        for bad in ["", "foo", ">=1", "foo-bar", "*", "[d]ep>=1", "foo>= 1", "foo==1", "foo>=1\n"] {
             assert!(Pattern::parse(bad).is_err(), "{bad}");
         }
         assert!(Pattern::parse(&format!("foo>={}", "1".repeat(600))).is_err());

@@ -5,8 +5,8 @@ use crate::error::Result;
 use std::cmp::Ordering;
 use std::fmt;
 
-/// The longest name, in bytes.
-const MAX_NAME: usize = 64;
+/// The longest name, in bytes: xbps has 64 bytes for it with its NUL.
+const MAX_NAME: usize = 63;
 /// The longest version, in bytes; the file name has to fit.
 const MAX_VERSION: usize = 128;
 
@@ -20,8 +20,8 @@ pub struct PkgVer {
 }
 
 impl PkgVer {
-    /// Checks `NAME-VERSION_REVISION`. A name is made of letters, digits and `+-._`, and does not begin with a dot or
-    /// a dash: it becomes a part of paths.
+    /// Checks `NAME-VERSION_REVISION`. A name is made of letters, digits and `+-._~@`, and does not begin with a dot or
+    /// a dash: it becomes a part of paths. xbps itself takes any name and more versions; docs/void.md has the list.
     pub fn parse(text: &str) -> Result<Self> {
         let wrong = || bad(format!("`{}` is not a package's name and version (NAME-VERSION_REVISION)", shown(text)));
         let dash = text.rfind('-').ok_or_else(wrong)?;
@@ -45,21 +45,21 @@ impl PkgVer {
     }
 }
 
-/// Whether this can be a package's name.
+/// True if `name` can be a package's name.
 pub fn is_name(name: &str) -> bool {
-    let fine = |b: u8| b.is_ascii_alphanumeric() || b"+-._".contains(&b);
+    let fine = |b: u8| b.is_ascii_alphanumeric() || b"+-._~@".contains(&b);
     (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(fine) && !name.starts_with(['.', '-'])
 }
 
-/// A digit, later `_` and digits up to the end.
+/// True for a version with a digit before its first `_`, and behind that a revision of digits and more `_`.
 fn is_version(version: &str) -> bool {
     let fine = |b: u8| b.is_ascii_graphic() && !b":/-<>*?[]".contains(&b);
-    let Some((number, revision)) = version.rsplit_once('_') else { return false };
+    let Some((number, revision)) = version.split_once('_') else { return false };
     version.len() <= MAX_VERSION
         && version.bytes().all(fine)
         && number.bytes().any(|b| b.is_ascii_digit())
         && !revision.is_empty()
-        && revision.bytes().all(|b| b.is_ascii_digit())
+        && revision.bytes().all(|b| b.is_ascii_digit() || b == b'_')
 }
 
 impl Ord for PkgVer {
@@ -94,15 +94,35 @@ mod tests {
             ("linux6.6-6.6.1_1", "linux6.6", "6.6.1_1"),
             ("NetworkManager-1_1", "NetworkManager", "1_1"),
             ("x-1.0_1_2", "x", "1.0_1_2"),
+            ("__two-2_1_", "__two", "2_1_"),
+            ("at@sign~-1_1", "at@sign~", "1_1"),
         ] {
             let pkgver = PkgVer::parse(text).unwrap();
             assert_eq!((pkgver.name(), pkgver.version(), pkgver.to_string().as_str()), (name, version, text));
         }
-        let (long, longer) = ("n".repeat(64) + "-1_1", "n".repeat(65) + "-1_1");
+        let (long, longer) = ("n".repeat(63) + "-1_1", "n".repeat(64) + "-1_1");
         assert!(PkgVer::parse(&long).is_ok());
         for bad in [
-            "", "bash", "bash-", "bash-1", "bash-1_", "-1_1", "bash-a_1", "bash-1_a", "a/b-1_1", "../x-1_1", "b-1/_1",
-            ".x-1_1", "a-1:2_1", "a b-1_1", "a-1 _1", "ä-1_1", "a-1\n_1", &longer,
+            "",
+            "bash",
+            "bash-",
+            "bash-1",
+            "bash-1_",
+            "-1_1",
+            "bash-a_1",
+            "bash-1_a",
+            "a/b-1_1",
+            "../x-1_1",
+            "b-1/_1",
+            ".x-1_1",
+            "a-1_1.x86_64",
+            "a-_1_1",
+            "a-1:2_1",
+            "a b-1_1",
+            "a-1 _1",
+            "ä-1_1",
+            "a-1\n_1",
+            &longer,
         ] {
             assert!(PkgVer::parse(bad).is_err(), "{bad}");
         }

@@ -41,7 +41,7 @@ impl Props {
         let from = Source { dictionary, package };
         let pkgver = PkgVer::parse(from.text("pkgver")?).context(format!("{} has a wrong pkgver", shown(package)))?;
         let provides = from.list("provides")?;
-        let provides: Result<_> = provides.iter().map(|p| PkgVer::parse(p)).collect();
+        let provides: Result<_> = provides.iter().map(|text| provided(text)).collect();
         Ok(Props {
             architecture: from.text("architecture")?.to_owned(),
             installed_size: from.size("installed_size")?.unwrap_or(0),
@@ -56,6 +56,11 @@ impl Props {
             pkgver,
         })
     }
+}
+
+/// A virtual package; one without a revision has the first (`vi-0` is `vi-0_1`), as xbps reads it.
+fn provided(text: &str) -> Result<PkgVer> {
+    if text.contains('_') { PkgVer::parse(text) } else { PkgVer::parse(&format!("{text}_1")) }
 }
 
 /// A dictionary and whose it is.

@@ -16,6 +16,8 @@ use std::path::Path;
 const MAX_INDEX: u64 = 256 << 20;
 /// The most that what is said of the repository may have, in bytes.
 const MAX_META: u64 = 64 << 10;
+/// So many malformed entries are told of one by one.
+pub const MAX_SKIPPED: usize = 20;
 /// The most packages.
 const MAX_PACKAGES: usize = 200_000;
 
@@ -31,30 +33,34 @@ pub struct IndexEntry {
 }
 
 /// What a repository has.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Index {
     /// By name.
     pub packages: BTreeMap<String, IndexEntry>,
+    /// What was passed by, a line for each malformed entry; no more than [`MAX_SKIPPED`].
+    pub skipped: Vec<String>,
     /// The key that its packages are signed with. Nothing vouches for it here.
     pub key: Option<Key>,
 }
 
 impl Index {
-    /// Reads an index, package by package; what is staged is left out.
+    /// Reads an index, package by package. `staged`: true if the packages that the repository holds back, because others
+    /// have to follow them, take the place of those that they update. One malformed entry is passed by.
     ///
     /// Errors: `missing_file`; `bad_input` that names the file for what is damaged, too large or no index.
-    pub fn read(file: &Path) -> Result<Self> {
+    pub fn read(file: &Path, staged: bool) -> Result<Self> {
         let name = file.display().to_string();
         let opened = stream::open(file)?;
-        read(opened, &name).context(format!("cannot read the index {name}"))
+        read(opened, &name, staged).context(format!("cannot read the index {name}"))
     }
 }
 
-fn read(file: std::fs::File, name: &str) -> Result<Index> {
+fn read(file: std::fs::File, name: &str, staged: bool) -> Result<Index> {
     let damaged = |e: std::io::Error| bad(format!("{name} is not a whole tar, compressed or not")).because(&e);
     let mut input = Stream::new(file).map_err(damaged)?.take(MAX_INDEX);
     let mut archive = tar::Archive::new(&mut input);
-    let mut index = Index { packages: BTreeMap::new(), key: None };
+    let mut index = Index::default();
+    let mut stage = Index::default();
     let mut expected = ["index.plist", "index-meta.plist", "stage.plist"].iter();
     let mut found = 0;
     for entry in archive.entries().map_err(damaged)?.raw(true) {
@@ -66,8 +72,9 @@ fn read(file: std::fs::File, name: &str) -> Result<Index> {
         found += 1;
         match entry.size() {
             0 => {}
-            _ if path == "index.plist" => packages(entry, &mut index.packages)?,
+            _ if path == "index.plist" => packages(entry, &path, &mut index)?,
             size if path == "index-meta.plist" => index.key = key(entry, size)?,
+            _ if staged => packages(entry, &path, &mut stage)?,
             _ => {}
         }
     }
@@ -78,16 +85,27 @@ fn read(file: std::fs::File, name: &str) -> Result<Index> {
         return Err(bad(format!("it unpacks to more than {MAX_INDEX} bytes")));
     }
     input.into_inner().finish(1 << 20).map_err(damaged)?;
+    index.packages.extend(stage.packages);
+    index.skipped.extend(stage.skipped);
+    index.skipped.truncate(MAX_SKIPPED);
     Ok(index)
 }
 
-fn packages(input: impl Read, all: &mut BTreeMap<String, IndexEntry>) -> Result<()> {
-    plists::each(BufReader::new(input), "index.plist", |name, value| {
-        let entry = entry(&name, &value)?;
-        if all.len() >= MAX_PACKAGES {
+fn packages(input: impl Read, part: &str, index: &mut Index) -> Result<()> {
+    plists::each(BufReader::new(input), part, |name, value| {
+        let entry = match entry(&name, &value) {
+            Ok(entry) => entry,
+            Err(e) => {
+                if index.skipped.len() < MAX_SKIPPED {
+                    index.skipped.push(e.with_causes());
+                }
+                return Ok(());
+            }
+        };
+        if index.packages.len() >= MAX_PACKAGES {
             return Err(bad(format!("it has more than {MAX_PACKAGES} packages")));
         }
-        match all.insert(name, entry) {
+        match index.packages.insert(name, entry) {
             None => Ok(()),
             Some(e) => Err(bad(format!("it has {} twice", e.props.pkgver))),
         }

@@ -1,31 +1,15 @@
-//! From wanted packages to all that have to be installed, in the order in which they are: depth first, dependencies before
-//! what needs them, as xbps does it (its `transaction_ops.c`, `repo_pkgdeps.c`). Reads no file.
+//! From wanted packages to all that have to be installed, in the order of xbps' own transaction: the wanted ones enter it
+//! first, each is then put behind its dependencies, and what another one replaces leaves it. Reads no file.
 
 use super::location::Location;
 use super::pattern::Pattern;
 use super::pkgver::PkgVer;
 use super::repodata::{Index, IndexEntry};
 use crate::error::{Code, Error, Result};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-/// No chain of dependencies is longer (xbps has the same limit).
+/// No package with dependencies is deeper below a wanted one (xbps has the same limit).
 const MAX_DEPTH: usize = 512;
-
-/// Its script makes the directories and users that the others' take for granted.
-const FIRST: &str = "base-files";
-
-/// What stands for something virtual where several packages could: as Void's xbps.d(5) has it.
-const DEFAULTS: &[(&str, &str)] = &[
-    ("awk", "gawk"),
-    ("cron-daemon", "cronie"),
-    ("dhcp-client", "dhcpcd"),
-    ("java-environment", "openjdk17"),
-    ("libGL", "libglvnd"),
-    ("ntp-daemon", "chrony"),
-    ("smtp-forwarder", "dma"),
-    ("smtp-server", "opensmtpd"),
-    ("vi", "nvi"),
-];
 
 /// A repository that was read.
 #[derive(Clone, Debug)]
@@ -36,6 +20,20 @@ pub struct Repository {
     pub index: Index,
 }
 
+/// What is to be resolved.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Names, names with a version, and patterns, in the order in which xbps would be given them.
+    pub wanted: &'a [String],
+    /// Of the packages.
+    pub arch: &'a str,
+    /// Names of virtual packages, each with the package that provides it where several could.
+    pub providers: &'a [(String, String)],
+    /// True where the repositories have no more than an earlier resolution chose (a lock file): a package that another one
+    /// replaces is not among them then.
+    pub is_closed: bool,
+}
+
 /// A package that is going to be installed.
 #[derive(Clone, Debug)]
 pub struct Chosen {
@@ -43,38 +41,71 @@ pub struct Chosen {
     pub entry: IndexEntry,
     /// The number of that repository.
     pub repository: usize,
-    /// Whether it is there for another package, and nobody has asked for it by name.
+    /// True if only other packages need it.
     pub automatic: bool,
 }
 
-/// All packages that the `wanted` ones need for `arch`, and themselves: what one depends on comes before it, and base-files
-/// and its dependencies before all. Of several repositories the first that has something fitting counts.
+/// What a transaction does with a package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Installs it.
+    Install,
+    /// Leaves it out, because another package of the transaction replaces it.
+    Remove,
+}
+
+impl Action {
+    /// As xbps-install(1) prints it with `-n`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Install => "install",
+            Action::Remove => "remove",
+        }
+    }
+}
+
+/// One package of a transaction.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The package.
+    pub chosen: Chosen,
+    /// What becomes of it.
+    pub action: Action,
+}
+
+/// All packages that the wanted ones need, and themselves, in the order in which xbps works on them. Of several repositories
+/// the first that has something fitting counts, and of several providers of a virtual package there the first by name.
 ///
 /// # Errors
 /// [`Code::NotFound`] for a wanted package that there is not, [`Code::BadValue`] for what cannot be one's name;
 /// [`Code::BadInput`], naming who needs what, where something is missing or two packages cannot be together.
-pub fn resolve(repositories: &[Repository], wanted: &[String], arch: &str) -> Result<Vec<Chosen>> {
-    let patterns = wanted.iter().map(|text| wanted_pattern(text)).collect::<Result<Vec<_>>>()?;
-    let mut set = Set::new(repositories, arch);
-    set.require_all(&patterns)?;
-    if set.by_name.contains_key(FIRST) {
-        let first = wanted_pattern(FIRST)?;
-        set = Set { providers: set.providers, ..Set::empty(repositories, arch) };
-        set.require(&first, None, 0)?;
-        set.require_all(&patterns)?;
+pub fn resolve(repositories: &[Repository], request: &Request<'_>) -> Result<Vec<Step>> {
+    let patterns = request.wanted.iter().map(|text| wanted_pattern(text)).collect::<Result<Vec<_>>>()?;
+    let mut set = Set::new(repositories, *request);
+    for pattern in &patterns {
+        set.want(pattern)?;
     }
-    set.check_together()?;
-    set.check_libraries()?;
-    let asked = |entry: &IndexEntry| patterns.iter().any(|pattern| fits(pattern, entry));
-    let chosen = |(repository, entry): &Found<'_>| Chosen {
-        entry: (*entry).clone(),
-        repository: *repository,
-        automatic: !asked(entry),
+    for found in set.wanted.clone() {
+        set.require_all(found.1, 0)?;
+        set.order.push(found);
+    }
+    let replaced = set.replaced()?;
+    let stays: Vec<Found<'_>> =
+        set.order.iter().filter(|(_, entry)| !replaced.contains(entry.props.pkgver.name())).copied().collect();
+    check_conflicts(&stays)?;
+    check_libraries(repositories, &stays)?;
+    let step = |(repository, entry): &Found<'_>| {
+        let name = entry.props.pkgver.name();
+        let automatic = !set.wanted.iter().any(|(_, wanted)| wanted.props.pkgver == entry.props.pkgver);
+        Step {
+            chosen: Chosen { entry: (*entry).clone(), repository: *repository, automatic },
+            action: if replaced.contains(name) { Action::Remove } else { Action::Install },
+        }
     };
-    Ok(set.order.iter().map(chosen).collect())
+    Ok(set.order.iter().map(step).collect())
 }
 
-/// What somebody wrote: a name alone, a package with its version, or a pattern.
+/// The pattern of a wanted package: a name alone, a package with its version, or a pattern.
 fn wanted_pattern(text: &str) -> Result<Pattern> {
     let is_bare = !text.contains(['<', '>', '*', '?', '[']) && PkgVer::parse(text).is_err();
     let pattern = if is_bare { Pattern::parse(&format!("{text}>=0")) } else { Pattern::parse(text) };
@@ -88,81 +119,138 @@ fn wanted_pattern(text: &str) -> Result<Pattern> {
 /// A package and the number of its repository.
 type Found<'a> = (usize, &'a IndexEntry);
 
-/// What was chosen so far.
+/// A transaction in the making.
 struct Set<'a> {
     repositories: &'a [Repository],
-    arch: &'a str,
-    /// Who stands for what, in the order of the repositories and names.
+    request: Request<'a>,
+    /// The packages that provide a virtual one, in the order of the repositories and names.
     providers: HashMap<&'a str, Vec<Found<'a>>>,
-    /// Chosen, or about to be.
+    /// Chosen, or about to be: all that are wanted from the beginning.
     by_name: HashMap<&'a str, &'a IndexEntry>,
-    /// The same, by what they stand for.
+    /// The same packages, by the names of the virtual ones that they provide.
     provided: HashMap<&'a str, Vec<&'a IndexEntry>>,
+    wanted: Vec<Found<'a>>,
     order: Vec<Found<'a>>,
 }
 
 impl<'a> Set<'a> {
-    fn empty(repositories: &'a [Repository], arch: &'a str) -> Self {
-        let (by_name, provided) = (HashMap::new(), HashMap::new());
-        Set { repositories, arch, providers: HashMap::new(), by_name, provided, order: vec![] }
-    }
-
-    fn new(repositories: &'a [Repository], arch: &'a str) -> Self {
-        let mut set = Set::empty(repositories, arch);
+    fn new(repositories: &'a [Repository], request: Request<'a>) -> Self {
+        let mut providers: HashMap<&str, Vec<Found<'a>>> = HashMap::new();
         for (number, repository) in repositories.iter().enumerate() {
-            for entry in repository.index.packages.values().filter(|entry| runs_on(entry, arch)) {
-                for virtual_one in &entry.props.provides {
-                    set.providers.entry(virtual_one.name()).or_default().push((number, entry));
+            for entry in repository.index.packages.values().filter(|entry| runs_on(entry, request.arch)) {
+                for provided in &entry.props.provides {
+                    providers.entry(provided.name()).or_default().push((number, entry));
                 }
             }
         }
-        set
+        let (by_name, provided) = (HashMap::new(), HashMap::new());
+        Set { repositories, request, providers, by_name, provided, wanted: vec![], order: vec![] }
     }
 
-    fn require_all(&mut self, patterns: &[Pattern]) -> Result<()> {
-        patterns.iter().try_for_each(|pattern| self.require(pattern, None, 0))
+    /// Puts what a wanted pattern means into the transaction, once.
+    fn want(&mut self, pattern: &Pattern) -> Result<()> {
+        let Some(found) = self.find(pattern) else {
+            return if self.is_replaced(pattern) { Ok(()) } else { Err(self.missing(pattern, None)) };
+        };
+        match self.by_name.get(found.1.props.pkgver.name()) {
+            Some(other) if other.props.pkgver == found.1.props.pkgver => Ok(()),
+            Some(other) => Err(two_versions(pattern, None, &other.props.pkgver)),
+            None => {
+                self.enter(found.1);
+                self.wanted.push(found);
+                Ok(())
+            }
+        }
     }
 
-    /// Chooses what fits, and before it what that needs, unless it is there. `by` is who needs it.
-    fn require(&mut self, pattern: &Pattern, by: Option<&IndexEntry>, depth: usize) -> Result<()> {
-        let there = self.by_name.get(pattern.name()).copied();
-        let virtually = self.provided.get(pattern.name()).into_iter().flatten();
-        if there.into_iter().chain(virtually.copied()).any(|entry| fits(pattern, entry)) {
-            return Ok(());
+    fn enter(&mut self, entry: &'a IndexEntry) {
+        self.by_name.insert(entry.props.pkgver.name(), entry);
+        for provided in &entry.props.provides {
+            self.provided.entry(provided.name()).or_default().push(entry);
         }
-        let Some((repository, entry)) = self.find(pattern) else { return Err(self.missing(pattern, by)) };
-        if let Some(other) = self.by_name.get(entry.props.pkgver.name()) {
-            return Err(two_versions(pattern, by, &other.props.pkgver));
-        }
-        if depth >= MAX_DEPTH {
-            let message = format!("the dependencies of `{}` are more than {MAX_DEPTH} deep", entry.props.pkgver);
+    }
+
+    /// Chooses what a package needs and is not chosen yet, each behind its own dependencies.
+    fn require_all(&mut self, by: &'a IndexEntry, depth: usize) -> Result<()> {
+        if depth >= MAX_DEPTH && !by.props.run_depends.is_empty() {
+            let message = format!("the dependencies of `{}` are more than {MAX_DEPTH} deep", by.props.pkgver);
             return Err(Error::new(Code::BadInput, message));
         }
-        self.by_name.insert(entry.props.pkgver.name(), entry);
-        for virtual_one in &entry.props.provides {
-            self.provided.entry(virtual_one.name()).or_default().push(entry);
+        for text in &by.props.run_depends {
+            let pattern = pattern_of(text, by)?;
+            if by.props.provides.iter().any(|one| pattern.matches(one)) || self.has(&pattern) {
+                continue;
+            }
+            let Some(found) = self.find(&pattern) else {
+                if self.is_replaced(&pattern) {
+                    continue;
+                }
+                return Err(self.missing(&pattern, Some(by)));
+            };
+            let name = found.1.props.pkgver.name();
+            if name == by.props.pkgver.name() {
+                continue;
+            }
+            if let Some(other) = self.by_name.get(name) {
+                return Err(two_versions(&pattern, Some(by), &other.props.pkgver));
+            }
+            self.enter(found.1);
+            self.require_all(found.1, depth + 1)?;
+            self.order.push(found);
         }
-        for text in &entry.props.run_depends {
-            let needed = pattern_of(text, entry)?;
-            self.require(&needed, Some(entry), depth + 1)?;
-        }
-        self.order.push((repository, entry));
         Ok(())
     }
 
-    /// A package of that name; else the usual one of those that stand for it; else the first of them.
+    /// True if a package of the transaction will do.
+    fn has(&self, pattern: &Pattern) -> bool {
+        if pattern.spans_names() {
+            return self.by_name.values().any(|entry| fits(pattern, entry));
+        }
+        let named = self.by_name.get(pattern.name()).copied();
+        let virtually = self.provided.get(pattern.name()).into_iter().flatten();
+        named.into_iter().chain(virtually.copied()).any(|entry| fits(pattern, entry))
+    }
+
+    /// A package of that name; else, by repository, the usual provider or the first one.
     fn find(&self, pattern: &Pattern) -> Option<Found<'a>> {
-        let named = |name: &str| {
-            let mut all = self.repositories.iter().enumerate();
-            all.find_map(|(number, repository)| {
-                let entry = repository.index.packages.get(name)?;
-                (runs_on(entry, self.arch) && fits(pattern, entry)).then_some((number, entry))
-            })
+        let named = |number: usize, name: &str| {
+            let entry = self.repositories[number].index.packages.get(name)?;
+            (runs_on(entry, self.request.arch) && fits(pattern, entry)).then_some((number, entry))
         };
-        let usual = DEFAULTS.iter().find(|(name, _)| *name == pattern.name());
-        named(pattern.name())
-            .or_else(|| named(usual?.1))
-            .or_else(|| self.providers.get(pattern.name())?.iter().find(|(_, entry)| fits(pattern, entry)).copied())
+        let mut all = 0..self.repositories.len();
+        if let Some(found) = all.clone().find_map(|number| named(number, pattern.name())) {
+            return Some(found);
+        }
+        let usual = self.request.providers.iter().find(|(name, _)| name == pattern.name());
+        let providers = self.providers.get(pattern.name());
+        all.find_map(|number| {
+            let first = || providers?.iter().find(|(at, entry)| *at == number && fits(pattern, entry)).copied();
+            usual.and_then(|(_, name)| named(number, name)).or_else(first)
+        })
+    }
+
+    /// True if the package is left out of a closed set because another one replaces it.
+    fn is_replaced(&self, pattern: &Pattern) -> bool {
+        let names = |text: &String| Pattern::parse(text).is_ok_and(|replaced| replaced.name() == pattern.name());
+        let all = || self.repositories.iter().flat_map(|repository| repository.index.packages.values());
+        self.request.is_closed && all().any(|entry| entry.props.replaces.iter().any(names))
+    }
+
+    /// The names of packages that others of the transaction replace. One that is replaced replaces nothing.
+    fn replaced(&self) -> Result<HashSet<&'a str>> {
+        let mut replaced = HashSet::new();
+        for (_, entry) in &self.order {
+            if replaced.contains(entry.props.pkgver.name()) {
+                continue;
+            }
+            for text in &entry.props.replaces {
+                let pattern = pattern_of(text, entry)?;
+                let other = self.by_name.get(pattern.name()).filter(|other| pattern.matches(&other.props.pkgver));
+                let other = other.map(|other| other.props.pkgver.name());
+                replaced.extend(other.filter(|name| *name != entry.props.pkgver.name()));
+            }
+        }
+        Ok(replaced)
     }
 
     fn missing(&self, pattern: &Pattern, by: Option<&IndexEntry>) -> Error {
@@ -172,7 +260,7 @@ impl<'a> Set<'a> {
             None => (format!("`{}` cannot be installed:", pattern.as_str().trim_end_matches(">=0")), Code::NotFound),
         };
         let why = match has {
-            Some(entry) if runs_on(entry, self.arch) => format!("there is only `{}`", entry.props.pkgver),
+            Some(entry) if runs_on(entry, self.request.arch) => format!("there is only `{}`", entry.props.pkgver),
             Some(entry) => format!("`{}` is for {}", entry.props.pkgver, entry.props.architecture),
             None => "no repository has it".into(),
         };
@@ -181,55 +269,50 @@ impl<'a> Set<'a> {
             None => "check the name in --packages, or name a repository that has it: --repository URL|DIR".to_owned(),
         })
     }
+}
 
-    /// Nothing conflicts with, or takes the place of, something else.
-    fn check_together(&self) -> Result<()> {
-        for (_, entry) in &self.order {
-            let props = &entry.props;
-            for (lists, what) in [(&props.conflicts, "conflicts with"), (&props.replaces, "takes the place of")] {
-                for text in lists {
-                    let pattern = pattern_of(text, entry)?;
-                    let named = self.by_name.get(pattern.name()).filter(|other| pattern.matches(&other.props.pkgver));
-                    // What replaces something virtual only says that the providers exclude each other at updates.
-                    let virtually = self.provided.get(pattern.name()).into_iter().flatten();
-                    let virtually = virtually.filter(|other| what.starts_with("conflicts") && fits(&pattern, other));
-                    let mut others = named.into_iter().chain(virtually);
-                    if let Some(other) = others.find(|other| other.props.pkgver.name() != props.pkgver.name()) {
-                        let message = format!("`{}` {what} `{}`", props.pkgver, other.props.pkgver);
-                        return Err(Error::new(Code::BadInput, format!("{message}, and both are needed"))
-                            .hint("leave one of them out of --packages"));
-                    }
-                }
+/// Fails if one of the packages conflicts with another one of them.
+fn check_conflicts(stays: &[Found<'_>]) -> Result<()> {
+    for (_, entry) in stays {
+        let props = &entry.props;
+        for text in &props.conflicts {
+            let pattern = pattern_of(text, entry)?;
+            let is_other = |other: &IndexEntry| other.props.pkgver.name() != props.pkgver.name();
+            let other = stays.iter().map(|(_, other)| *other).find(|other| is_other(other) && fits(&pattern, other));
+            if let Some(other) = other {
+                let message = format!("`{}` conflicts with `{}`", props.pkgver, other.props.pkgver);
+                return Err(Error::new(Code::BadInput, format!("{message}, and both are needed"))
+                    .hint("leave one of them out of --packages"));
             }
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    /// Every shared library that is needed is in one of them.
-    fn check_libraries(&self) -> Result<()> {
-        let there: std::collections::HashSet<&str> =
-            self.order.iter().flat_map(|(_, entry)| &entry.props.shlib_provides).map(String::as_str).collect();
-        for (_, entry) in &self.order {
-            let Some(library) = entry.props.shlib_requires.iter().find(|one| !there.contains(one.as_str())) else {
-                continue;
-            };
-            let message = format!("`{}` needs the library `{library}`, and no package here has it", entry.props.pkgver);
-            let all = self.repositories.iter().flat_map(|repository| repository.index.packages.values());
-            let owner = all.into_iter().find(|other| other.props.shlib_provides.contains(library));
-            return Err(Error::new(Code::BadInput, message).hint(match owner {
-                Some(owner) => format!("--packages {} installs what has it", owner.props.pkgver.name()),
-                None => "name a repository that has it, too: --repository URL|DIR".into(),
-            }));
-        }
-        Ok(())
+/// Fails if one of the packages needs a shared library that none of them has.
+fn check_libraries(repositories: &[Repository], stays: &[Found<'_>]) -> Result<()> {
+    let there: HashSet<&str> =
+        stays.iter().flat_map(|(_, entry)| &entry.props.shlib_provides).map(String::as_str).collect();
+    for (_, entry) in stays {
+        let Some(library) = entry.props.shlib_requires.iter().find(|one| !there.contains(one.as_str())) else {
+            continue;
+        };
+        let message = format!("`{}` needs the library `{library}`, and no package here has it", entry.props.pkgver);
+        let all = repositories.iter().flat_map(|repository| repository.index.packages.values());
+        let owner = all.into_iter().find(|other| other.props.shlib_provides.contains(library));
+        return Err(Error::new(Code::BadInput, message).hint(match owner {
+            Some(owner) => format!("--packages {} installs what has it", owner.props.pkgver.name()),
+            None => "name a repository that has it, too: --repository URL|DIR".into(),
+        }));
     }
+    Ok(())
 }
 
 fn runs_on(entry: &IndexEntry, arch: &str) -> bool {
     entry.props.architecture == arch || entry.props.architecture == "noarch"
 }
 
-/// Whether a package is meant by a pattern, as itself or for something that it stands for.
+/// True if a pattern means a package, by its own name or by that of a virtual one that it provides.
 fn fits(pattern: &Pattern, entry: &IndexEntry) -> bool {
     pattern.matches(&entry.props.pkgver) || entry.props.provides.iter().any(|one| pattern.matches(one))
 }

@@ -25,10 +25,14 @@ const PKGDB: &str = "var/db/xbps/pkgdb-0.38.plist";
 pub struct Extra<'a> {
     /// In place of what packages have under those paths.
     pub added: &'a [Added],
-    /// What is run after the packages' scripts, under this name.
-    pub last: (&'a str, &'a str),
-    /// The keys that the guest's xbps is to trust, and whose they are.
+    /// What is run after the packages' scripts: its name and the script.
+    pub last: Option<(&'a str, &'a str)>,
+    /// The keys that the guest's xbps is to trust, and whose they are. A file that a package has there stays.
     pub keys: &'a [(Key, String)],
+    /// True if the root has the directories that a system needs before anything runs in it.
+    pub is_system: bool,
+    /// The architecture of the root, which each package's script is told: also that of a package for all.
+    pub arch: &'a str,
     /// The time of every file, in seconds since 1970.
     pub epoch: u64,
 }
@@ -62,19 +66,18 @@ impl From<Error> for Stopped {
 /// # Errors
 /// [`Code::BadInput`], with the package's name, for what cannot be in one tree: two owners of a file, a file below a link.
 pub fn write_tar(all: Vec<Unpacked>, extra: &Extra<'_>, to: impl Write) -> Result<(), Stopped> {
-    let mut tree = Tree::new(to, extra);
-    let (mut database, mut metadata, mut scripts) = (BTreeMap::new(), vec![], Scripts::default());
-    let mut alternatives = Alternatives::default();
-    for Unpacked { chosen, package } in all {
+    let alternatives = Alternatives::of(&all)?;
+    let mut tree = Tree::new(to, extra, &alternatives.links);
+    let (mut database, mut metadata, mut scripts) = (BTreeMap::new(), vec![], Scripts::new(extra.arch));
+    for (number, Unpacked { chosen, package }) in all.into_iter().enumerate() {
         let name = package.props.pkgver.name().to_owned();
         database.insert(name.clone(), Value::Dictionary(installed(&chosen, &package)?));
-        alternatives.add(&name, &package)?;
         scripts.add(&package);
         if !package.files.is_empty() {
             metadata.push((format!("var/db/xbps/.{name}-files.plist"), xml(package.files.clone())?));
         }
         let mut stopped = None;
-        let read = package.entries(&mut |entry| match tree.package(&name, entry) {
+        let read = package.entries(&mut |entry| match tree.package((number, &name), entry) {
             Ok(()) => Ok(()),
             Err(Stopped::Package(e)) => Err(e),
             Err(Stopped::Output(e)) => {
@@ -87,15 +90,16 @@ pub fn write_tar(all: Vec<Unpacked>, extra: &Extra<'_>, to: impl Write) -> Resul
             (None, read) => read?,
         }
     }
-    for (path, target) in &alternatives.links {
-        tree.own(path, 0o777, &Own::Link(target))?;
-    }
+    tree.links()?;
     database.insert("_XBPS_ALTERNATIVES_".into(), alternatives.value());
     metadata.push((PKGDB.into(), xml(database.into_iter().collect())?));
     for (key, signed_by) in extra.keys {
         let mut dictionary = key.dictionary();
         dictionary.insert("signature-by".into(), signed_by.as_str().into());
-        metadata.push((format!("var/db/xbps/keys/{}.plist", key.fingerprint()), xml(dictionary)?));
+        let path = format!("var/db/xbps/keys/{}.plist", key.fingerprint());
+        if !tree.has(&path) {
+            metadata.push((path, xml(dictionary)?));
+        }
     }
     for (path, bytes) in &metadata {
         tree.own(path, 0o644, &Own::File(bytes))?;
@@ -105,9 +109,14 @@ pub fn write_tar(all: Vec<Unpacked>, extra: &Extra<'_>, to: impl Write) -> Resul
     tree.finish()
 }
 
+/// What `props.plist` says and the database does not, since xbps 0.60: the pkgver has both, and the third is of the day on
+/// which the package was made.
+const NOT_IN_PKGDB: [&str; 3] = ["pkgname", "version", "packaged-with"];
+
 /// A package's entry in the database, as xbps writes it with `--reproducible`.
 fn installed(chosen: &Chosen, package: &Package) -> Result<Dictionary> {
     let mut entry: BTreeMap<String, Value> = package.dictionary.clone().into_iter().collect();
+    NOT_IN_PKGDB.iter().for_each(|key| drop(entry.remove(*key)));
     entry.insert("state".into(), "installed".into());
     entry.insert("filename-sha256".into(), chosen.entry.sha256.hex().into());
     entry.insert("filename-size".into(), chosen.entry.size.into());
@@ -133,39 +142,52 @@ fn xml(dictionary: Dictionary) -> Result<Vec<u8>> {
     Ok(text)
 }
 
+/// The package whose script is run before all others: it makes the directories and users that they take for granted.
+const FIRST: &str = "base-files";
+
 /// The packages' scripts for the configure boot.
-#[derive(Default)]
-struct Scripts {
-    list: String,
-    files: Vec<Vec<u8>>,
+struct Scripts<'a> {
+    arch: &'a str,
+    /// A line of the list, without the file's number, and the script.
+    all: Vec<(String, Vec<u8>)>,
 }
 
-impl Scripts {
+impl<'a> Scripts<'a> {
+    fn new(arch: &'a str) -> Self {
+        Scripts { arch, all: vec![] }
+    }
+
     fn add(&mut self, package: &Package) {
         if let Some(script) = &package.install {
-            self.files.push(script.clone());
-            let (n, props) = (self.files.len(), &package.props);
-            let pkgver = &props.pkgver;
-            self.list += &format!("{n:03} {} {} {}\n", pkgver.name(), pkgver.version(), props.architecture);
+            let pkgver = &package.props.pkgver;
+            let line = format!("{} {} {}", pkgver.name(), pkgver.version(), self.arch);
+            let at = if pkgver.name() == FIRST { 0 } else { self.all.len() };
+            self.all.insert(at, (line, script.clone()));
         }
     }
 
     /// What is run after the others.
     fn push_last(&mut self, extra: &Extra<'_>) {
-        let (name, script) = extra.last;
-        self.files.push(script.into());
-        self.list += &format!("{:03} {name} 1 noarch\n", self.files.len());
+        if let Some((name, script)) = extra.last {
+            self.all.push((format!("{name} 1 {}", self.arch), script.into()));
+        }
     }
 
+    /// Writes them; nothing where there is none.
     fn write(&self, tree: &mut Tree<'_, impl Write>, epoch: u64) -> Result<(), Stopped> {
+        if self.all.is_empty() {
+            return Ok(());
+        }
         let dir = CONFIGURE_DIR.trim_start_matches('/');
         tree.dir(dir, 0o700)?;
+        let numbered = self.all.iter().enumerate().map(|(n, (line, script))| (format!("{:03}", n + 1), line, script));
+        let list: String = numbered.clone().map(|(file, line, _)| format!("{file} {line}\n")).collect();
         let epoch = format!("{epoch}\n");
-        for (name, text) in [("list", &self.list), ("epoch", &epoch)] {
+        for (name, text) in [("list", &list), ("epoch", &epoch)] {
             tree.own(&format!("{dir}/{name}"), 0o644, &Own::File(text.as_bytes()))?;
         }
-        for (n, script) in self.files.iter().enumerate() {
-            tree.own(&format!("{dir}/{:03}", n + 1), 0o755, &Own::File(script))?;
+        for (file, _, script) in numbered {
+            tree.own(&format!("{dir}/{file}"), 0o755, &Own::File(script))?;
         }
         Ok(())
     }

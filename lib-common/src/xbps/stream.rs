@@ -1,4 +1,4 @@
-//! A compressed tar as a stream of bytes, by its first bytes: zstd, gzip, xz, an LZ4 frame, or none.
+//! A compressed tar as a stream of bytes, by its first bytes: zstd, gzip, bzip2, xz, an LZ4 frame, or none.
 
 use crate::error::{Code, Error, Result};
 use std::fs::File;
@@ -13,6 +13,7 @@ const WINDOW_LOG: u32 = 27;
 pub(super) enum Stream {
     Zstd(zstd::stream::read::Decoder<'static, BufReader<File>>),
     Gzip(Box<flate2::bufread::GzDecoder<BufReader<File>>>),
+    Bzip2(Box<bzip2::bufread::BzDecoder<BufReader<File>>>),
     Xz(liblzma::bufread::XzDecoder<BufReader<File>>),
     Lz4(Box<lz4_flex::frame::FrameDecoder<BufReader<File>>>),
     Plain(BufReader<File>),
@@ -44,7 +45,7 @@ impl Stream {
                 Stream::Xz(liblzma::bufread::XzDecoder::new_stream(input, decoder))
             }
             [0x04, 0x22, 0x4d, 0x18, ..] => Stream::Lz4(Box::new(lz4_flex::frame::FrameDecoder::new(input))),
-            [b'B', b'Z', b'h', ..] => return Err(io::Error::other("bzip2 is not read")),
+            [b'B', b'Z', b'h', ..] => Stream::Bzip2(Box::new(bzip2::bufread::BzDecoder::new(input))),
             _ => Stream::Plain(input),
         })
     }
@@ -67,6 +68,7 @@ impl Stream {
         match self {
             Stream::Zstd(decoder) => decoder.get_mut(),
             Stream::Gzip(decoder) => decoder.get_mut(),
+            Stream::Bzip2(decoder) => decoder.get_mut(),
             Stream::Xz(decoder) => decoder.get_mut(),
             Stream::Lz4(decoder) => decoder.get_mut(),
             Stream::Plain(file) => file,
@@ -79,6 +81,7 @@ impl Read for Stream {
         match self {
             Stream::Zstd(decoder) => decoder.read(buffer),
             Stream::Gzip(decoder) => decoder.read(buffer),
+            Stream::Bzip2(decoder) => decoder.read(buffer),
             Stream::Xz(decoder) => decoder.read(buffer),
             Stream::Lz4(decoder) => decoder.read(buffer),
             Stream::Plain(file) => file.read(buffer),

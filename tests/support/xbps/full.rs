@@ -112,7 +112,7 @@ fn remove_old(cache: &Path) {
 }
 
 /// All packages of the test distribution.
-fn packages(debs: &[apt::Deb]) -> Vec<PackageSpec> {
+fn packages(debs: &[apt::Deb], key: &str) -> Vec<PackageSpec> {
     let controls: BTreeMap<String, (control::Control, &Path)> = debs
         .iter()
         .map(|deb| control::Control::of(&deb.path))
@@ -127,7 +127,7 @@ fn packages(debs: &[apt::Deb]) -> Vec<PackageSpec> {
             repack::repack(deb, control, depends)
         })
         .collect();
-    specs.extend(own::packages());
+    specs.extend(own::packages(key));
     specs
 }
 
@@ -137,7 +137,7 @@ fn make(debs: &[apt::Deb], to: &Path) {
     let dir = to.join("repository");
     std::fs::create_dir(&dir).unwrap();
     let repository = Repository::new(&dir).sign(&key);
-    packages(debs).iter().fold(repository, Repository::add).write(std::env::consts::ARCH);
+    packages(debs, &key.public).iter().fold(repository, Repository::add).write(std::env::consts::ARCH);
 }
 
 /// A digest of the packages and of the code that packs them.

@@ -88,6 +88,12 @@ impl PackageSpec {
         self
     }
 
+    /// With a script `REMOVE`.
+    pub fn remove(mut self, script: &str) -> Self {
+        self.remove = Some(script.into());
+        self
+    }
+
     /// `name-1.2_1`.
     pub fn pkgver(&self) -> String {
         format!("{}-{}", self.name, self.version)
@@ -163,11 +169,11 @@ impl PackageSpec {
         lists.into_iter().map(|(key, list)| (key.to_owned(), Value::Array(list))).collect()
     }
 
-    /// Its archive, in the order that xbps-create has.
+    /// Its archive, in the order that xbps-create has: `REMOVE` comes before `INSTALL`.
     pub fn archive(&self) -> Vec<u8> {
         let zstd = zstd::Encoder::new(vec![], 3).unwrap();
         let mut tar = tar::Builder::new(zstd);
-        for (name, script) in [("INSTALL", &self.install), ("REMOVE", &self.remove)] {
+        for (name, script) in [("REMOVE", &self.remove), ("INSTALL", &self.install)] {
             if let Some(script) = script {
                 append(&mut tar, &root(name, Content::File(script.clone().into_bytes()), 0o755));
             }

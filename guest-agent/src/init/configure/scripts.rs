@@ -1,7 +1,7 @@
 //! The list of the scripts, and what of running them needs no VM: in which order, with what, and what is told of each.
 
 use super::below;
-use lib_common::doc::{CONFIGURE_DIR, Configured};
+use lib_common::doc::{CONFIGURE_DIR, ConfigureAction, ConfigureBegins, ConfigureLine, Configured};
 use lib_common::error::{Code, Error, Result};
 use lib_common::sys::ended::describe;
 use lib_common::sys::guest_program::Ended;
@@ -25,7 +25,7 @@ pub struct Script {
     pub package: String,
     /// That one's version.
     pub version: String,
-    /// And its architecture.
+    /// The architecture of the root file system.
     pub architecture: String,
 }
 
@@ -51,23 +51,27 @@ impl Scripts {
         Ok(Scripts { list: parse(&list)?, epoch })
     }
 
-    /// Runs one after the other and tells how each ended, until one fails. Gives whether none has.
+    /// Runs all for each action, one after the other, and tells how each begins and ends, until one fails. Gives whether none
+    /// has.
     ///
     /// # Errors
     /// Those of `tell`.
     pub fn run(
         &self,
-        run: &mut dyn FnMut(&Script) -> std::io::Result<Ended>,
-        tell: &mut dyn FnMut(Configured) -> Result<()>,
+        run: &mut dyn FnMut(&Script, ConfigureAction) -> std::io::Result<Ended>,
+        tell: &mut dyn FnMut(ConfigureLine) -> Result<()>,
     ) -> Result<bool> {
-        for script in &self.list {
-            let begun = Instant::now();
-            let ended = run(script);
-            let told = script.told(ended, begun);
-            let well = told.is_success();
-            tell(told)?;
-            if !well {
-                return Ok(false);
+        for action in ConfigureAction::ALL {
+            for script in &self.list {
+                tell(ConfigureLine::Begins(ConfigureBegins { begins: script.package.clone(), action }))?;
+                let begun = Instant::now();
+                let ended = run(script, action);
+                let told = script.told(action, ended, begun);
+                let well = told.is_success();
+                tell(ConfigureLine::Script(told))?;
+                if !well {
+                    return Ok(false);
+                }
             }
         }
         Ok(true)
@@ -76,13 +80,15 @@ impl Scripts {
 
 impl Script {
     /// As `xbps-install` calls a package's `INSTALL` (xbps 0.60, lib/package_script.c): action, name, version, whether it is
-    /// an update, whether its configuration files are to be kept, and the architecture.
-    pub fn argv(&self) -> Vec<String> {
+    /// an update, whether its configuration files are to be kept, and the native architecture.
+    pub fn argv(&self, action: ConfigureAction) -> Vec<String> {
         let file = format!("{CONFIGURE_DIR}/{}", self.file);
-        ["sh", &file, "post", &self.package, &self.version, "no", "no", &self.architecture].map(str::to_owned).into()
+        ["sh", &file, action.as_str(), &self.package, &self.version, "no", "no", &self.architecture]
+            .map(str::to_owned)
+            .into()
     }
 
-    fn told(&self, ended: std::io::Result<Ended>, begun: Instant) -> Configured {
+    fn told(&self, action: ConfigureAction, ended: std::io::Result<Ended>, begun: Instant) -> Configured {
         let (status, ended, output) = match ended {
             Ok(Ended { status, output }) => {
                 let number = status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(-1);
@@ -93,6 +99,7 @@ impl Script {
         Configured {
             package: self.package.clone(),
             version: self.version.clone(),
+            action,
             status,
             ended,
             ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),

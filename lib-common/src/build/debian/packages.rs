@@ -36,7 +36,7 @@ pub fn normalised(values: &[String]) -> Result<Vec<String>> {
 
 /// What values of `--packages` name: see [`package_list::read`].
 pub fn listed(values: &[String]) -> Result<BTreeSet<String>> {
-    package_list::read(values, checked)
+    Ok(package_list::read(values, checked)?.into_iter().collect())
 }
 
 /// `name`, `name:arch` or `name=version`, as deb-control(5) and apt-get(8) write them.

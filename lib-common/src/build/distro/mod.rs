@@ -112,7 +112,9 @@ pub fn of(rootfs: &Rootfs) -> Result<&'static dyn Distro> {
 /// Errors: [`Code::BadValue`] for what is no package and no set, [`Code::MissingFile`].
 pub fn packages(distro: &dyn Distro, value: &str) -> Result<Packages> {
     let mut all = Packages::default();
-    let listed = |value: &str| package_list::read(&[value.to_owned()], distro.checked());
+    let listed = |value: &str| -> Result<BTreeSet<String>> {
+        Ok(package_list::read(&[value.to_owned()], distro.checked())?.into_iter().collect())
+    };
     if value.contains('/') {
         all.names = listed(value)?;
         return Ok(all);

@@ -26,7 +26,7 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 /// Changes whenever the same recipe would give another root.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// The time of every file: packages are rebuilt without their content changing, and a root follows its lock file alone.
 /// 2023-11-14.
 const EPOCH: u64 = 1_700_000_000;
@@ -42,8 +42,15 @@ pub struct Recipe {
     pub arch: Option<String>,
     /// Of the file system, in bytes.
     pub size: u64,
+    /// True for a root that boots: with the base's packages, and what banger adds to them. Else nothing is in it but what
+    /// `packages` names and needs.
+    pub base: bool,
     /// Values of `--packages`.
     pub packages: Vec<String>,
+    /// Values of `--provider`: virtual packages, and what provides them.
+    pub providers: Vec<(String, String)>,
+    /// True if what repositories of other hosts have staged counts.
+    pub staging: bool,
     /// Instead of Void's own.
     pub repositories: Vec<Location>,
     /// The key that is trusted instead of Void's.
@@ -59,6 +66,7 @@ pub struct Recipe {
 pub struct Planned {
     arch: String,
     size: u64,
+    base: bool,
     fetcher: Fetcher,
     keys: Vec<(Key, String)>,
     added: Vec<crate::build::added::Added>,
@@ -73,6 +81,7 @@ pub struct Unconfigured {
     building: Building,
     slot: Slot,
     made: Made,
+    has_scripts: bool,
 }
 
 /// Finds out which packages are meant. Writes nothing but a new lock file's content, into the result.
@@ -86,7 +95,8 @@ pub fn plan(recipe: &Recipe, cache_dir: &Path, stages: &mut Stages) -> Result<Pl
     stages.begin("index");
     ext4::check_size(recipe.size)?;
     let arch = arch(recipe.arch.as_deref())?;
-    let wanted: Vec<String> = packages::normalised(&recipe.packages)?.into_iter().collect();
+    let wanted = packages::normalised(&recipe.packages, recipe.base)?;
+    let providers = packages::providers(&recipe.providers, recipe.base);
     let repositories = match &recipe.repositories[..] {
         [] => vec![packages::voids_own(&arch)],
         given => given.to_vec(),
@@ -95,13 +105,16 @@ pub fn plan(recipe: &Recipe, cache_dir: &Path, stages: &mut Stages) -> Result<Pl
         Some(file) => vec![(Key::read(file)?, "the builder of this image".to_owned())],
         None => pinned()?.into_iter().map(|key| (key, "Void Linux".to_owned())).collect(),
     };
-    let added = overlay::added(&repositories);
+    let added = if recipe.base { overlay::added(&repositories) } else { vec![] };
     let is_remote = repositories.iter().any(Location::is_remote);
-    let fetcher = Fetcher::new(cache_dir, trusted.iter().map(|(key, _)| key.clone()).collect());
-    let request =
-        Request { arch: arch.clone(), wanted, repositories, lock: recipe.lock.clone(), update: recipe.update };
+    let fetcher = Fetcher::new(cache_dir, trusted.iter().map(|(key, _)| key.clone()).collect(), recipe.staging);
+    let (lock, update) = (recipe.lock.clone(), recipe.update);
+    let request = Request { arch: arch.clone(), wanted, providers, repositories, lock, update };
     let plan = Plan::of(request, &fetcher)?;
     let mut text = format!("banger rootfs {FORMAT} {}\nvoid {arch}\nsize {}\n", overlay::VERSION, recipe.size);
+    if !recipe.base {
+        text += "no base\n";
+    }
     for name in plan.wanted() {
         let _ = writeln!(text, "package {name}");
     }
@@ -113,7 +126,7 @@ pub fn plan(recipe: &Recipe, cache_dir: &Path, stages: &mut Stages) -> Result<Pl
     }
     let key = digest::of_bytes(text.as_bytes());
     let slot = Slot::new(cache_dir, "rootfs", &key)?;
-    Ok(Planned { arch, size: recipe.size, fetcher, keys, added, plan, slot, key })
+    Ok(Planned { arch, size: recipe.size, base: recipe.base, fetcher, keys, added, plan, slot, key })
 }
 
 impl Planned {
@@ -157,15 +170,19 @@ impl Planned {
         stages.begin("unpack");
         let building = self.slot.begin()?;
         let packages = self.packages();
-        self.write(unpacked, &building.path().join(IMAGE)).context("cannot build a Void root")?;
+        let has_scripts = self.base || unpacked.iter().any(|one| one.package.install.is_some());
+        self.write(unpacked, has_scripts, &building.path().join(IMAGE)).context("cannot build a Void root")?;
         let made = Made { distro: "void", release: RELEASE.into(), size: self.size, packages };
-        Ok(Unconfigured { building, slot: self.slot, made })
+        Ok(Unconfigured { building, slot: self.slot, made, has_scripts })
     }
 
-    fn write(&self, unpacked: Vec<Unpacked>, image: &Path) -> Result<()> {
+    /// What runs scripts has the directories of a system.
+    fn write(&self, unpacked: Vec<Unpacked>, is_system: bool, image: &Path) -> Result<()> {
         let format = ext4::Format { label: "rootfs", id: &self.key, epoch: EPOCH, root_mode: 0o755 };
         let mut disk = ext4::make_from_tar(image, self.size, format)?;
-        let extra = Extra { added: &self.added, last: overlay::LAST, keys: &self.keys, epoch: EPOCH };
+        let last = self.base.then_some(overlay::LAST);
+        let (keys, arch) = (&*self.keys, &*self.arch);
+        let extra = Extra { added: &self.added, last, keys, is_system, arch, epoch: EPOCH };
         match write_tar(unpacked, &extra, BufWriter::with_capacity(128 << 10, &mut disk)) {
             Ok(()) => disk.finish(),
             Err(Stopped::Package(e)) => Err(e),
@@ -178,6 +195,11 @@ impl Unconfigured {
     /// The image, which is to be configured in place.
     pub fn image(&self) -> PathBuf {
         self.building.path().join(IMAGE)
+    }
+
+    /// True if its packages, or banger, have scripts that are to be run in it.
+    pub fn has_scripts(&self) -> bool {
+        self.has_scripts
     }
 
     /// Gives the configured root its place. `use_cache`: whether one that somebody else has made meanwhile will do.

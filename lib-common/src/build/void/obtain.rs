@@ -7,7 +7,7 @@ use crate::xbps::lock::{Lock, Locked};
 use crate::xbps::package::Package;
 use crate::xbps::props::Props;
 use crate::xbps::repodata::{Index, IndexEntry};
-use crate::xbps::resolve::{Chosen, Repository, resolve};
+use crate::xbps::resolve::{self, Action, Chosen, Repository, Step};
 use crate::xbps::root::Unpacked;
 use std::path::PathBuf;
 
@@ -18,6 +18,8 @@ pub struct Request {
     pub arch: String,
     /// Names and patterns.
     pub wanted: Vec<String>,
+    /// Virtual packages, and what provides them.
+    pub providers: Vec<(String, String)>,
     /// In the order in which they count.
     pub repositories: Vec<Location>,
     /// The lock file.
@@ -52,7 +54,31 @@ impl Pending {
 #[derive(Debug)]
 enum From {
     LockFile,
-    Repositories { repositories: Vec<Repository>, chosen: Vec<Chosen>, changes: Option<Vec<String>> },
+    Repositories { repositories: Vec<Repository>, steps: Vec<Step>, changes: Option<Vec<String>> },
+}
+
+/// A line of a plan, as JSON.
+#[derive(Debug, serde::Serialize)]
+struct PlanLine<'a> {
+    /// `vim-9.1_1`.
+    pkgver: &'a str,
+    /// Where it is: a directory or an address. Null where a lock file decided.
+    repository: Option<String>,
+    /// `install`, or `remove` for what another one replaces.
+    action: &'static str,
+}
+
+impl Request {
+    /// The transaction. `is_closed`: see [`resolve::Request`].
+    fn resolve(&self, repositories: &[Repository], is_closed: bool) -> Result<Vec<Step>> {
+        let Request { wanted, arch, providers, .. } = self;
+        resolve::resolve(repositories, &resolve::Request { wanted, arch, providers, is_closed })
+    }
+}
+
+/// What a transaction installs, in its order.
+fn installs(steps: &[Step]) -> impl Iterator<Item = &Chosen> {
+    steps.iter().filter(|step| step.action == Action::Install).map(|step| &step.chosen)
 }
 
 impl Plan {
@@ -66,10 +92,10 @@ impl Plan {
             return Ok(Plan { lock: lock.clone(), request, from: From::LockFile });
         }
         let repositories = read_all(&request, fetcher)?;
-        let chosen = resolve(&repositories, &request.wanted, &request.arch)?;
-        let lock = Lock::of(&chosen);
+        let steps = request.resolve(&repositories, false)?;
+        let lock = Lock::of(installs(&steps));
         let changes = old.map(|old| old.changes(&lock));
-        Ok(Plan { request, lock, from: From::Repositories { repositories, chosen, changes } })
+        Ok(Plan { request, lock, from: From::Repositories { repositories, steps, changes } })
     }
 
     /// As a lock file has it.
@@ -82,6 +108,38 @@ impl Plan {
         match &self.from {
             From::Repositories { changes, .. } => changes.as_deref(),
             From::LockFile => None,
+        }
+    }
+
+    /// What is worth a remark: entries of an index that were passed by, packages that others replace.
+    pub fn remarks(&self) -> Vec<String> {
+        let From::Repositories { repositories, steps, .. } = &self.from else { return vec![] };
+        let skipped = repositories.iter().flat_map(|one| one.index.skipped.iter().map(|what| (&one.location, what)));
+        let skipped = skipped.map(|(location, what)| format!("{location}: an entry of the index is passed by: {what}"));
+        let removed = steps.iter().filter(|step| step.action == Action::Remove);
+        let removed = removed
+            .map(|step| format!("`{}` is left out: another package replaces it", step.chosen.entry.props.pkgver));
+        skipped.chain(removed).collect()
+    }
+
+    /// The transaction as lines of JSON, in its order; of a lock file its packages, by name.
+    pub fn lines(&self) -> Vec<String> {
+        let line = |line: &PlanLine<'_>| crate::doc::to_json(line);
+        match &self.from {
+            From::LockFile => {
+                let locked = |one: &Locked| {
+                    line(&PlanLine { pkgver: one.pkgver.as_str(), repository: None, action: Action::Install.as_str() })
+                };
+                self.lock.packages().map(locked).collect()
+            }
+            From::Repositories { repositories, steps, .. } => {
+                let step = |step: &Step| {
+                    let repository = Some(repositories[step.chosen.repository].location.to_string());
+                    let pkgver = step.chosen.entry.props.pkgver.as_str();
+                    line(&PlanLine { pkgver, repository, action: step.action.as_str() })
+                };
+                steps.iter().map(step).collect()
+            }
         }
     }
 
@@ -106,10 +164,10 @@ impl Plan {
     /// locked package that is nowhere any more.
     pub fn obtain(&self, fetcher: &Fetcher, note: &mut dyn FnMut(&str)) -> Result<Vec<Unpacked>> {
         match &self.from {
-            From::Repositories { repositories, chosen, .. } => {
-                let archives: Vec<Archive> = chosen.iter().map(|one| archive(one, repositories)).collect();
+            From::Repositories { repositories, steps, .. } => {
+                let archives: Vec<Archive> = installs(steps).map(|one| archive(one, repositories)).collect();
                 let files = fetcher.fetch(&archives, note)?;
-                chosen.iter().cloned().zip(files).map(|(chosen, file)| opened(chosen, &file)).collect()
+                installs(steps).cloned().zip(files).map(|(chosen, file)| opened(chosen, &file)).collect()
             }
             From::LockFile => self.obtain_locked(fetcher, note),
         }
@@ -118,7 +176,7 @@ impl Plan {
     fn obtain_locked(&self, fetcher: &Fetcher, note: &mut dyn FnMut(&str)) -> Result<Vec<Unpacked>> {
         let files = self.locked_files(fetcher, note)?;
         let mut all = std::collections::BTreeMap::new();
-        let mut index = Index { packages: Default::default(), key: None };
+        let mut index = Index::default();
         for (locked, file) in self.lock.packages().zip(files) {
             let package = Package::open(&file, &locked.pkgver, &locked.arch)?;
             let size = std::fs::metadata(&file).map_err(|e| Error::io("read", &file, &e))?.len();
@@ -129,10 +187,12 @@ impl Plan {
         let path = self.request.lock.as_deref().map_or_else(String::new, |path| path.display().to_string());
         let update = || format!("give --update to make {path} anew");
         let repository = Repository { location: Location::Dir("/".into()), index };
-        let chosen = resolve(&[repository], &self.request.wanted, &self.request.arch)
+        let steps = self
+            .request
+            .resolve(&[repository], true)
             .map_err(|e| e.within(format!("{path} does not have all packages that are needed")).hint(update()))?;
         let mut unpacked = vec![];
-        for chosen in chosen {
+        for chosen in installs(&steps).cloned() {
             if let Some(package) = all.remove(chosen.entry.props.pkgver.name()) {
                 unpacked.push(Unpacked { chosen, package });
             }

@@ -95,14 +95,15 @@ impl Checked {
             return Err(Error::new(Code::BadInput, message).hint("build from packages: leave --from-rootfs away"));
         }
         let made = Made { distro: "void", release: release_date, size, packages };
-        Ok(Unconfigured { building, slot, made })
+        Ok(Unconfigured { building, slot, made, has_scripts: true })
     }
 }
 
 fn write(release: Release, added: &[Added], (image, size, id): (&Path, u64, &Digest)) -> Result<Vec<ManifestEntry>> {
     let format = ext4::Format { label: "rootfs", id, epoch: EPOCH, root_mode: 0o755 };
     let mut disk = ext4::make_from_tar(image, size, format)?;
-    let extra = Extra { added, last: overlay::LAST, keys: &[], epoch: EPOCH };
+    let arch = release.arch.clone();
+    let extra = Extra { added, last: Some(overlay::LAST), keys: &[], is_system: true, arch: &arch, epoch: EPOCH };
     match write_tarball(release, &extra, BufWriter::with_capacity(128 << 10, &mut disk)) {
         Ok(packages) => disk.finish().map(|()| packages),
         Err(Stopped::Package(e)) => Err(e),

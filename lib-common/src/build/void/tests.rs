@@ -22,7 +22,10 @@ fn recipe(from: &Location, lock: Option<PathBuf>) -> Recipe {
     Recipe {
         arch: Some("x86_64".into()),
         size: 64 << 20,
+        base: true,
         packages: vec!["tool".into()],
+        providers: vec![],
+        staging: false,
         repositories: vec![from.clone()],
         key: None,
         lock,
@@ -113,4 +116,29 @@ fn recipes_that_cannot_be_are_refused_before_anything_is_made() {
     assert!(
         runs_on(planned.arch(), "x86_64") && !runs_on(planned.arch(), "aarch64") && runs_on("aarch64-musl", "aarch64")
     );
+}
+
+#[test]
+fn a_root_without_the_base_has_what_was_named_and_nothing_of_ours() {
+    let dir = tempfile::tempdir().unwrap();
+    let from =
+        with(&dir.path().join("repository"), &[Spec::new("plain-1_1").file("usr/share/plain", "x"), tool("1_1")], &[]);
+    let made = |name: &str| {
+        let recipe = Recipe { base: false, packages: vec![name.into()], ..recipe(&from, None) };
+        let planned = plan(&recipe, &dir.path().join("cache"), &mut stages()).unwrap();
+        let names: Vec<String> = planned.packages().into_iter().map(|one| one.name).collect();
+        let unconfigured = planned.make(&mut stages()).unwrap();
+        let image = ext4_view::Ext4::load_from_path(unconfigured.image()).unwrap();
+        (names, unconfigured.has_scripts(), image)
+    };
+    let (names, has_scripts, image) = made("plain");
+    assert_eq!((names, has_scripts), (vec!["plain".to_owned()], false));
+    for gone in ["/etc", "/proc", "/var/lib/banger", "/var/db/xbps/keys"] {
+        assert!(!image.exists(gone).unwrap(), "{gone}");
+    }
+    assert_eq!(image.read("/usr/share/plain").unwrap(), b"x");
+    let (_, has_scripts, image) = made("tool");
+    assert!(has_scripts && image.exists("/proc").unwrap(), "scripts are run in a system");
+    let list = image.read("/var/lib/banger/configure/list").unwrap();
+    assert_eq!(list, b"001 tool 1_1 x86_64\n", "a package for all gets the root's architecture");
 }

@@ -7,8 +7,8 @@ mod heard;
 use crate::cli::Context;
 use crate::disk::ext4;
 use crate::doc::{
-    AbsPath, CONFIGURE_PORT, ConfigureDone, ConfigureLine, Configured, Document, Kernel, Kind, LaunchDisk, Name,
-    SecondDisk,
+    AbsPath, CONFIGURE_PORT, ConfigureBegins, ConfigureDone, ConfigureLine, Configured, Document, Kernel, Kind,
+    LaunchDisk, Name, SecondDisk,
 };
 use crate::error::{Code, Error, Result};
 use crate::guest::vsock::{listen_at, served_at};
@@ -35,28 +35,31 @@ pub fn configure(cx: &mut Context<'_>, kernel: &Kernel, root: &Path, timeout: Du
     let vm = start(cx, kernel, root)?;
     let listener = listen_at(&served_at(&vm.vmm().vsock, CONFIGURE_PORT))?;
     cx.stages.begin("configure");
-    let mut scripts: Vec<Configured> = vec![];
+    let mut progress = Progress::default();
     let mut heard = Heard::new(&listener, vm.live());
     loop {
-        let line = heard.next(deadline).map_err(|e| after(&scripts, e, timeout))?;
+        let line = heard.next((Instant::now() + TICK).min(deadline));
         match line {
-            Some(ConfigureLine::Script(script)) => {
-                cx.stages.note(&format!("configure: {} {}", scripts.len() + 1, script.package));
+            Err(e) if e.code() == Code::TimedOut && Instant::now() < deadline => {}
+            Err(e) => return Err(progress.after(e, timeout)),
+            Ok(Some(ConfigureLine::Begins(begins))) => progress.running = Some((begins, Instant::now())),
+            Ok(Some(ConfigureLine::Script(script))) => {
                 if !script.is_success() {
                     return Err(failed(&script));
                 }
-                scripts.push(script);
+                progress.ended(script);
             }
-            Some(ConfigureLine::Done(ConfigureDone { done: true })) => break,
-            Some(ConfigureLine::Done(_)) | None => return Err(vm.with_console(ended_early(&scripts))),
+            Ok(Some(ConfigureLine::Done(ConfigureDone { done: true }))) => break,
+            Ok(Some(ConfigureLine::Done(_)) | None) => return Err(vm.with_console(progress.ended_early())),
         }
+        cx.stages.note(&progress.line());
     }
     cx.stages.begin("shutdown");
     vm.wait_power_off()?;
     vm.ended().remove()?;
     cx.stages.begin("check");
     ext4::ensure_clean(root)?;
-    Ok(scripts)
+    Ok(progress.scripts)
 }
 
 /// It is going to be written to by programs from elsewhere: a link could lead anywhere.
@@ -89,45 +92,97 @@ fn start(cx: &mut Context<'_>, kernel: &Kernel, root: &Path) -> Result<Temporary
 
 /// The error of a script that did not end well.
 fn failed(script: &Configured) -> Error {
-    let Configured { package, version, ended, output, .. } = script;
-    let error = Error::new(Code::CommandFailed, format!("the package `{package}` cannot be configured ({ended})"));
+    let Configured { package, version, action, ended, output, .. } = script;
+    let error = Error::new(
+        Code::CommandFailed,
+        format!("the package `{package}` cannot be configured: its script ended with {ended} ({})", action.as_str()),
+    );
     let last = output.lines().rev().find(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned());
     let error = last.into_iter().fold(error, Error::also);
     error
         .detail("package", package.as_str())
         .detail("version", version.as_str())
+        .detail("action", action.as_str())
         .detail("status", ended.as_str())
         .detail("output", output.as_str())
 }
 
-fn ended_early(scripts: &[Configured]) -> Error {
-    let how_far = format!("the guest ended before its packages were configured, {} of them were", scripts.len());
-    Error::new(Code::NotRunning, how_far)
+/// How often a terminal is told how long a script has run.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How far the guest is.
+#[derive(Default)]
+struct Progress {
+    scripts: Vec<Configured>,
+    /// The script that runs, and since when. Agents of the first version do not say it.
+    running: Option<(ConfigureBegins, Instant)>,
 }
 
-/// The error of a guest that says nothing more, or what it should not.
-fn after(scripts: &[Configured], e: Error, timeout: Duration) -> Error {
-    let error = match e.code() {
-        Code::TimedOut => {
-            let message = format!("the packages were not configured within {} s", timeout.as_secs());
-            Error::new(Code::TimedOut, message).hint("--timeout gives it more time")
+impl Progress {
+    fn ended(&mut self, script: Configured) {
+        self.running = None;
+        self.scripts.push(script);
+    }
+
+    /// For a terminal.
+    fn line(&self) -> String {
+        let count = self.scripts.len();
+        match (&self.running, self.scripts.last()) {
+            (Some((ConfigureBegins { begins, action }, since)), _) => {
+                format!("configure: {} {begins} ({}), {} s", count + 1, action.as_str(), since.elapsed().as_secs())
+            }
+            (None, Some(script)) => format!("configure: {count} {}", script.package),
+            (None, None) => "configure: booting".into(),
         }
-        _ => e,
-    };
-    match scripts.last() {
-        Some(Configured { package, .. }) => error.also(format!("the last one that was is `{package}`")),
-        None => error,
+    }
+
+    fn ended_early(&self) -> Error {
+        let message =
+            format!("the guest ended before its packages were configured; {} scripts had run", self.scripts.len());
+        self.with_last(Error::new(Code::NotRunning, message))
+    }
+
+    /// The error of a guest that says nothing more, or what it should not.
+    fn after(&self, e: Error, timeout: Duration) -> Error {
+        let error = match e.code() {
+            Code::TimedOut => {
+                let message = format!("the packages were not configured within {} s", timeout.as_secs());
+                Error::new(Code::TimedOut, message).hint("--timeout SECONDS gives them more time")
+            }
+            _ => e,
+        };
+        self.with_last(error)
+    }
+
+    /// With the package whose script was running, and the one that took longest.
+    fn with_last(&self, error: Error) -> Error {
+        let error = match (&self.running, self.scripts.last()) {
+            (Some((ConfigureBegins { begins, action }, since)), _) => {
+                let ran = since.elapsed().as_secs();
+                error.also(format!("the script of `{begins}` ({}) had run for {ran} s", action.as_str()))
+            }
+            (None, Some(Configured { package, .. })) => error.also(format!("the last package was `{package}`")),
+            (None, None) => error,
+        };
+        match self.scripts.iter().max_by_key(|script| script.ms) {
+            Some(slow) if slow.ms >= 1000 => {
+                error.also(format!("of the others `{}` took longest: {} s", slow.package, slow.ms / 1000))
+            }
+            _ => error,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doc::ConfigureAction;
 
     fn script(package: &str, status: i32, output: &str) -> Configured {
         Configured {
             package: package.into(),
             version: "1.0_1".into(),
+            action: ConfigureAction::Pre,
             status,
             ended: format!("exit {status}"),
             ms: 1,
@@ -139,20 +194,35 @@ mod tests {
     fn a_failure_names_the_package_and_has_its_output() {
         let e = failed(&script("bash", 3, "one\nthe last\n\n"));
         assert_eq!((e.code(), e.causes()), (Code::CommandFailed, &["the last".to_owned()][..]));
-        assert!(e.message().contains("`bash`") && e.message().contains("exit 3"), "{e}");
+        assert!(e.message().contains("`bash`") && e.message().contains("exit 3 (pre)"), "{e}");
         let details: Vec<(&str, &str)> = e.details().iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        let expected =
-            [("package", "bash"), ("version", "1.0_1"), ("status", "exit 3"), ("output", "one\nthe last\n\n")];
+        let expected = [
+            ("package", "bash"),
+            ("version", "1.0_1"),
+            ("action", "pre"),
+            ("status", "exit 3"),
+            ("output", "one\nthe last\n\n"),
+        ];
         assert_eq!(details, expected);
         assert_eq!(failed(&script("bash", 1, "")).causes(), &[] as &[String]);
     }
 
     #[test]
-    fn what_was_configured_last_is_said() {
-        let late = Error::new(Code::TimedOut, "it is late");
-        let e = after(&[script("a", 0, ""), script("b", 0, "")], late, Duration::from_secs(7));
+    fn a_timeout_names_the_package_that_runs_and_the_slowest() {
+        let late = || Error::new(Code::TimedOut, "it is late");
+        let mut progress = Progress::default();
+        assert_eq!(progress.after(late(), Duration::from_secs(7)).causes(), &[] as &[String]);
+        progress.ended(Configured { ms: 5200, ..script("slow", 0, "") });
+        progress.ended(script("b", 0, ""));
+        let e = progress.after(late(), Duration::from_secs(7));
         assert!(e.message().contains("7 s") && e.causes()[0].contains("`b`") && e.get_hint().is_some(), "{e:?}");
-        let odd = after(&[], Error::new(Code::BadInput, "what is that"), Duration::from_secs(7));
+        assert!(e.causes()[1].contains("`slow` took longest: 5 s"), "{e:?}");
+        let begins = ConfigureBegins { begins: "glibc-locales".into(), action: ConfigureAction::Post };
+        progress.running = Some((begins, Instant::now()));
+        let e = progress.after(late(), Duration::from_secs(7));
+        assert!(e.causes()[0].contains("the script of `glibc-locales` (post) had run for 0 s"), "{e:?}");
+        assert_eq!(progress.line(), "configure: 3 glibc-locales (post), 0 s");
+        let odd = Progress::default().after(Error::new(Code::BadInput, "what is that"), Duration::from_secs(7));
         assert_eq!((odd.code(), odd.message()), (Code::BadInput, "what is that"));
     }
 

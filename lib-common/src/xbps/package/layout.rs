@@ -23,8 +23,8 @@ pub(super) fn path_of(name: &[u8]) -> Result<&str> {
     if text.len() > MAX_PATH {
         return wrong("has a name that is too long");
     }
-    if text.chars().any(char::is_control) {
-        return wrong("has a control character in its name");
+    if text.contains('\0') {
+        return wrong("has a NUL in its name");
     }
     let Some(path) = text.strip_prefix("./") else { return wrong("does not begin with `./`") };
     for component in path.split('/') {
@@ -41,7 +41,7 @@ pub(super) fn path_of(name: &[u8]) -> Result<&str> {
 /// The target of a symbolic link: any text that can be one.
 pub(super) fn target_of(path: &str, target: Option<&[u8]>) -> Result<String> {
     let text = target.and_then(|t| std::str::from_utf8(t).ok()).unwrap_or_default();
-    if text.is_empty() || text.len() > MAX_PATH || text.chars().any(char::is_control) {
+    if text.is_empty() || text.len() > MAX_PATH || text.contains('\0') {
         return Err(bad_entry(path, "is a symbolic link to nothing that can be a path"));
     }
     Ok(text.to_owned())
@@ -60,7 +60,7 @@ impl Layout {
     /// One more entry: its path is new, and is neither above nor below another; a hard link's target is a file.
     pub fn add(&mut self, path: &str, kind: &EntryKind) -> Result<()> {
         if METADATA.contains(&path) {
-            return Err(bad_entry(path, "is metadata behind `files.plist`"));
+            return Err(bad_entry(path, "is metadata behind what is installed"));
         }
         if self.directories.contains(path) {
             return Err(bad_entry(path, "is where other entries have a directory"));

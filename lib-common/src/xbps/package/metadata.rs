@@ -4,7 +4,7 @@ use super::super::pkgver::PkgVer;
 use super::super::props::Props;
 use super::super::stream::{self, Stream};
 use super::super::{bad, plists};
-use super::layout::{METADATA, path_of};
+use super::layout::METADATA;
 use super::{Package, bad_entry};
 use crate::error::{Error, Result};
 use plist::Dictionary;
@@ -67,6 +67,12 @@ pub(super) fn for_each(file: File, mut each: impl FnMut(&mut tar::Entry<'_, Mete
     archive.into_inner().inner.finish(MAX_PADDING).map_err(|e| damaged(&e))
 }
 
+/// Which metadata an entry of that name is: they come before everything else, in any order.
+pub(super) fn metadata(name: &[u8]) -> Option<usize> {
+    let name = name.strip_prefix(b"./")?;
+    METADATA.iter().position(|one| one.as_bytes() == name)
+}
+
 /// What reading the archive says.
 pub(super) fn damaged(e: &io::Error) -> Error {
     bad("it is damaged, cut off, or no package at all").because(e)
@@ -77,25 +83,23 @@ pub(super) fn open(path: &Path, expected: &PkgVer, arch: &str) -> Result<Package
     let file = stream::open(path)?;
     let again = file.try_clone().map_err(|e| Error::io("read", path, &e))?;
     let mut parts: [Option<Vec<u8>>; 4] = [None, None, None, None];
-    let mut first = 0;
     for_each(again, |entry| {
         let name = entry.path_bytes().into_owned();
-        let name = path_of(&name)?;
-        let Some(at) = METADATA.iter().position(|m| *m == name) else {
-            return Err(bad_entry(name, "comes before `files.plist`"));
-        };
-        if at < first || !entry.header().entry_type().is_file() {
-            return Err(bad_entry(name, "is not where a package has it, or no file"));
+        let Some(at) = metadata(&name) else { return Ok(false) };
+        let name = METADATA[at];
+        if !entry.header().entry_type().is_file() {
+            return Err(bad_entry(name, "is metadata and not a file"));
         }
-        first = at + 1;
         let limit = if name == "files.plist" { MAX_FILES } else { MAX_SMALL };
         if entry.size() > limit {
             return Err(bad_entry(name, &format!("is larger than {limit} bytes")));
         }
         let mut bytes = vec![];
         entry.read_to_end(&mut bytes).map_err(|e| damaged(&e))?;
-        parts[at] = Some(bytes);
-        Ok(name != "files.plist")
+        match parts[at].replace(bytes) {
+            None => Ok(true),
+            Some(_) => Err(bad_entry(name, "is there twice")),
+        }
     })?;
     let [install, remove, props, files] = parts;
     let dictionary = parse(props, "props.plist")?;

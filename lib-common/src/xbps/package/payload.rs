@@ -1,6 +1,6 @@
 //! What a package installs: each entry checked, and its content against `files.plist`.
 
-use super::layout::{Layout, METADATA, path_of, target_of};
+use super::layout::{Layout, path_of, target_of};
 use super::listed::Listed;
 use super::metadata::{self, Metered};
 use super::{Entry, EntryKind, Package, bad_entry};
@@ -25,10 +25,9 @@ pub(super) fn walk(package: Package, each: &mut dyn FnMut(Entry<'_>) -> Result<(
     let mut walk = Walk { listed, layout: Layout::default(), digests: HashMap::new(), left: most };
     let mut is_metadata = true;
     metadata::for_each(package.file, |entry| {
-        if is_metadata {
-            // Checked when the package was opened.
-            is_metadata = entry.path_bytes() != format!("./{}", METADATA[3]).as_bytes();
-        } else {
+        // Checked when the package was opened.
+        is_metadata = is_metadata && metadata::metadata(&entry.path_bytes()).is_some();
+        if !is_metadata {
             walk.entry(entry, each)?;
         }
         Ok(true)

@@ -1,6 +1,7 @@
 //! The tarball of a whole root file system becomes a tree: what does not belong into an image is left out, what is added takes
 //! its place, and its own package database says what is installed.
 
+use super::alternatives::Link;
 use super::tree::Tree;
 use super::{Extra, PKGDB, Scripts, Stopped};
 use crate::doc::ManifestEntry;
@@ -11,6 +12,7 @@ use crate::xbps::pkgver::PkgVer;
 use crate::xbps::release::Release;
 use crate::xbps::{bad, plists, shown};
 use plist::{Dictionary, Value};
+use std::collections::BTreeMap;
 use std::io::Write;
 
 /// The most that a package database may have, in bytes.
@@ -18,13 +20,16 @@ const MAX_PKGDB: u64 = 64 << 20;
 /// Links that switch on a login at a terminal; there is none.
 const GETTYS: &str = "etc/runit/runsvdir/default/agetty-";
 
+/// A tarball has its alternatives as links already.
+static NO_LINKS: BTreeMap<String, Link> = BTreeMap::new();
+
 /// Writes the tree, with the one script `extra.last` for the configure boot. Gives what is installed.
 ///
 /// # Errors
 /// Those of the tarball, which name it; [`Code::BadInput`] where it has no package database.
 pub fn write_tarball(release: Release, extra: &Extra<'_>, to: impl Write) -> Result<Vec<ManifestEntry>, Stopped> {
     let Release { file, name, .. } = release;
-    let (mut tree, mut stopped, mut database) = (Tree::new(to, extra), None, None);
+    let (mut tree, mut stopped, mut database) = (Tree::new(to, extra, &NO_LINKS), None, None);
     let mut given = |done: Result<(), Stopped>| match done {
         Ok(()) => Ok(()),
         Err(Stopped::Package(e)) => Err(e),
@@ -42,7 +47,7 @@ pub fn write_tarball(release: Release, extra: &Extra<'_>, to: impl Write) -> Res
             database = Some(bytes);
             done
         }
-        Item::Entry(entry) => given(tree.package(&name, entry)),
+        Item::Entry(entry) => given(tree.package((0, &name), entry)),
     });
     match (stopped, read) {
         (Some(e), _) => return Err(Stopped::Output(e)),
@@ -51,7 +56,7 @@ pub fn write_tarball(release: Release, extra: &Extra<'_>, to: impl Write) -> Res
     let of = |e: Error| e.within(format!("{name} is no root file system of Void's"));
     let database = database.ok_or_else(|| of(bad(format!("it has no {PKGDB}"))))?;
     let installed = plists::read(&database[..], PKGDB).and_then(|all| installed(&all)).map_err(of)?;
-    let mut scripts = Scripts::default();
+    let mut scripts = Scripts::new(extra.arch);
     scripts.push_last(extra);
     scripts.write(&mut tree, extra.epoch)?;
     tree.finish()?;

@@ -4,13 +4,13 @@ use super::*;
 use crate::xbps::fixture::{Spec, repository};
 use crate::xbps::location::Location;
 use crate::xbps::repodata::Index;
-use crate::xbps::resolve::{Repository, resolve};
+use crate::xbps::resolve::{Repository, Request, resolve};
 use std::collections::BTreeMap;
 
 fn unpacked(specs: &[Spec]) -> Vec<Unpacked> {
     let dir = tempfile::tempdir().unwrap().keep();
     repository(&dir, specs, &[]);
-    let index = Index::read(&dir.join("x86_64-repodata")).unwrap();
+    let index = Index::read(&dir.join("x86_64-repodata"), false).unwrap();
     let wanted: Vec<String> = specs.iter().map(|spec| spec.pkgver.clone()).collect();
     let repositories = [Repository { location: Location::Dir(dir.clone()), index }];
     let open = |chosen: Chosen| {
@@ -19,11 +19,14 @@ fn unpacked(specs: &[Spec]) -> Vec<Unpacked> {
         let package = Package::open(&file, &props.pkgver, &props.architecture).unwrap();
         Unpacked { chosen, package }
     };
-    resolve(&repositories, &wanted, "x86_64").unwrap().into_iter().map(open).collect()
+    let request = Request { wanted: &wanted, arch: "x86_64", providers: &[], is_closed: false };
+    resolve(&repositories, &request).unwrap().into_iter().map(|step| open(step.chosen)).collect()
 }
 
 fn tar_of(specs: &[Spec], added: &[Added]) -> Result<Vec<u8>, Stopped> {
-    let extra = Extra { added, last: ("last", "#!/bin/sh\n"), keys: &[], epoch: 7 };
+    let last = Some(("last", "#!/bin/sh\n"));
+    let keys: Vec<_> = crate::xbps::key::pinned().unwrap().into_iter().map(|key| (key, "Void".to_owned())).collect();
+    let extra = Extra { added, last, keys: &keys, is_system: true, arch: "x86_64", epoch: 7 };
     let mut bytes = vec![];
     write_tar(unpacked(specs), &extra, &mut bytes).map(|()| bytes)
 }
@@ -72,7 +75,7 @@ fn a_root_has_the_files_the_database_and_the_scripts_in_order() {
         ("usr/bin/x", "-> a"),
         ("etc/conf", "ours"),
         ("etc/on", "-> /etc/sv/on"),
-        ("var/lib/banger/configure/list", "001 a 1_1 noarch\n002 c 3_1 noarch\n003 last 1 noarch\n"),
+        ("var/lib/banger/configure/list", "001 a 1_1 x86_64\n002 c 3_1 x86_64\n003 last 1 x86_64\n"),
         ("var/lib/banger/configure/epoch", "7\n"),
     ] {
         assert_eq!(at(path), content, "{path}");
@@ -93,6 +96,45 @@ fn a_path_has_one_owner_and_leads_through_nobody_elses_link() {
     refused(&[a(|a| a.link("etc/x", "../..")), b("etc/x/y")], &["`a`", "`b`", "etc/x"]);
     refused(&[a(|a| a.file("etc/x", "a")), b("etc/x/y")], &["`a`", "`b`", "etc/x"]);
     refused(&[a(|a| a.file("etc/x/y", "a")), b("etc/x")], &["`b`", "etc/x"]);
-    refused(&[a(|a| a.alternative("g", "/usr/bin/x:/usr/bin/y")), b("usr/bin/x")], &["`b`", "usr/bin/x"]);
-    refused(&[a(|a| a.alternative("g", "../../x:/usr/bin/y"))], &["`a`", "../../x"]);
+    refused(&[a(|a| a.alternative("g", "../../../x:/usr/bin/y"))], &["`a`", "../../../x"]);
+}
+
+#[test]
+fn a_key_file_that_a_package_ships_stays() {
+    let name = crate::xbps::key::pinned().unwrap()[0].fingerprint();
+    let path = format!("var/db/xbps/keys/{name}.plist");
+    let tree = tree(&tar_of(&[Spec::new("xbps-1_1").file(&path, "theirs")], &[]).unwrap());
+    assert_eq!(tree[&path], "theirs");
+    assert_eq!(tree.keys().filter(|path| path.starts_with("var/db/xbps/keys/") && path.ends_with("plist")).count(), 2);
+}
+
+#[test]
+fn the_script_of_base_files_is_first_and_the_database_says_what_xbps_does() {
+    let specs = [
+        Spec::new("a-1_1").install("#!/bin/sh\n"),
+        Spec::new("base-files-1_1").install("#!/bin/sh\n"),
+        Spec::new("c-1_1").install("#!/bin/sh\n"),
+    ];
+    let tree = tree(&tar_of(&specs, &[]).unwrap());
+    let list = "001 base-files 1_1 x86_64\n002 a 1_1 x86_64\n003 c 1_1 x86_64\n004 last 1 x86_64\n";
+    assert_eq!(tree["var/lib/banger/configure/list"], list);
+    let database = Value::from_reader_xml(tree[PKGDB].as_bytes()).unwrap();
+    let a = database.as_dictionary().unwrap()["a"].as_dictionary().unwrap();
+    assert!(a.contains_key("pkgver") && NOT_IN_PKGDB.iter().all(|key| !a.contains_key(key)), "{a:?}");
+}
+
+#[test]
+fn an_alternative_takes_the_place_of_earlier_files_and_gives_way_to_later_ones() {
+    let owner = || Spec::new("b-1_1").file("usr/bin/tool", "file");
+    let link = || Spec::new("a-1_1").file("usr/bin/real", "r").alternative("g", "tool:/usr/bin/real");
+    let at = |specs: &[Spec]| tree(&tar_of(specs, &[]).unwrap())["usr/bin/tool"].clone();
+    assert_eq!(at(&[owner(), link()]), "-> real");
+    assert_eq!(at(&[link(), owner()]), "file");
+    let added = [Added::file("usr/bin/tool", "ours")];
+    assert_eq!(tree(&tar_of(&[owner(), link()], &added).unwrap())["usr/bin/tool"], "ours");
+    let linked = [
+        Spec::new("base-1_1").link("bin", "usr/bin").file("usr/bin/x", ""),
+        Spec::new("a-1_1").alternative("g", "/bin/tool:/usr/bin/x"),
+    ];
+    assert_eq!(at(&linked), "-> ../usr/bin/x", "below the directory that the link leads to");
 }

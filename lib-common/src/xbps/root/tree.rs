@@ -1,11 +1,12 @@
 //! One tree of the files of many packages, as a tar: each path has one owner, and each directory comes before what is in it.
 
+use super::alternatives::Link;
 use super::{Extra, Stopped};
 use crate::build::added::{Added, What};
 use crate::error::Result;
 use crate::sys::signal;
-use crate::xbps::bad;
 use crate::xbps::package::{Entry, EntryKind};
+use crate::xbps::{bad, shown};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use tar::{EntryType, Header};
@@ -20,6 +21,10 @@ pub(super) enum Own<'a> {
 pub(super) struct Tree<'a, W: Write> {
     tar: tar::Builder<W>,
     extra: &'a Extra<'a>,
+    /// The links of alternatives, by path.
+    links: &'a BTreeMap<String, Link>,
+    /// Those whose place a file of a later package has taken.
+    covered: BTreeSet<&'a str>,
     dirs: BTreeSet<String>,
     /// Everything else, and whose it is.
     owners: BTreeMap<String, String>,
@@ -38,16 +43,28 @@ const DIRS: [(&str, u32); 8] = [
 ];
 
 impl<'a, W: Write> Tree<'a, W> {
-    pub(super) fn new(to: W, extra: &'a Extra<'a>) -> Self {
-        Tree { tar: tar::Builder::new(to), extra, dirs: BTreeSet::new(), owners: BTreeMap::new() }
+    pub(super) fn new(to: W, extra: &'a Extra<'a>, links: &'a BTreeMap<String, Link>) -> Self {
+        let (covered, dirs, owners) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
+        Tree { tar: tar::Builder::new(to), extra, links, covered, dirs, owners }
     }
 
-    /// An entry of a package.
-    pub(super) fn package(&mut self, name: &str, entry: Entry<'_>) -> Result<(), Stopped> {
+    /// An entry of a package, which is given with its number in the order of installation.
+    pub(super) fn package(&mut self, (number, name): (usize, &str), entry: Entry<'_>) -> Result<(), Stopped> {
         signal::check()?;
         let path = entry.path.to_owned();
-        if self.extra.added.iter().any(|added| added.path == path) {
+        if self.is_added(&path) {
             return Ok(());
+        }
+        match self.links.get_key_value(&path) {
+            Some((_, link)) if number <= link.by => return Ok(()),
+            Some((path, _)) => drop(self.covered.insert(path)),
+            None => {}
+        }
+        if let EntryKind::Hardlink(target) = &entry.kind
+            && !self.owners.contains_key(target)
+        {
+            let message = format!("`{}` of the package `{name}` is a second name of a replaced file", shown(&path));
+            return Err(bad(message).into());
         }
         self.claim(&path, name)?;
         let mut header = self.header(entry.mode, (entry.uid, entry.gid));
@@ -62,6 +79,29 @@ impl<'a, W: Write> Tree<'a, W> {
                 self.file(&mut header, &path, (entry.size, entry.content))
             }
         }
+    }
+
+    /// True if something is added under that path, in place of what packages have.
+    fn is_added(&self, path: &str) -> bool {
+        self.extra.added.iter().any(|added| added.path == path)
+    }
+
+    /// True if a package has something under that path.
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.owners.contains_key(path)
+    }
+
+    /// The links of alternatives that stand.
+    pub(super) fn links(&mut self) -> Result<(), Stopped> {
+        for (path, link) in self.links {
+            for dir in link.dirs.iter().filter(|dir| !dir.is_empty()) {
+                self.parents(dir, "the alternatives")?;
+            }
+            if !self.covered.contains(path.as_str()) && !self.is_added(path) {
+                self.own(path, 0o777, &Own::Link(&link.target))?;
+            }
+        }
+        Ok(())
     }
 
     /// A directory of an archive that has them: its own permissions, but where a system needs others.
@@ -85,11 +125,12 @@ impl<'a, W: Write> Tree<'a, W> {
             self.parents(parent, owner)?;
         }
         if self.dirs.contains(path) {
-            return Err(bad(format!("`{path}` of the package `{owner}` is a directory of another one")).into());
+            let message = format!("`{}` of the package `{owner}` is a directory of another one", shown(path));
+            return Err(bad(message).into());
         }
         match self.owners.insert(path.to_owned(), owner.to_owned()) {
             None => Ok(()),
-            Some(other) => Err(bad(format!("the packages `{other}` and `{owner}` both have `{path}`")).into()),
+            Some(other) => Err(bad(format!("the packages `{other}` and `{owner}` both have `{}`", shown(path))).into()),
         }
     }
 
@@ -98,6 +139,7 @@ impl<'a, W: Write> Tree<'a, W> {
             return Ok(());
         }
         if let Some(other) = self.owners.get(dir) {
+            let dir = shown(dir);
             let message =
                 format!("the package `{owner}` has a file below `{dir}`, which is a file or link of `{other}`");
             return Err(bad(message).into());
@@ -149,7 +191,7 @@ impl<'a, W: Write> Tree<'a, W> {
         let mut exact = Exact { inner: content, left: size, failed: None };
         let appended = self.tar.append_data(header, path, &mut exact);
         match (exact.failed, appended) {
-            (Some(e), _) => Err(bad(format!("`{path}` is damaged in its package")).because(&e).into()),
+            (Some(e), _) => Err(bad(format!("`{}` is damaged in its package", shown(path))).because(&e).into()),
             (None, appended) => appended.map_err(Stopped::Output),
         }
     }
@@ -161,8 +203,8 @@ impl<'a, W: Write> Tree<'a, W> {
     }
 
     pub(super) fn finish(mut self) -> Result<(), Stopped> {
-        for (path, mode) in DIRS {
-            self.dir(path, mode)?;
+        for (path, mode) in DIRS.iter().filter(|_| self.extra.is_system) {
+            self.dir(path, *mode)?;
         }
         for Added { path, mode, what } in self.extra.added {
             match what {

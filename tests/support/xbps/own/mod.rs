@@ -1,7 +1,8 @@
 //! The packages of the test distribution that are not Debian's: what makes a Void of its programs, by the names that Void
 //! has for it. `files/` has their files.
 
-use super::package::PackageSpec;
+use super::package::{PackageSpec, xml};
+use lib_common::xbps::key::Key;
 
 macro_rules! own {
     ($name:literal) => {
@@ -44,9 +45,12 @@ const BASE: &[&str] = &[
     "runit-void",
 ];
 
-/// All of them.
-pub fn packages() -> Vec<PackageSpec> {
-    let mut all = vec![base_files(), pam_base(), runit_void(), openssh(), xbps(), tool(), tool_data()];
+/// What packages with triggers have beside `INSTALL`.
+const REMOVE: &str = "#!/bin/sh\nexit 0\n";
+
+/// All of them. `key`: the public one that signs the repository, in PEM, which the package `xbps` ships.
+pub fn packages(key: &str) -> Vec<PackageSpec> {
+    let mut all = vec![base_files(), pam_base(), runit_void(), openssh(), xbps(key), tool(), tool_data()];
     let depend = |names: &[&str]| names.iter().map(|name| format!("{name}>=0")).collect();
     all.extend(RENAMED.iter().map(|(name, debian)| {
         let mut spec = PackageSpec::new(name, "1_1");
@@ -79,7 +83,7 @@ fn base_files() -> PackageSpec {
         ("etc/hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost\n"),
         ("etc/shells", "/bin/sh\n/bin/dash\n/bin/bash\n"),
     ];
-    let mut spec = PackageSpec::new("base-files", "0.145_1").install(own!("base-files.INSTALL"));
+    let mut spec = PackageSpec::new("base-files", "0.145_1").install(own!("base-files.INSTALL")).remove(REMOVE);
     spec = links.into_iter().fold(spec, |spec, (path, target)| spec.link(path, target));
     spec = files.into_iter().fold(spec, |spec, (path, text)| spec.file(path, text, 0o644));
     all_of_etc_is_configuration(spec)
@@ -117,7 +121,8 @@ fn runit_void() -> PackageSpec {
         .link("usr/bin/runit-init", "../lib/runit/runit-init")
         .link("usr/bin/init", "runit-init")
         .file("usr/bin/shutdown", own!("shutdown"), 0o755)
-        .install(own!("runit-void.INSTALL"));
+        .install(own!("runit-void.INSTALL"))
+        .remove(REMOVE);
     for name in ["halt", "poweroff", "reboot"] {
         spec = spec.link(&format!("usr/bin/{name}"), "shutdown");
     }
@@ -131,12 +136,15 @@ fn openssh() -> PackageSpec {
     let spec = PackageSpec::new("openssh", "9.2p1_1")
         .needs(&["openssh-server>=0", "openssh-client>=0", "pam-base>=0", "shadow>=0"])
         .file("etc/ssh/sshd_config", own!("sshd_config"), 0o644)
-        .install(own!("openssh.INSTALL"));
+        .install(own!("openssh.INSTALL"))
+        .remove(REMOVE);
     all_of_etc_is_configuration(service(spec, "sshd", own!("sshd.run")))
 }
 
-/// The stand-in for xbps itself.
-fn xbps() -> PackageSpec {
+/// The stand-in for xbps itself. As Void's, it ships the keys that it trusts.
+fn xbps(key: &str) -> PackageSpec {
+    let key = Key::of_pem(key).unwrap();
+    let path = format!("var/db/xbps/keys/{}.plist", key.fingerprint());
     let mut spec = PackageSpec::new("xbps", "0.0_1")
         .needs(&["busybox-static>=0", "zstd>=0", "gawk>=0", "tar>=0", "coreutils>=0"])
         .file(
@@ -144,7 +152,10 @@ fn xbps() -> PackageSpec {
             "repository=https://repo-default.voidlinux.org/current\n",
             0o644,
         )
-        .file("usr/libexec/xbps-stand-in/stand-in.sh", own!("stand-in.sh"), 0o644);
+        .file("usr/libexec/xbps-stand-in/stand-in.sh", own!("stand-in.sh"), 0o644)
+        .file(&path, xml(key.dictionary()), 0o644)
+        .install("#!/bin/sh\n[ \"$1\" = pre ] || exit 0\n[ -d usr/share/xbps.d ] && echo \"$*\" >var/db/xbps/pre\n")
+        .remove(REMOVE);
     spec.description = "a stand-in for Void's xbps, for tests".into();
     for (name, script) in
         [("install", own!("xbps-install")), ("query", own!("xbps-query")), ("pkgdb", own!("xbps-pkgdb"))]

@@ -16,20 +16,26 @@ fn root(list: &str, scripts: &[&str]) -> tempfile::TempDir {
 /// Runs them, in that directory instead of in a chroot.
 fn run(root: &Path) -> (bool, Vec<Configured>) {
     let scripts = Scripts::read(root).unwrap();
-    let mut told = vec![];
+    let (mut told, mut begun) = (vec![], vec![]);
     let all_well = scripts.run(
-        &mut |script| {
-            let mut argv = script.argv();
+        &mut |script, action| {
+            let mut argv = script.argv(action);
             argv[1] = below(root, &argv[1]).display().to_string();
             let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
             let env = environment(scripts.epoch.as_deref());
             guest_program::run(&Program { root: None, argv: &argv, env: &env }, 64)
         },
-        &mut |script| {
-            told.push(script);
+        &mut |line| {
+            match line {
+                ConfigureLine::Begins(one) => begun.push(format!("{} {}", one.action.as_str(), one.begins)),
+                ConfigureLine::Script(script) => told.push(script),
+                ConfigureLine::Done(_) => panic!("that is not the scripts' to say"),
+            }
             Ok(())
         },
     );
+    let ended: Vec<String> = told.iter().map(|one| format!("{} {}", one.action.as_str(), one.package)).collect();
+    assert_eq!(begun, ended, "each is told when it begins");
     (all_well.unwrap(), told)
 }
 
@@ -58,7 +64,10 @@ fn a_list_is_four_words_a_line_and_nothing_else() {
 fn a_script_gets_what_xbps_gives_it() {
     let script = &parse("007 bash 5.2_1 x86_64\n").unwrap()[0];
     let file = format!("{CONFIGURE_DIR}/007");
-    assert_eq!(script.argv(), ["sh", &file, "post", "bash", "5.2_1", "no", "no", "x86_64"]);
+    for action in ConfigureAction::ALL {
+        let argv = script.argv(action);
+        assert_eq!(argv, ["sh", &file, action.as_str(), "bash", "5.2_1", "no", "no", "x86_64"]);
+    }
     assert_eq!(environment(None).len(), 2);
     assert_eq!(environment(Some("12"))[2], ("SOURCE_DATE_EPOCH", "12"));
 }
@@ -66,23 +75,29 @@ fn a_script_gets_what_xbps_gives_it() {
 #[test]
 fn all_are_run_in_their_order_and_told() {
     let say = "echo $1 $2 $3 $4 $5 $6 $SOURCE_DATE_EPOCH; cat";
-    let root = root("002 b 2_1 noarch\n001 a 1_1 x86_64\n", &[say, say]);
+    let root = root("002 b 2_1 x86_64\n001 a 1_1 x86_64\n", &[say, say]);
     fs_err::write(below(root.path(), CONFIGURE_DIR).join("epoch"), "1700000000\n").unwrap();
     let (all_well, told) = run(root.path());
     assert!(all_well && told.iter().all(Configured::is_success));
     let said: Vec<&str> = told.iter().map(|t| t.output.as_str()).collect();
-    assert_eq!(said, ["post b 2_1 no no noarch 1700000000\n", "post a 1_1 no no x86_64 1700000000\n"]);
+    let line = |action: &str, package: &str| format!("{action} {package} no no x86_64 1700000000\n");
+    assert_eq!(said, [line("pre", "b 2_1"), line("pre", "a 1_1"), line("post", "b 2_1"), line("post", "a 1_1")]);
     assert_eq!((told[0].package.as_str(), told[0].version.as_str(), told[0].ended.as_str()), ("b", "2_1", "exit 0"));
 }
 
 #[test]
 fn after_the_first_failure_nothing_more_runs() {
     let list = "001 a 1_1 noarch\n002 b 1_1 noarch\n003 c 1_1 noarch\n";
-    let root = root(list, &["exit 0", "echo it broke >&2; exit 3", "touch \"$0.ran\""]);
-    let (all_well, told) = run(root.path());
-    assert!(!all_well && told.len() == 2);
-    assert_eq!((told[1].status, told[1].ended.as_str(), told[1].output.as_str()), (3, "exit 3", "it broke\n"));
-    assert!(!below(root.path(), CONFIGURE_DIR).join("003.ran").exists());
+    for (action, before) in [("pre", 1), ("post", 4)] {
+        let fails = format!("[ $1 = {action} ] || exit 0; echo it broke >&2; exit 3");
+        let root = root(list, &["exit 0", &fails, "touch \"$0.$1\""]);
+        let (all_well, told) = run(root.path());
+        assert!(!all_well && told.len() == before + 1, "{action}: {told:?}");
+        let last = &told[before];
+        assert_eq!((last.status, last.ended.as_str(), last.output.as_str()), (3, "exit 3", "it broke\n"));
+        let touched = |action: &str| below(root.path(), CONFIGURE_DIR).join(format!("003.{action}")).exists();
+        assert_eq!((touched("pre"), touched("post")), (action == "post", false));
+    }
 }
 
 #[test]
@@ -95,7 +110,7 @@ fn a_killed_a_missing_and_a_talkative_script_are_told_as_they_are() {
     let missing = run(root("009 a 1_1 noarch\n", &[]).path()).1.remove(0);
     assert!(!missing.is_success() && missing.output.contains("009"), "{missing:?}");
     let script = &parse("001 a 1_1 noarch\n").unwrap()[0];
-    let none = script.told(Err(std::io::Error::from(ErrorKind::NotFound)), Instant::now());
+    let none = script.told(ConfigureAction::Post, Err(std::io::Error::from(ErrorKind::NotFound)), Instant::now());
     assert_eq!((none.status, none.ended.as_str()), (127, "not started"));
 }
 

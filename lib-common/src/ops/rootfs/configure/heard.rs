@@ -1,7 +1,7 @@
 //! What the guest of a configure boot says, line by line. It runs programs from elsewhere as root, so it is not trusted: one
 //! connection, bounded lines, bounded all together.
 
-use crate::doc::{ConfigureLine, Configured};
+use crate::doc::{ConfigureBegins, ConfigureLine, Configured};
 use crate::error::{Code, Error, Result};
 use crate::guest::live::Live;
 use crate::sys::{poll, signal};
@@ -108,13 +108,13 @@ impl<'a> Heard<'a> {
 fn take(line: &[u8]) -> Result<ConfigureLine> {
     let strange = || Error::new(Code::BadInput, "the guest says what is no script's end");
     let line = serde_json::from_slice(line).map_err(|e| strange().because(&e))?;
-    if let ConfigureLine::Script(Configured { package, version, ended, .. }) = &line {
-        let plain = |word: &String| word.len() <= LONGEST_WORD && !word.contains(char::is_control);
-        if ![package, version, ended].into_iter().all(plain) {
-            return Err(strange());
-        }
-    }
-    Ok(line)
+    let words = match &line {
+        ConfigureLine::Begins(ConfigureBegins { begins, .. }) => vec![begins],
+        ConfigureLine::Script(Configured { package, version, ended, .. }) => vec![package, version, ended],
+        ConfigureLine::Done(_) => vec![],
+    };
+    let plain = |word: &&String| word.len() <= LONGEST_WORD && !word.contains(char::is_control);
+    if words.iter().all(plain) { Ok(line) } else { Err(strange()) }
 }
 
 #[cfg(test)]
