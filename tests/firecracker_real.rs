@@ -134,7 +134,7 @@ impl Host {
             child.0.kill().unwrap();
         }
         let status = child.0.wait().unwrap();
-        for file in ["api", "vm.vsock"] {
+        for file in ["api", "vm.vsock", "none"] {
             let _ = std::fs::remove_file(self.path(file));
         }
         (!runs).then_some(status)
