@@ -122,11 +122,11 @@ fn a_program_that_is_missing_fails_with_a_command_that_installs_it() {
         assert_eq!(failed(&report), [name], "{report:?}");
         assert!(of(&report, name).fix.as_ref().is_some_and(|f| f.contains(fix)), "{report:?}");
     }
-    // It is on this host, where this host's administrator finds it.
+    // An ordinary user's PATH lacks the directory of administrators' programs, where they are found all the same.
     if Path::new("/usr/sbin/mke2fs").is_file() {
         let report = host.without("mke2fs");
-        assert_eq!(failed(&report), ["e2fsprogs"]);
-        assert_eq!(of(&report, "e2fsprogs").fix.as_deref(), Some("export PATH=$PATH:/usr/sbin"));
+        assert_eq!(failed(&report), Vec::<&str>::new());
+        assert!(of(&report, "e2fsprogs").message.contains("/usr/sbin/mke2fs"), "{report:?}");
     }
     remove_file(host.bin("mke2fs")).unwrap();
     host.fake("mke2fs", "echo 'mke2fs 1.47.0 (5-Feb-2023)' >&2; [ \"$1\" = -V ]");

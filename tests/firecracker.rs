@@ -6,7 +6,7 @@
 use crate::support::fixture;
 use crate::support::launched::{Machine, fake_firecracker, identity, kill, until};
 use crate::support::{Sandbox, finish};
-use lib_common::doc::{AbsPath, Launch, LaunchDisk, LaunchNet, Mac, ShimState};
+use lib_common::doc::{Launch, LaunchDisk, ShimState};
 use lib_common::guest::http;
 use lib_common::timing::Stages;
 use lib_common::{Code, vmm};
@@ -128,6 +128,8 @@ fn a_firecracker_that_fails_is_quoted() {
     for (mode, cause, detail) in [
         ("dies-first", "the VMM ended at once (exit 1)", "out of luck"),
         ("dies", "the VMM ended at once (exit 1)", "no vCPU could be made"),
+        // It would abort and say `VMM disconnected` if it were asked meanwhile.
+        ("fails-slowly", "the VMM ended at once (exit 1)", "no memory could be had"),
         ("dies-later", "the VMM ended at once (exit 148)", "it began"),
         ("400", "Firecracker answers 400 to GET /", "the fault of a test"),
         ("500", "Firecracker answers 500 to GET /", ""),
@@ -142,9 +144,22 @@ fn a_firecracker_that_fails_is_quoted() {
 }
 
 #[test]
+fn its_own_lines_are_in_the_log_and_the_console_has_the_guests_alone() {
+    for mode in ["runs", "builds-slowly"] {
+        let machine = Machine::firecracker(mode);
+        let state = machine.run();
+        until("the console has the guest's words", || machine.read("console.log").contains("run 1 of the guest"));
+        vmm::end(&machine.file(RUN)).unwrap();
+        machine.exit(&state);
+        assert_eq!(machine.read("console.log"), "run 1 of the guest\r\n", "{mode}");
+        assert!(machine.read("shim.log").contains(":main:WARN] it began"), "{}", machine.read("shim.log"));
+    }
+}
+
+#[test]
 fn every_wait_has_an_end_in_proportion_to_the_time_of_a_boot() {
     for (mode, detail) in [
-        ("mute", "it is not up"),
+        ("mute", "no line of metrics came"),
         ("hangs", "no answer came in time"),
         ("partly", "bytes of its reply"),
         ("nonsense", "not HTTP"),
@@ -167,13 +182,6 @@ fn every_wait_has_an_end_in_proportion_to_the_time_of_a_boot() {
 
 #[test]
 fn each_configuration_is_one_that_the_documented_api_takes() {
-    let net = || {
-        Some(LaunchNet {
-            tap: "bg-t7".into(),
-            mac: Mac::new([2, 0, 0, 0, 0, 7]),
-            network_dir: AbsPath::new("/n").unwrap(),
-        })
-    };
     type Change = fn(&mut Launch);
     let changes: [(&str, Change); 4] = [
         ("1.10.0", |_| ()),
@@ -184,13 +192,12 @@ fn each_configuration_is_one_that_the_documented_api_takes() {
     for (version, change) in changes {
         let machine = Machine::firecracker("runs");
         std::fs::write(machine.file("version"), version).unwrap();
-        let mut launch = Launch { vmm_version: Some(version.into()), net: net(), ..machine.launch() };
+        let mut launch = Launch { vmm_version: Some(version.into()), ..machine.launch() };
         change(&mut launch);
         let shim = Path::new(crate::support::launched::SHIM);
         let started = vmm::start(&launch, &identity(), shim, &mut Stages::new("bg-test", false));
         let started = started.unwrap_or_else(|e| panic!("{version}: {e:?}"));
         let config = configuration(&machine);
-        assert_eq!(config["network-interfaces"][0]["host_dev_name"], "bg-t7");
         assert_eq!(config["metrics"].get("emit_id").is_some(), version >= "1.17");
         drop(started);
     }
@@ -201,8 +208,8 @@ fn what_the_api_does_not_take_is_quoted_with_its_place() {
     type Change = fn(&mut Launch);
     let changes: [(&str, Change); 5] = [
         ("`/machine-config/vcpu_count` may not be 33", |launch| launch.vcpu = 33),
-        ("`/vsock/guest_cid` may not be 2", |launch| launch.cid = 2),
-        ("unknown field `/metrics/emit_id`", |launch| launch.vmm_version = Some("1.17.0".into())),
+        ("Cannot create a guest memory of 1 MiB", |launch| launch.memory_mib = 1),
+        ("is not an ELF file", |launch| launch.kernel = launch.initrd.clone()),
         ("is no file", |launch| launch.disks[0].path = launch.exit_file.clone()),
         ("Firecracker 1.9.0 is too old", |launch| launch.vmm_version = Some("1.9.0".into())),
     ];
@@ -263,6 +270,22 @@ impl Drop for World {
     fn drop(&mut self) {
         self.vm(&["rm", "--force", "dev"]);
     }
+}
+
+#[test]
+fn a_creation_that_fails_names_no_file_that_it_has_removed() {
+    let world = World::new("fails-slowly");
+    let failed =
+        world.vm(&["create", "new", "--work-size", "16M", "--vmm", "firecracker"]).failed_with(Code::VmmFailed);
+    let hint = failed.hint.clone().unwrap();
+    assert!(failed.causes.concat().contains("no memory could be had"), "{failed:?}");
+    assert!(hint.contains("`bg-vm create new --no-start && bg-vm start new`") && !hint.contains("shim.log"), "{hint}");
+    assert!(failed.details.get("log").is_none(), "{failed:?}");
+    // The VM that was there before keeps its log.
+    let failed = world.vm(&["start", "dev"]).failed_with(Code::VmmFailed);
+    let hint = failed.hint.unwrap();
+    let log = hint.split_whitespace().find(|word| word.ends_with("shim.log")).unwrap_or_else(|| panic!("{hint}"));
+    assert!(std::fs::read_to_string(log).unwrap().contains("no memory could be had"));
 }
 
 #[test]

@@ -282,8 +282,13 @@ fn a_program_that_is_missing_is_72_and_says_how_to_get_it() {
     let image = Files::new(&sandbox, "other").document().to_string();
     let mut command = sandbox.command("bg-seed", &["build"]);
     command.env("PATH", "/nowhere");
-    let doc = finish(command.spawn().unwrap(), image.as_bytes()).failed_with(Code::MissingProgram);
-    assert!(doc.hint.unwrap().contains("e2fsprogs"));
+    let done = finish(command.spawn().unwrap(), image.as_bytes());
+    if std::path::Path::new("/usr/sbin/mke2fs").exists() || std::path::Path::new("/sbin/mke2fs").exists() {
+        // Not in PATH, as for an ordinary user of Debian.
+        done.ok();
+    } else {
+        assert!(done.failed_with(Code::MissingProgram).hint.unwrap().contains("e2fsprogs"));
+    }
 }
 
 #[test]

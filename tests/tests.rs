@@ -10,6 +10,7 @@ mod defects;
 mod doctor;
 mod faults;
 mod firecracker;
+mod firecracker_real;
 mod golden;
 mod hostile;
 mod image;

@@ -257,6 +257,21 @@ fn code_of(e: &std::io::Error) -> Code {
     }
 }
 
+impl Error {
+    /// The same error for somebody who does not find the files below `dir` any more: hint and details name none of them, and the
+    /// hint has `instead` in place of what it said of them.
+    #[must_use]
+    pub fn without_files(mut self, dir: &Path, instead: Option<&str>) -> Self {
+        let dir = format!("{}/", dir.display());
+        self.0.details.retain(|(_, value)| !value.starts_with(&dir));
+        if let Some(hint) = self.0.hint.take_if(|hint| hint.contains(&dir)) {
+            let kept = hint.split("; ").filter(|part| !part.contains(&dir)).chain(instead);
+            self.0.hint = Some(kept.collect::<Vec<_>>().join("; ")).filter(|hint| !hint.is_empty());
+        }
+        self
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)

@@ -1,13 +1,47 @@
-//! The API of a guest that runs: `GET /`, `GET /version` and `PUT /actions`; whatever else comes is answered 400. Connections
-//! are kept, as HTTP/1.1 has it.
+//! The API: `GET /`, `GET /version` and `PUT /actions`; whatever else comes is answered 400. Connections are kept, as HTTP/1.1
+//! has it. What is asked while the microVM is being built waits until it is.
 
 use crate::schema;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
+
+/// Whether the microVM is built, and how many requests wait for that.
+#[derive(Default)]
+pub struct Build {
+    state: Mutex<(bool, usize)>,
+    changed: Condvar,
+}
+
+impl Build {
+    /// It is.
+    pub fn finish(&self) {
+        self.state.lock().unwrap().0 = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether a request waits.
+    pub fn is_asked(&self) -> bool {
+        self.state.lock().unwrap().1 > 0
+    }
+
+    /// Waits until one does, or for so long.
+    pub fn wait_until_asked(&self, most: Duration) {
+        let state = self.state.lock().unwrap();
+        drop(self.changed.wait_timeout_while(state, most, |(_, asking)| *asking == 0).unwrap());
+    }
+
+    fn wait(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.1 += 1;
+        self.changed.notify_all();
+        state = self.changed.wait_while(state, |(built, _)| !*built).unwrap();
+        state.1 -= 1;
+    }
+}
 
 /// What answers.
 #[derive(Clone)]
@@ -15,6 +49,7 @@ pub struct Instance {
     pub id: String,
     pub version: String,
     pub mode: String,
+    pub build: Arc<Build>,
     pub running: Arc<AtomicBool>,
     /// Whether somebody was told that it runs.
     pub told: Arc<AtomicBool>,
@@ -34,6 +69,7 @@ type Answer = (u16, Option<Value>);
 fn connection(stream: UnixStream, instance: &Instance) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     while let Some((line, body)) = request(&mut reader) {
+        instance.build.wait();
         let (status, body) = answer(&line, &body, instance);
         let text = body.map(|b| b.to_string()).unwrap_or_default();
         let head = match status {

@@ -1,6 +1,9 @@
-//! A Firecracker that runs no guest: it takes the configuration file and serves the API strictly by its documentation, binds
-//! the vsock socket, and otherwise does what the file `mode` beside it says. For tests of the suite; it shares no line with
-//! the client, and its schema is written from the documentation alone.
+//! A Firecracker that runs no guest: it takes the configuration file and serves the API as a real one does, binds the vsock
+//! socket, and otherwise does what the file `mode` beside it says. For tests of the suite; it shares no line with the client. It is
+//! written from the documentation and from what a real one did (`tests/firecracker-real`).
+//!
+//! A real one that fails to build the microVM exits with 1, but while a request to its API is pending it panics and aborts. A
+//! fault of the command line is a status of its own, or a panic.
 //!
 //! Beside it lie `mode`; `version`, `1.10.1` without it; and `go`, which lets a guest do what its mode says, lest it be over
 //! before the starter's `keep`. `runs` counts its starts.
@@ -9,20 +12,22 @@
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
 mod api;
+mod build;
+mod log;
+mod options;
 mod schema;
 
-use serde_json::Value;
+use api::Build;
+use build::Built;
+use log::Log;
+use options::Options;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::exit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-/// O_NONBLOCK on Linux, x86-64 and arm64.
-const NONBLOCK: i32 = 0o4000;
 
 /// What it was told beside its command line.
 struct Stage {
@@ -61,7 +66,10 @@ fn main() {
         println!("Firecracker v{}\n\nSupported snapshot data format versions: v4.0.0", stage.version);
         return;
     }
-    let (id, socket, file) = options(&args);
+    let options = Options::parse(&args).unwrap_or_else(|why| {
+        eprintln!("Arguments parsing error: {why}\n\nFor more information try --help.");
+        exit(153)
+    });
     if stage.mode == "dies-first" {
         eprintln!("a warning\nout of luck");
         exit(1);
@@ -69,79 +77,78 @@ fn main() {
     if stage.mode == "mute" {
         forever();
     }
-    let config = configuration(&file, &stage.version).unwrap_or_else(|why| fail(&why));
-    log(&config, "it began");
-    if stage.mode == "dies" {
-        log(&config, "no vCPU could be made");
-        exit(1);
-    }
+    let mut log = Log::new(&options.id);
+    set_up(&mut log, &options).unwrap_or_else(|why| fail(&log, &why));
+    options.check_id().unwrap_or_else(|why| panics(&log, &why));
+    log.info(&format!("Running Firecracker v{}", stage.version));
+    let text = std::fs::read_to_string(&options.config_file)
+        .unwrap_or_else(|e| panics(&log, &format!("Unable to open or read from the configuration file: {e}")));
+    let listener = UnixListener::bind(&options.api_sock)
+        .unwrap_or_else(|e| fail(&log, &format!("Failed to open the API socket: {}: {e}", options.api_sock.display())));
     let (running, told) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let listener = UnixListener::bind(&socket).unwrap_or_else(|e| fail(&format!("the API socket {socket}: {e}")));
     let instance = api::Instance {
-        id,
+        id: options.id,
         version: stage.version.clone(),
         mode: stage.mode.clone(),
+        build: Arc::default(),
         running: Arc::clone(&running),
         told: Arc::clone(&told),
     };
+    let building = Arc::clone(&instance.build);
     std::thread::spawn(move || api::serve(&listener, &instance));
-    if stage.mode == "dies-later" {
-        std::thread::park_timeout(Duration::from_millis(100));
-        exit(148);
-    }
-    let uds = PathBuf::from(config["vsock"]["uds_path"].as_str().unwrap());
-    let vsock = UnixListener::bind(&uds).unwrap_or_else(|e| fail(&format!("the vsock socket {}: {e}", uds.display())));
-    let agent = stage.mode == "agent";
-    std::thread::spawn(move || vsock.incoming().flatten().for_each(|stream| connected(stream, agent)));
-    guest(&stage, &config, &uds, (&running, &told));
+    let built = stage.build(&text, &mut log, &building).unwrap_or_else(|why| unbuilt(&log, &building, &why));
+    guest(&stage, &log, built, (&building, &running, &told));
 }
 
-/// `--id`, `--api-sock` and `--config-file`, each once and nothing else.
-fn options(args: &[String]) -> (String, String, PathBuf) {
-    let value = |name: &str| {
-        let at = args.iter().position(|a| a == name).unwrap_or_else(|| fail(&format!("{name} is missing")));
-        args.get(at + 1).cloned().unwrap_or_else(|| fail(&format!("{name} has no value")))
-    };
-    if args.len() != 6 {
-        fail(&format!("arguments that are not understood: {args:?}"));
-    }
-    let id = value("--id");
-    if id.is_empty() || id.len() > 64 || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-        fail(&format!("the id `{id}`"));
-    }
-    (id, value("--api-sock"), value("--config-file").into())
+fn set_up(log: &mut Log, options: &Options) -> Result<(), String> {
+    options.level.iter().try_for_each(|level| log.set_level(level))?;
+    log.show_level(options.show_level);
+    options.log_path.iter().try_for_each(|path| log.open(path))
 }
 
-/// The configuration, which is as the schema says, and whose files are there.
-fn configuration(file: &Path, version: &str) -> Result<Value, String> {
-    let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
-    let config: Value = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", file.display()))?;
-    schema::check(&config, schema::FULL_VM_CONFIGURATION, version)?;
-    let path = |pointer: &str| config.pointer(pointer).and_then(Value::as_str).map(PathBuf::from);
-    let drives = config["drives"].as_array().into_iter().flatten();
-    let drives = drives.map(|d| d["path_on_host"].as_str().map(PathBuf::from));
-    for file in drives.chain(["/boot-source/kernel_image_path", "/boot-source/initrd_path"].map(path)).flatten() {
-        if !file.is_file() {
-            return Err(format!("{} is no file", file.display()));
+impl Stage {
+    /// Builds the microVM, as slowly and as well as the mode says.
+    fn build(&self, text: &str, log: &mut Log, building: &Build) -> Result<Built, String> {
+        log.warn("it began");
+        match self.mode.as_str() {
+            "builds-until-asked" => building.wait_until_asked(Duration::from_secs(10)),
+            "builds-slowly" => std::thread::park_timeout(Duration::from_millis(300)),
+            "dies-later" => {
+                std::thread::park_timeout(Duration::from_millis(100));
+                exit(148);
+            }
+            _ => {}
+        }
+        let config = build::parse(text).map_err(|why| format!("Invalid JSON: {why}"))?;
+        let built = build::build(&config, &self.version, log)?;
+        match self.mode.as_str() {
+            "dies" => Err("no vCPU could be made".into()),
+            "fails-slowly" => {
+                std::thread::park_timeout(Duration::from_millis(300));
+                Err("no memory could be had".into())
+            }
+            _ => Ok(built),
         }
     }
-    for pipe in ["/logger/log_path", "/metrics/metrics_path"].map(path).into_iter().flatten() {
-        if !pipe.metadata().is_ok_and(|m| m.is_file() || m.file_type().is_fifo()) {
-            return Err(format!("{} is neither file nor named pipe", pipe.display()));
-        }
-    }
-    Ok(config)
 }
 
 /// What the guest does, as far as its console shows it.
-fn guest(stage: &Stage, config: &Value, uds: &Path, (running, told): (&AtomicBool, &AtomicBool)) {
+fn guest(stage: &Stage, log: &Log, built: Built, (building, running, told): (&Build, &AtomicBool, &AtomicBool)) {
     let count = stage.count();
     println!("run {count} of the guest\r");
-    if stage.mode != "silent" {
-        UnixStream::connect(format!("{}_51", uds.display())).unwrap();
+    if let Some((uds, vsock)) = built.vsock {
+        let agent = stage.mode == "agent";
+        std::thread::spawn(move || vsock.incoming().flatten().for_each(|stream| connected(stream, agent)));
+        // Without a host that listens nobody is told.
+        let up = if stage.mode == "silent" { None } else { UnixStream::connect(format!("{}_51", uds.display())).ok() };
+        drop(up);
     }
-    write_to(config, "/metrics/metrics_path", "{\"utc_timestamp_ms\":1}\n");
     running.store(stage.mode != "not-started", Ordering::SeqCst);
+    building.finish();
+    log.info("Successfully started microvm that was configured from one single json");
+    if let Some(metrics) = built.metrics {
+        log::write_to(&metrics, "{\"utc_timestamp_ms\":1}\n");
+    }
     match stage.mode.as_str() {
         "poweroff" | "poweroff-exits" => {
             stage.wait_for_go();
@@ -196,22 +203,26 @@ fn connected(stream: UnixStream, agent: bool) {
     }
 }
 
-fn log(config: &Value, text: &str) {
-    write_to(config, "/logger/log_path", &format!("2026-01-01T00:00:00.000000000 [anonymous-instance:main] {text}\n"));
+/// The end of one that could not build its microVM.
+fn unbuilt(log: &Log, building: &Build, why: &str) -> ! {
+    let why = format!("RunWithApiError error: Failed to build MicroVM from Json: {why}");
+    if building.is_asked() {
+        log.error(&why);
+        panics(log, "VMM disconnected: RecvError");
+    }
+    fail(log, &why)
 }
 
-/// Nobody who does not read keeps it waiting.
-fn write_to(config: &Value, pointer: &str, text: &str) {
-    let Some(path) = config.pointer(pointer).and_then(Value::as_str) else { return };
-    let mut options = std::fs::OpenOptions::new();
-    options.append(true).custom_flags(NONBLOCK);
-    options.open(path).and_then(|mut file| file.write_all(text.as_bytes())).unwrap();
+fn fail(log: &Log, why: &str) -> ! {
+    log.error(why);
+    eprintln!("Error: {why:?}");
+    log.error("Firecracker exiting with error. exit_code=1");
+    exit(1)
 }
 
-/// A configuration that it does not take.
-fn fail(why: &str) -> ! {
-    eprintln!("{why}");
-    exit(152)
+fn panics(log: &Log, why: &str) -> ! {
+    log.error(&format!("Firecracker panicked at src/firecracker/src/main.rs:1:1:\n{why}"));
+    std::process::abort()
 }
 
 fn forever() -> ! {

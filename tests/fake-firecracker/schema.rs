@@ -1,7 +1,8 @@
 //! What Firecracker's API takes, as tables: written from its documentation (firecracker.yaml of 1.17), definition by
-//! definition, under the names that it has there. Stricter than that in one thing: a field that is not there is refused.
+//! definition, under the names that it has there, and from what a real one took and refused (`tests/firecracker-real`): unknown fields
+//! are refused but for those of the whole and of `metrics`, which are ignored, and `null` is nothing given where that is so.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// A property of an object.
 pub struct Field {
@@ -16,7 +17,7 @@ pub struct Field {
 #[derive(Clone, Copy)]
 pub enum Kind {
     Text,
-    /// A text with this many characters at most.
+    /// A text with this many bytes at most, which may be empty.
     Short(usize),
     /// `aa:bb:cc:dd:ee:ff`.
     Mac,
@@ -25,6 +26,10 @@ pub enum Kind {
     Number(u64, u64),
     OneOf(&'static [&'static str]),
     Object(&'static [Field]),
+    /// The same, where `null` is as if it were not there.
+    OrNull(&'static [Field]),
+    /// The same, where fields that are not known are ignored.
+    Open(&'static [Field]),
     Array(&'static [Field]),
     Texts,
     TextMap,
@@ -32,7 +37,7 @@ pub enum Kind {
     Anything,
 }
 
-use Kind::{Anything, Array, Bool, Mac, Number, Object, OneOf, Short, Text, TextMap, Texts};
+use Kind::{Anything, Array, Bool, Mac, Number, Object, OneOf, Open, OrNull, Short, Text, TextMap, Texts};
 
 const ANY: u64 = u64::MAX;
 
@@ -57,12 +62,11 @@ const BOOT_SOURCE: &[Field] =
     &[may("boot_args", Short(2047)), may("initrd_path", Text), must("kernel_image_path", Text)];
 
 const DRIVE: &[Field] = &[
-    must("drive_id", Text),
+    must("drive_id", Short(ANY as usize)),
     may("partuuid", Text),
     must("is_root_device", Bool),
     may("cache_type", OneOf(&["Unsafe", "Writeback"])),
-    // Required for virtio-block, which is the only kind that the suite has.
-    must("is_read_only", Bool),
+    may("is_read_only", Bool),
     must("path_on_host", Text),
     may("rate_limiter", Object(RATE_LIMITER)),
     may("io_engine", OneOf(&["Sync", "Async"])),
@@ -74,7 +78,7 @@ const MACHINE_CONFIGURATION: &[Field] = &[
     must("mem_size_mib", Number(1, ANY)),
     may("track_dirty_pages", Bool),
     must("vcpu_count", Number(1, 32)),
-    may("huge_pages", OneOf(&["None", "2M"])),
+    may("huge_pages", OneOf(&["None", "2M", "Transparent"])),
 ];
 
 const NETWORK_INTERFACE: &[Field] = &[
@@ -87,10 +91,11 @@ const NETWORK_INTERFACE: &[Field] = &[
 ];
 
 const VSOCK: &[Field] =
-    &[must("guest_cid", Number(3, 0xffff_ffff)), must("uds_path", Short(107)), may("vsock_id", Text)];
+    &[must("guest_cid", Number(0, 0xffff_ffff)), must("uds_path", Short(107)), may("vsock_id", Text)];
 
 const LOGGER: &[Field] = &[
-    may("level", OneOf(&["Error", "Warning", "Info", "Debug", "Trace", "Off"])),
+    // A word in whatever case: `Log::set_level` knows them.
+    may("level", Text),
     may("log_path", Text),
     may("show_level", Bool),
     may("show_log_origin", Bool),
@@ -106,21 +111,38 @@ const MMDS_CONFIG: &[Field] = &[
     since(17, "imds_compat", Bool),
 ];
 
+const BALLOON: &[Field] = &[
+    must("amount_mib", Number(0, 0xffff_ffff)),
+    must("deflate_on_oom", Bool),
+    may("stats_polling_interval_s", Number(0, 0xffff)),
+    may("free_page_hinting", Bool),
+    may("free_page_reporting", Bool),
+];
+
 /// The file that `--config-file` names.
-pub const FULL_VM_CONFIGURATION: &[Field] = &[
-    may("balloon", Anything),
+const FULL_VM_CONFIGURATION: &[Field] = &[
+    may("balloon", OrNull(BALLOON)),
     // Without these two there is nothing to boot.
     must("drives", Array(DRIVE)),
     must("boot-source", Object(BOOT_SOURCE)),
     may("cpu-config", Anything),
-    may("logger", Object(LOGGER)),
-    may("machine-config", Object(MACHINE_CONFIGURATION)),
-    may("metrics", Object(METRICS)),
-    may("mmds-config", Object(MMDS_CONFIG)),
+    may("logger", OrNull(LOGGER)),
+    may("machine-config", OrNull(MACHINE_CONFIGURATION)),
+    may("metrics", Open(METRICS)),
+    may("mmds-config", OrNull(MMDS_CONFIG)),
     may("network-interfaces", Array(NETWORK_INTERFACE)),
-    may("vsock", Object(VSOCK)),
-    may("entropy", Object(&[may("rate_limiter", Object(RATE_LIMITER))])),
+    may("vsock", OrNull(VSOCK)),
+    may("entropy", OrNull(&[may("rate_limiter", Object(RATE_LIMITER))])),
 ];
+
+/// Checks the configuration file.
+pub fn check_configuration(value: &Value, version: &str) -> Result<(), String> {
+    open(value, FULL_VM_CONFIGURATION, minor(version)?, "")
+}
+
+fn minor(version: &str) -> Result<u32, String> {
+    version.split('.').nth(1).and_then(|n| n.parse().ok()).ok_or_else(|| "the version is none".into())
+}
 
 /// The body of `PUT /actions`.
 pub const INSTANCE_ACTION_INFO: &[Field] =
@@ -128,8 +150,14 @@ pub const INSTANCE_ACTION_INFO: &[Field] =
 
 /// Checks an object, for that version of Firecracker. The error names the place.
 pub fn check(value: &Value, fields: &[Field], version: &str) -> Result<(), String> {
-    let minor = version.split('.').nth(1).and_then(|n| n.parse().ok()).ok_or("the version is none")?;
+    let minor = minor(version)?;
     object(value, fields, minor, "")
+}
+
+/// Checks an object in which fields that are not known are ignored.
+fn open(value: &Value, fields: &[Field], minor: u32, at: &str) -> Result<(), String> {
+    let object = value.as_object().ok_or_else(|| format!("`{at}` is no object"))?;
+    known(object, fields, minor, at)
 }
 
 fn object(value: &Value, fields: &[Field], minor: u32, at: &str) -> Result<(), String> {
@@ -140,7 +168,11 @@ fn object(value: &Value, fields: &[Field], minor: u32, at: &str) -> Result<(), S
             return Err(format!("unknown field `{at}/{key}`"));
         }
     }
-    for field in fields {
+    known(object, fields, minor, at)
+}
+
+fn known(object: &Map<String, Value>, fields: &[Field], minor: u32, at: &str) -> Result<(), String> {
+    for field in fields.iter().filter(|field| field.since <= minor) {
         let place = format!("{at}/{}", field.name);
         match object.get(field.name) {
             Some(value) => one(value, field.kind, minor, &place)?,
@@ -153,13 +185,15 @@ fn object(value: &Value, fields: &[Field], minor: u32, at: &str) -> Result<(), S
 
 fn one(value: &Value, kind: Kind, minor: u32, at: &str) -> Result<(), String> {
     let fits = match kind {
-        Object(fields) => return object(value, fields, minor, at),
+        OrNull(_) | Open(_) if value.is_null() => true,
+        Object(fields) | OrNull(fields) => return object(value, fields, minor, at),
+        Open(fields) => return open(value, fields, minor, at),
         Array(fields) => {
             let items = value.as_array().ok_or_else(|| format!("`{at}` is no array"))?;
             return items.iter().enumerate().try_for_each(|(i, v)| object(v, fields, minor, &format!("{at}/{i}")));
         }
         Text => value.as_str().is_some_and(|s| !s.is_empty()),
-        Short(most) => value.as_str().is_some_and(|s| (1..=most).contains(&s.len())),
+        Short(most) => value.as_str().is_some_and(|s| s.len() <= most),
         Mac => value.as_str().is_some_and(|s| {
             let pairs: Vec<&str> = s.split(':').collect();
             pairs.len() == 6 && pairs.iter().all(|p| p.len() == 2 && u8::from_str_radix(p, 16).is_ok())

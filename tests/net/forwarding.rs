@@ -5,6 +5,7 @@ use super::killed::at_every_step;
 use crate::support::children;
 use crate::support::has_strace;
 use crate::support::netns::Namespace;
+use serde_json::Value;
 
 /// A host with an uplink, on which nothing is forwarded.
 struct Gateway {
@@ -130,4 +131,24 @@ fn at_no_point_is_forwarding_on_without_the_rule_that_guards_it() {
             gateway.assert_was_restored(&format!("{args:?}"));
         });
     }
+}
+
+#[test]
+fn a_firewall_that_drops_what_guests_send_is_named_with_what_mends_it() {
+    let Some(host) = Host::new("a_firewall_that_drops_what_guests_send_is_named_with_what_mends_it") else { return };
+    let forward = || {
+        let report: Value = host.netns.run(&host.sandbox, "bg-doctor", &[], "").documents().remove(0);
+        let mut checks = report["checks"].as_array().unwrap().iter();
+        checks.find(|check| check["name"] == "forward").unwrap().clone()
+    };
+    assert!(forward()["fix"].is_null());
+    host.netns.ok("nft add table ip filter");
+    let chain = "{ type filter hook forward priority 0 ; policy drop ; }";
+    let done = host.netns.command("nft", &["add", "chain", "ip", "filter", "FORWARD", chain]).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    let check = forward();
+    assert!(check["ok"] == true && check["message"].as_str().unwrap().contains("FORWARD"), "{check}");
+    let fix = check["fix"].as_str().unwrap();
+    assert!(host.netns.command("sh", &["-c", fix]).output().unwrap().status.success(), "{fix}");
+    assert!(forward()["fix"].is_null(), "{}", host.netns.ok("nft list ruleset"));
 }

@@ -18,6 +18,7 @@ mod owner;
 mod parallel;
 mod pool;
 mod reach;
+mod reboot;
 mod replaced;
 mod tables;
 mod up;

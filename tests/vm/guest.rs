@@ -1,6 +1,7 @@
 //! What the guest is: an ordinary Debian with the identity that the host gave it.
 
 use super::world::World;
+use crate::support::launched::until;
 use lib_common::doc::HEALTH_PORT;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -82,6 +83,27 @@ fn an_agent_that_is_killed_comes_back_and_stats_and_logs_tell() {
     }
     world.guest("dev", "echo hello from the guest > /dev/ttyS0");
     assert!(world.ok("bg-vm", &["logs", "dev"]).contains("hello from the guest"));
+}
+
+#[test]
+fn an_sshd_that_is_slow_is_said_to_be_slow_and_is_healthy_where_it_is_given_the_time() {
+    let world = World::new();
+    world.boot("dev");
+    // Stopped, it takes connections and sends no banner.
+    world.guest(
+        "dev",
+        "setsid sh -c 'pkill -STOP -o -x sshd; sleep 60; pkill -CONT -o -x sshd' >/dev/null 2>&1 </dev/null &",
+    );
+    let ask = |timeout: &str| {
+        let output = world.run("bg-health", &["--timeout", timeout, "dev"]);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    until("sshd is said to be slow", || {
+        let (exit, said) = ask("6");
+        exit == Some(1) && said.contains("sshd is slow: no banner on 127.0.0.1 port 22 within 2.0 s")
+    });
+    let (exit, said) = ask("360");
+    assert!(exit == Some(0) && said.contains("\"sshd_answers\":true"), "{said}");
 }
 
 /// A connection to the agent that says so much, and waits; `None` where the guest has too many that it has not accepted yet.

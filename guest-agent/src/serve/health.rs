@@ -1,9 +1,10 @@
 //! Looking at the guest: what `/healthz` says. Whatever cannot be read is empty or 0, never an error.
 
+use super::sshd::Seen;
 use crate::VERSION;
 use lib_common::doc::{Health, HealthStatus, SecondDisk};
 use std::io::Read;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// No file that is read here is longer than this, whatever somebody put there; in bytes.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
@@ -13,7 +14,8 @@ const MAX_LINES: usize = 16;
 const MAX_LINE_CHARS: usize = 256;
 
 /// The guest's health now.
-pub fn gather(sshd_answers: bool) -> Health {
+pub fn gather(sshd: Seen) -> Health {
+    let sshd_answers = sshd == Seen::Banner;
     let mounts = read("/proc/self/mountinfo");
     let (root_mounted, work_mounted) = (is_mounted(&mounts, "/", "vda"), is_mounted(&mounts, "/root", "vdb"));
     let known = told(crate::PROBLEMS_FILE);
@@ -28,7 +30,11 @@ pub fn gather(sshd_answers: bool) -> Health {
     };
     note(root_mounted, "/ is not the root disk /dev/vda");
     note(work_fine, "/root is not the work disk /dev/vdb");
-    note(sshd_answers, "sshd does not answer on 127.0.0.1 port 22");
+    match sshd {
+        Seen::Banner => {}
+        Seen::Nothing => note(false, "sshd does not answer on 127.0.0.1 port 22"),
+        Seen::Slow(within) => note(false, &slow(within)),
+    }
     Health {
         status: status(disks_fine, sshd_answers),
         agent_version: VERSION.to_owned(),
@@ -47,6 +53,12 @@ pub fn gather(sshd_answers: bool) -> Health {
         problems,
         notes: told(crate::NOTES_FILE),
     }
+}
+
+/// What is said of an sshd that took the connection and sent no banner in this time.
+fn slow(within: Duration) -> String {
+    let seconds = within.as_secs_f32();
+    format!("sshd is slow: no banner on 127.0.0.1 port 22 within {seconds:.1} s (bg-health --timeout gives it more)")
 }
 
 /// What `/init` has left for health in the file of this name.
@@ -194,9 +206,11 @@ mod tests {
 
     #[test]
     fn a_machine_that_is_no_guest_is_degraded_and_says_why() {
-        let health = gather(false);
+        let health = gather(Seen::Nothing);
         assert_eq!(health.status, HealthStatus::Degraded);
-        assert!(health.problems.iter().any(|p| p.contains("sshd")));
+        assert!(health.problems.iter().any(|p| p.contains("sshd does not answer")));
+        let slow = gather(Seen::Slow(Duration::from_millis(1700)));
+        assert!(!slow.sshd_answers && slow.problems.iter().any(|p| p.contains("sshd is slow") && p.contains("1.7 s")));
         assert!(health.clock_unix_ms > 0 && health.memory_available_bytes > 0 && health.root_used_bytes > 0);
     }
 }

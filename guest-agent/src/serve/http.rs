@@ -3,6 +3,7 @@
 use super::accept::{self, Accept, Slot, Slots};
 use super::io;
 use super::request::{self, MAX_BODY_BYTES, MAX_HEAD_BYTES, Request};
+use super::sshd;
 use lib_common::doc::{Health, HealthStatus, Listeners};
 use nix::sys::socket::{Shutdown, shutdown};
 use std::io::ErrorKind;
@@ -15,8 +16,8 @@ const DRAIN_BYTES: usize = 64 * 1024;
 
 /// What the server is about.
 pub trait Service: Send + Sync + 'static {
-    /// Looks at the guest.
-    fn health(&self) -> Health;
+    /// Looks at the guest, whose sshd has so long for its banner.
+    fn health(&self, sshd_within: Duration) -> Health;
     /// Looks at what listens in the guest.
     fn listeners(&self) -> Listeners;
     /// Starts a clean shutdown and returns.
@@ -184,7 +185,7 @@ fn read_request(fd: BorrowedFd<'_>, deadline: Instant) -> Result<Option<Request>
 fn answer(request: &Request, service: &dyn Service) -> Response {
     match (request.path.as_str(), request.method.as_str()) {
         ("/healthz", method @ ("GET" | "HEAD")) => {
-            let health = service.health();
+            let health = service.health(sshd_within(&request.query));
             let status = if health.status == HealthStatus::Ok { Status::Ok } else { Status::Unavailable };
             Response { with_body: method == "GET", ..Response::json(status, serde_json::to_string(&health)) }
         }
@@ -203,6 +204,12 @@ fn answer(request: &Request, service: &dyn Service) -> Response {
             Response { with_body: method != "HEAD", ..response }
         }
     }
+}
+
+/// The time that sshd has for its banner by a query such as `sshd_ms=5000`.
+fn sshd_within(query: &str) -> Duration {
+    let asked = query.split('&').find_map(|part| part.strip_prefix("sshd_ms=")?.parse().ok());
+    asked.map_or(sshd::LEAST_WITHIN, Duration::from_millis).clamp(sshd::LEAST_WITHIN, sshd::MOST_WITHIN)
 }
 
 /// Ends our half and reads what the client still sends, so that it gets the answer. A VMM's vsock device may not pass the

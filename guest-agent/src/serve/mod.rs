@@ -55,8 +55,8 @@ struct Guest {
 }
 
 impl http::Service for Guest {
-    fn health(&self) -> Health {
-        health::gather(self.sshd.answers())
+    fn health(&self, sshd_within: Duration) -> Health {
+        health::gather(self.sshd.look(sshd_within))
     }
 
     fn listeners(&self) -> Listeners {

@@ -18,6 +18,8 @@ pub struct Request {
     pub method: String,
     /// The target without its query.
     pub path: String,
+    /// The target's query, empty without one.
+    pub query: String,
     /// How long the head is.
     pub head_bytes: usize,
     /// How long the body is said to be, at most [`MAX_BODY_BYTES`].
@@ -38,13 +40,15 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Request>, Status> {
         Err(_) => return Err(Status::BadRequest),
     };
     let method = request.method.unwrap_or_default().to_owned();
-    let path = request.path.unwrap_or_default().split('?').next().unwrap_or_default().to_owned();
+    let target = request.path.unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let (path, query) = (path.to_owned(), query.to_owned());
     let body_bytes = body_bytes(request.headers)?;
     // Only POST has a use for a body.
     if body_bytes > MAX_BODY_BYTES || (body_bytes > 0 && method != "POST") {
         return Err(Status::BodyTooLarge);
     }
-    Ok(Some(Request { method, path, head_bytes, body_bytes }))
+    Ok(Some(Request { method, path, query, head_bytes, body_bytes }))
 }
 
 /// The length of the body. Two lengths, or a length beside an encoding, are how requests are smuggled.
@@ -79,6 +83,7 @@ mod tests {
         let ask = |text: &str| parse(text.as_bytes());
         let request = ask("GET /healthz?x=1 HTTP/1.1\r\nHost: a\r\n\r\njunk").unwrap().unwrap();
         assert_eq!((request.method.as_str(), request.path.as_str()), ("GET", "/healthz"));
+        assert_eq!(request.query, "x=1");
         assert_eq!((request.head_bytes, request.body_bytes), (38, 0));
         assert_eq!(ask("POST / HTTP/1.0\r\ncontent-LENGTH: 1024\r\n\r\n").unwrap().unwrap().body_bytes, 1024);
         for cut in 0..request.head_bytes {

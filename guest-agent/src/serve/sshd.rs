@@ -1,6 +1,6 @@
 //! Whether the guest's sshd answers.
 
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 /// Where sshd listens.
 pub const ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 22));
 
-/// For the connection and the banner together.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+/// The least time for the connection and the banner together, which is also the time where the asker says none.
+pub const LEAST_WITHIN: Duration = Duration::from_secs(1);
+
+/// The most, whatever the asker says.
+pub const MOST_WITHIN: Duration = Duration::from_secs(300);
 
 /// sshd logs every connection that ends without a login, so a good result is asked for no more often than this.
 const GOOD_FOR: Duration = Duration::from_secs(2);
@@ -38,10 +41,22 @@ pub struct Probe {
     last: Mutex<Option<Answer>>,
 }
 
+/// What a check has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// The banner of an SSH server.
+    Banner,
+    /// A server that took the connection and sent nothing wrong, and no whole banner in this time.
+    Slow(Duration),
+    /// No server, or one that is not sshd.
+    Nothing,
+}
+
 #[derive(Clone, Copy)]
 struct Answer {
     at: Instant,
-    good: bool,
+    within: Duration,
+    seen: Seen,
 }
 
 impl Probe {
@@ -50,40 +65,50 @@ impl Probe {
         Probe { address, last: Mutex::new(None) }
     }
 
-    /// Whether sshd sends its banner. Takes at most two seconds: one for a check under way, whose result is shared by all
-    /// who waited for it, and one for a check of its own.
-    pub fn answers(&self) -> bool {
+    /// Looks for sshd's banner, which has to come `within`. A check that is under way is waited for first; its result is
+    /// shared by all who waited for it, but for a bad one that came in less time than this.
+    pub fn look(&self, within: Duration) -> Seen {
         let asked = Instant::now();
         let mut last = self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(answer) = *last
-            && (answer.at >= asked || (answer.good && answer.at.elapsed() < GOOD_FOR))
+            && match answer.seen {
+                Seen::Banner => answer.at >= asked || answer.at.elapsed() < GOOD_FOR,
+                _ => answer.at >= asked && answer.within >= within,
+            }
         {
-            return answer.good;
+            return answer.seen;
         }
-        let good = has_banner(self.address, ANSWERS_WITHIN);
-        *last = Some(Answer { at: Instant::now(), good });
-        good
+        let seen = look(self.address, within);
+        *last = Some(Answer { at: Instant::now(), within, seen });
+        seen
     }
 }
 
-fn has_banner(address: SocketAddr, within: Duration) -> bool {
+fn look(address: SocketAddr, within: Duration) -> Seen {
     let deadline = Instant::now() + within;
     let Ok(mut stream) = TcpStream::connect_timeout(&address, within) else {
-        return false;
+        return Seen::Nothing;
     };
     let mut banner = [0; BANNER.len()];
     let mut filled = 0;
     while filled < banner.len() {
         let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() || stream.set_read_timeout(Some(left)).is_err() {
-            return false;
+        if left.is_zero() {
+            return Seen::Slow(within);
+        }
+        if stream.set_read_timeout(Some(left)).is_err() {
+            return Seen::Nothing;
         }
         match stream.read(&mut banner[filled..]) {
-            Ok(0) | Err(_) => return false,
-            Ok(n) => filled += n,
+            Ok(n @ 1..) => filled += n,
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {}
+            Ok(_) | Err(_) => return Seen::Nothing,
+        }
+        if !BANNER.starts_with(&banner[..filled]) {
+            return Seen::Nothing;
         }
     }
-    banner == BANNER
+    Seen::Banner
 }
 
 #[cfg(test)]
@@ -110,14 +135,14 @@ mod tests {
 
     #[test]
     fn only_an_ssh_banner_counts() {
-        for (banner, good) in [
-            (&b"SSH-2.0-OpenSSH_9\r\n"[..], true),
-            (b"SSH-", true),
-            (b"220 mail\r\n", false),
-            (b"SS", false),
-            (b"", false),
+        for (banner, seen) in [
+            (&b"SSH-2.0-OpenSSH_9\r\n"[..], Seen::Banner),
+            (b"SSH-", Seen::Banner),
+            (b"220 mail\r\n", Seen::Nothing),
+            (b"SS", Seen::Nothing),
+            (b"", Seen::Nothing),
         ] {
-            assert_eq!(has_banner(server(banner).0, Duration::from_secs(10)), good, "{banner:?}");
+            assert_eq!(look(server(banner).0, Duration::from_secs(10)), seen, "{banner:?}");
         }
     }
 
@@ -125,9 +150,25 @@ mod tests {
     fn a_silent_or_absent_server_does_not_answer() {
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = silent.local_addr().unwrap();
-        assert!(!has_banner(address, Duration::from_millis(20)));
+        let short = Duration::from_millis(20);
+        assert_eq!(look(address, short), Seen::Slow(short));
         drop(silent);
-        assert!(!has_banner(address, Duration::from_secs(10)));
+        assert_eq!(look(address, Duration::from_secs(10)), Seen::Nothing);
+    }
+
+    #[test]
+    fn a_slow_server_answers_whoever_gives_it_the_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let probe = Probe::new(listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                std::thread::park_timeout(Duration::from_millis(1500));
+                let _ = stream.unwrap().write_all(b"SSH-2.0-slow\r\n");
+            }
+        });
+        assert_eq!(probe.look(LEAST_WITHIN), Seen::Slow(LEAST_WITHIN));
+        assert_eq!(probe.look(Duration::from_secs(60)), Seen::Banner);
+        assert_eq!(probe.look(LEAST_WITHIN), Seen::Banner, "a good answer is kept");
     }
 
     #[test]
@@ -135,12 +176,12 @@ mod tests {
         let (address, count) = server(b"SSH-2.0-x\r\n");
         let probe = Arc::new(Probe::new(address));
         let askers: Vec<_> =
-            (0..8).map(|_| Arc::clone(&probe)).map(|p| std::thread::spawn(move || p.answers())).collect();
-        assert!(askers.into_iter().all(|asker| asker.join().unwrap()));
+            (0..8).map(|_| Arc::clone(&probe)).map(|p| std::thread::spawn(move || p.look(LEAST_WITHIN))).collect();
+        assert!(askers.into_iter().all(|asker| asker.join().unwrap() == Seen::Banner));
         assert_eq!(count.load(Ordering::SeqCst), 1);
         let (address, count) = server(b"no");
         let probe = Probe::new(address);
-        assert!(!probe.answers() && !probe.answers());
+        assert_eq!([probe.look(LEAST_WITHIN), probe.look(LEAST_WITHIN)], [Seen::Nothing; 2]);
         assert_eq!(count.load(Ordering::SeqCst), 2);
     }
 }

@@ -344,6 +344,23 @@ pub fn give_back(network_dir: &Path, tap: &str, id: &str) -> Result<()> {
     network.pool()?.give_back(tap, Some(&name::machine_id(id)?)).map(drop)
 }
 
+/// Checks that a VM's TAP is there, is the VM's by its alias, and is on the network's bridge: a VMM that runs as root makes a TAP
+/// that is missing, on no bridge.
+///
+/// # Errors
+/// [`Code::NotFound`] says which of these is not so.
+pub fn check_lent(network_dir: &Path, tap: &str, id: &str) -> Result<()> {
+    let id = name::machine_id(id)?;
+    let wrong = |what: &str| Err(Error::new(Code::NotFound, format!("the VM's TAP `{tap}` {what}")));
+    let Some(network) = open_at(network_dir)? else { return wrong("is gone with its network") };
+    let Some(link) = network.netlink.link(tap)? else { return wrong("is gone") };
+    match Holder::parse(&link.alias) {
+        Some(Holder::Machine { id: of, .. }) if of == id => {}
+        _ => return wrong("is not this VM's any more"),
+    }
+    if link.master == network.record.bridge_index { Ok(()) } else { wrong("is not on its bridge") }
+}
+
 /// Gives back whatever TAP a VM of the caller's has, and its address where that is said.
 pub fn give_back_all(network_dir: &Path, id: &str, with_address: bool) -> Result<()> {
     let Some(network) = open_at(network_dir)? else { return Ok(()) };

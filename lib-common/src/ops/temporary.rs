@@ -85,7 +85,8 @@ impl Temporary {
         // Dropped in reverse: the lock is held until all is undone.
         let Claimed { lock, machine, mut operation } = claimed;
         let hardware = Hardware { disks, net: None, vmm: choosing(cx, &doc)? };
-        let mut started = boot(cx, &doc, (&machine, &mut operation), (identity, hardware))?;
+        let mut started = boot(cx, &doc, (&machine, &mut operation), (identity, hardware))
+            .map_err(|e| e.without_files(machine.path(), None))?;
         started.hold()?;
         doc.set::<Vmm>(started.vmm());
         cx.stages.begin("boot_guest");

@@ -1,20 +1,28 @@
 //! Where programs are, and which Debian package has one that is missing.
 
 use crate::error::{Code, Error, Result};
+use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// The absolute path of a program: a path as it is, a name by `PATH`. For a program that another process will start,
-/// in another directory. [`Code::MissingProgram`] names the package that has it.
+/// Where Debian has administrators' programs, such as mke2fs and nft, which an ordinary user's `PATH` lacks.
+const SBIN: [&str; 2] = ["/usr/sbin", "/sbin"];
+
+/// The absolute path of a program: a path as it is, a name by `PATH` and then in `/usr/sbin` and `/sbin`. For a program that
+/// another process will start, in another directory. [`Code::MissingProgram`] names the package that has it.
 pub fn find(program: &Path) -> Result<PathBuf> {
+    find_in(program, &std::env::var_os("PATH").unwrap_or_default(), &SBIN.map(PathBuf::from))
+}
+
+fn find_in(program: &Path, path: &OsStr, sbin: &[PathBuf]) -> Result<PathBuf> {
     let executable =
         |p: &PathBuf| std::fs::metadata(p).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
     let found = if program.components().count() > 1 {
         std::path::absolute(program).ok().filter(executable)
     } else {
-        let path = std::env::var_os("PATH").unwrap_or_default();
         // An empty entry is the working directory: not a place to take programs from.
-        std::env::split_paths(&path).filter(|dir| dir.is_absolute()).map(|dir| dir.join(program)).find(executable)
+        let dirs = std::env::split_paths(path).filter(|dir| dir.is_absolute()).chain(sbin.iter().cloned());
+        dirs.map(|dir| dir.join(program)).find(executable)
     };
     found.ok_or_else(|| missing(program))
 }
@@ -61,5 +69,26 @@ mod tests {
         assert_eq!(e.code(), Code::MissingProgram);
         let e = find(Path::new("/nowhere/qemu-system-x86_64")).unwrap_err();
         assert!(e.get_hint().unwrap().contains("qemu-system-x86"), "{e:?}");
+    }
+
+    #[test]
+    fn the_directories_of_administrators_programs_come_after_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs = ["bin", "usr-sbin", "sbin"].map(|name| dir.path().join(name));
+        let make = |at: &Path, name: &str| {
+            std::fs::write(at.join(name), "").unwrap();
+            std::fs::set_permissions(at.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        dirs.iter().for_each(|dir| std::fs::create_dir(dir).unwrap());
+        let [bin, usr_sbin, sbin] = &dirs;
+        let all = [usr_sbin.clone(), sbin.clone()];
+        let found = |name: &str| find_in(Path::new(name), bin.as_os_str(), &all).ok();
+        make(sbin, "mke2fs");
+        assert_eq!(found("mke2fs"), Some(sbin.join("mke2fs")));
+        make(usr_sbin, "mke2fs");
+        assert_eq!(found("mke2fs"), Some(usr_sbin.join("mke2fs")));
+        make(bin, "mke2fs");
+        assert_eq!(found("mke2fs"), Some(bin.join("mke2fs")));
+        assert_eq!(found("nft"), None);
     }
 }

@@ -15,7 +15,7 @@ struct Fake {
 }
 
 impl Service for Fake {
-    fn health(&self) -> Health {
+    fn health(&self, _: Duration) -> Health {
         serde_json::from_value(serde_json::json!({
             "status": self.status, "agent_version": "0.1.0", "boot_id": "b", "uptime_ms": 1, "hostname": "dev",
             "distro": "debian", "init": "systemd", "root_mounted": true, "work_mounted": true, "sshd_answers": true,
@@ -129,6 +129,22 @@ fn every_request_has_its_status() {
         assert_eq!(code(&answer), expected, "{request:?}: {answer:?}");
     }
     assert!(server.shut_down.try_recv().is_err(), "nothing here asks for a shutdown");
+}
+
+#[test]
+fn sshd_has_the_time_that_the_query_says_within_bounds() {
+    for (query, seconds) in [
+        ("sshd_ms=5000", 5),
+        ("x=1&sshd_ms=2000", 2),
+        ("sshd_ms=1", 1),
+        ("sshd_ms=99999999999", 300),
+        ("", 1),
+        ("sshd_ms=", 1),
+        ("sshd_ms=-1", 1),
+        ("sshd_ms=99999999999999999999999", 1),
+    ] {
+        assert_eq!(sshd_within(query), Duration::from_secs(seconds), "{query}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::build::added::Added;
 use crate::disk::ext4::{self, Format};
 use crate::error::{ChildFailure, Code, Error, Result};
 use crate::sys::cmd::{Cmd, Stream, Streams};
+use crate::sys::program;
 use crate::sys::signal::{self, Interruptible};
 use std::io::{BufReader, BufWriter};
 use std::path::Path;
@@ -100,13 +101,13 @@ fn explained(error: Error) -> Error {
 /// Errors: [`Code::Permission`], with what to install or set.
 pub fn check_user() -> Result<()> {
     let uid = nix::unistd::geteuid();
-    if uid.is_root() || (in_path("fakechroot") && in_path("fakeroot")) {
+    if uid.is_root() || (is_there("fakechroot") && is_there("fakeroot")) {
         return Ok(());
     }
     let user = nix::unistd::User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
     let ids = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
     let ranges = [ids("/etc/subuid"), ids("/etc/subgid")];
-    judge_user(&user, uid.as_raw(), in_path("newuidmap") && in_path("newgidmap"), &ranges)
+    judge_user(&user, uid.as_raw(), is_there("newuidmap") && is_there("newgidmap"), &ranges)
 }
 
 fn judge_user(user: &str, uid: u32, tools: bool, ranges: &[String; 2]) -> Result<()> {
@@ -123,9 +124,8 @@ fn judge_user(user: &str, uid: u32, tools: bool, ranges: &[String; 2]) -> Result
         .hint(format!("usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}  # or run this as root")))
 }
 
-fn in_path(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+fn is_there(program: &str) -> bool {
+    program::find(Path::new(program)).is_ok()
 }
 
 /// What of the host's apt.conf(5) is needed to reach and to believe its mirror: lines for mmdebstrap, and those of them

@@ -32,7 +32,10 @@ fn requests_are_what_the_agent_expects() {
     post_shutdown(guest.socket(), LONG).unwrap();
     let e = get_health(guest.socket(), LONG).unwrap_err();
     assert!(e.message().contains("202"), "{e:?}");
-    assert_eq!(lines.iter().take(2).collect::<Vec<_>>(), ["POST /shutdown HTTP/1.1", "GET /healthz HTTP/1.1"]);
+    assert_eq!(
+        lines.iter().take(2).collect::<Vec<_>>(),
+        ["POST /shutdown HTTP/1.1", "GET /healthz?sshd_ms=3333 HTTP/1.1"]
+    );
 }
 
 #[test]

@@ -74,24 +74,40 @@ fn usable(facts: &Facts, caller: &Caller) -> Check {
         return Check::new("kvm", true, "KVM is usable", "");
     }
     let message = "the KVM of this host is a software one (kvm_pvm), in which a stock kernel hangs at its boot";
-    let (remove, load) = (caller.sudo("modprobe -r kvm_pvm"), caller.sudo(&format!("modprobe {}", module(facts))));
-    Check::new("kvm", false, message, &format!("{remove} && {load}"))
+    let fix = match module(facts) {
+        Some(module) => {
+            let (remove, load) = (caller.sudo("modprobe -r kvm_pvm"), caller.sudo(&format!("modprobe {module}")));
+            format!("{remove} && {load}")
+        }
+        None => OUTSIDE.to_owned(),
+    };
+    Check::new("kvm", false, message, &fix)
 }
 
-/// The processor's own module.
-fn module(facts: &Facts) -> &'static str {
-    if facts.has("svm") { "kvm_amd" } else { "kvm_intel" }
+/// The processor's own module; a processor that cannot virtualize has none that could be loaded.
+fn module(facts: &Facts) -> Option<&'static str> {
+    match (facts.has("svm"), facts.has("vmx")) {
+        (true, _) => Some("kvm_amd"),
+        (false, true) => Some("kvm_intel"),
+        (false, false) => None,
+    }
 }
+
+/// What makes the processor of a guest one that can virtualize: nothing in the guest does.
+const OUTSIDE: &str =
+    "ssh HOST  # the host that this machine is a guest of: turn on nesting there (nested=1 of kvm_intel or kvm_amd)";
 
 /// VMs run all the same, and slowly.
 fn unusable(facts: &Facts, caller: &Caller) -> Check {
-    let (why, fix) =
-        if facts.has("vmx") || facts.has("svm") { device(facts, caller) } else { processor(facts, caller) };
+    let (why, fix) = match module(facts) {
+        Some(module) => device(facts, module, caller),
+        None => processor(facts, caller),
+    };
     Check::could_be_better("kvm", format!("guests are emulated (TCG), 10 to 50 times slower: {why}"), fix)
 }
 
 /// The processor can, and the device cannot be opened.
-fn device(facts: &Facts, caller: &Caller) -> (String, String) {
+fn device(facts: &Facts, module: &str, caller: &Caller) -> (String, String) {
     match (facts.device, &facts.group) {
         (Err(ErrorKind::PermissionDenied), Some(group)) if facts.member => {
             let why = format!("{} is in the group {group}, and this session began before that", caller.name);
@@ -106,32 +122,27 @@ fn device(facts: &Facts, caller: &Caller) -> (String, String) {
             (format!("{DEVICE} may be opened by root alone"), caller.sudo(&fix))
         }
         (Err(ErrorKind::NotFound), _) => {
-            let module = module(facts);
             let why = match facts.loaded(module) {
                 true => format!("there is no {DEVICE}, though {module} is loaded"),
                 false => format!("there is no {DEVICE}: the kernel module {module} is not loaded"),
             };
             (why, caller.sudo(&format!("modprobe {module}")))
         }
-        (Err(kind), _) => {
-            (format!("{DEVICE} cannot be opened ({kind})"), caller.sudo(&format!("modprobe {}", module(facts))))
-        }
+        (Err(kind), _) => (format!("{DEVICE} cannot be opened ({kind})"), caller.sudo(&format!("modprobe {module}"))),
         (Ok(()), _) => ("the VMM that was chosen does not use it".into(), "export BG_VMM=auto".into()),
     }
 }
 
 /// The processor cannot, or is kept from it.
 fn processor(facts: &Facts, caller: &Caller) -> (String, String) {
-    let outside = "modprobe -r kvm_intel && modprobe kvm_intel nested=1  \
-                   # on the host that this machine is a guest of; kvm_amd on AMD";
     let none = "the processor has neither vmx nor svm (/proc/cpuinfo)";
     if facts.loaded("kvm_pvm") {
         let opens = if facts.device.is_ok() { format!("{DEVICE} opens, and is") } else { "there is".to_owned() };
         let why = format!("{opens} a software KVM (kvm_pvm), in which a stock kernel hangs at its boot; {none}");
-        return (why, outside.to_owned());
+        return (why, OUTSIDE.to_owned());
     }
     if facts.has("hypervisor") {
-        return (format!("{none}: this machine is a guest whose host has nesting off"), outside.to_owned());
+        return (format!("{none}: this machine is a guest whose host has nesting off"), OUTSIDE.to_owned());
     }
     let fix = caller.sudo("systemctl reboot --firmware-setup  # and turn on VT-x or AMD-V there");
     (format!("{none}: the firmware has it turned off, or it cannot virtualize"), fix)

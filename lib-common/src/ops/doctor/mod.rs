@@ -2,6 +2,7 @@
 //! looked up in one place ([`Host::look`]); every check is a function of them.
 
 mod bundle;
+mod forward;
 mod image;
 mod kvm;
 mod network;

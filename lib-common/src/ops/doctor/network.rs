@@ -1,10 +1,12 @@
 //! What a network for VMs needs of the host. Without one they work, too, so nothing here keeps anybody from them.
 
 use super::Caller;
+use super::forward::{self, Chain};
 use super::programs::{Lookup, look, plain};
 use crate::doc::Check;
 use crate::error::Result;
-use crate::sys::tun;
+use crate::net::name;
+use crate::sys::{signal, tun};
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -19,6 +21,10 @@ pub(super) struct Facts {
     /// Whether the kernel has bridges.
     pub bridge: Bridge,
     pub nft: Lookup,
+    /// The bridge that the caller's network has or would have.
+    pub bridge_name: String,
+    /// The chains of others that drop what its guests send, if that is known.
+    pub dropping: Option<Vec<Chain>>,
 }
 
 /// Where the kernel has bridges from.
@@ -46,18 +52,17 @@ impl Facts {
         } else {
             Bridge::Missing
         };
-        // Whoever makes a network is root, whose PATH has it.
         let nft = look(Path::new("nft"), &["--version"])?;
-        let nft = match nft {
-            Err(_) => look(Path::new("/usr/sbin/nft"), &["--version"])?,
-            found => found,
-        };
-        Ok(Facts { tun: opened.map(drop).map_err(|e| e.kind()), bridge, nft })
+        let bridge_name = name::bridge(nix::unistd::geteuid().as_raw());
+        let dropping = nft.as_ref().ok().and_then(|nft| forward::look(&nft.path, &bridge_name));
+        signal::check()?;
+        Ok(Facts { tun: opened.map(drop).map_err(|e| e.kind()), bridge, nft, bridge_name, dropping })
     }
 }
 
 pub(super) fn checks(facts: &Facts, caller: &Caller) -> Vec<Check> {
-    vec![tun(facts, caller), bridge(facts, caller), nft(facts, caller)]
+    let forward = forward::check(facts.dropping.as_deref(), &facts.bridge_name, caller);
+    vec![tun(facts, caller), bridge(facts, caller), nft(facts, caller), forward]
 }
 
 fn tun(facts: &Facts, caller: &Caller) -> Check {

@@ -6,7 +6,7 @@ use crate::build::debian::bootstrap;
 use crate::config::Config;
 use crate::disk::ext4;
 use crate::doc::{Check, VmmKind};
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::sys::cmd::Cmd;
 use crate::sys::{program, signal};
 use std::path::{Path, PathBuf};
@@ -14,9 +14,6 @@ use std::time::Duration;
 
 /// How long a program may take to say its version: a busy host's QEMU takes a second.
 const WITHIN: Duration = Duration::from_secs(20);
-
-/// Where administrators' programs are, which an ordinary user's `PATH` may lack.
-const SBIN: [&str; 2] = ["/usr/sbin", "/sbin"];
 
 /// The one that runs VMs on the machines on which anything does.
 const QEMU: &str = "qemu-system-x86_64";
@@ -73,7 +70,8 @@ impl Facts {
             Some(path) => Some(Found { said: said(&path, &["--version"])?, path }),
             None => None,
         };
-        let others = ["e2fsck", "resize2fs", "debugfs"].into_iter().find_map(|name| find(Path::new(name)).err());
+        let others =
+            ["e2fsck", "resize2fs", "debugfs"].into_iter().find_map(|name| program::find(Path::new(name)).err());
         Ok(Facts {
             qemu,
             machines,
@@ -93,18 +91,10 @@ impl Facts {
 
 /// The program, and what it says.
 pub(super) fn look(program: &Path, args: &[&str]) -> Result<Lookup> {
-    match find(program) {
+    match program::find(program) {
         Ok(path) => Ok(Ok(Found { said: said(&path, args)?, path })),
         Err(e) => Ok(Err(e)),
     }
-}
-
-fn find(program: &Path) -> Result<PathBuf> {
-    program::find(program).map_err(|missing| match SBIN.iter().find(|dir| Path::new(dir).join(program).is_file()) {
-        Some(dir) => Error::new(Code::MissingProgram, format!("{} is in {dir}, which PATH lacks", program.display()))
-            .hint(format!("export PATH=$PATH:{dir}")),
-        None => missing,
-    })
 }
 
 fn said(program: &Path, args: &[&str]) -> Result<Result<String, String>> {

@@ -82,6 +82,8 @@ fn why_guests_are_emulated_is_told_with_what_mends_it() {
         assert!(check.ok, "VMs run all the same: {check:?}");
         assert!(check.message.contains(says) && check.message.contains("slower"), "{says}: {check:?}");
         assert!(check.fix.as_ref().is_some_and(|f| f.contains(fix)), "{fix}: {check:?}");
+        let loads = check.fix.as_ref().unwrap().contains("modprobe kvm_");
+        assert!(!loads || facts.cpu.iter().any(|flag| flag == "vmx" || flag == "svm"), "{check:?}");
     }
 }
 
@@ -94,6 +96,9 @@ fn kvm_is_usable_unless_it_is_a_software_one() {
     let check = &kvm::checks(&facts, &caller(ROOT))[0];
     sound(check, &caller(ROOT));
     assert!(!check.ok && check.fix.as_deref() == Some("modprobe -r kvm_pvm && modprobe kvm_intel"), "{check:?}");
+    facts.cpu.clear();
+    let fix = kvm::checks(&facts, &caller(ROOT))[0].fix.clone().unwrap();
+    assert!(!fix.contains("modprobe"), "it has no module that could be loaded: {fix}");
     facts.choice = Err(Error::new(Code::VmmFailed, "no VMM of this suite runs on riscv64"));
     let check = &kvm::checks(&facts, &caller(ROOT))[0];
     assert!(!check.ok && check.message.contains("riscv64") && check.name == "architecture", "{check:?}");
@@ -256,7 +261,13 @@ fn a_program_that_is_missing_or_too_old_is_a_failure_with_its_package() {
 
 #[test]
 fn what_a_network_lacks_keeps_no_vm_from_running() {
-    let good = || network::Facts { tun: Ok(()), bridge: Bridge::Here, nft: says("nftables v1.0.6") };
+    let good = || network::Facts {
+        tun: Ok(()),
+        bridge: Bridge::Here,
+        nft: says("nftables v1.0.6"),
+        bridge_name: "bg-0".into(),
+        dropping: Some(vec![]),
+    };
     let clean = |facts: &network::Facts| network::checks(facts, &caller("jo")).iter().all(|check| check.fix.is_none());
     assert!(clean(&good()) && clean(&network::Facts { bridge: Bridge::Module, ..good() }));
     for (facts, name, fix) in [

@@ -148,7 +148,8 @@ pub(super) fn launch(
     if let Some(card) = card {
         (identity.net, identity.hosts, hardware.net) = (Some(card.identity), card.hosts, Some(card.launch));
     }
-    let started = boot(cx, &doc, (&machine, &mut operation), (&identity, hardware))?;
+    let started = boot(cx, &doc, (&machine, &mut operation), (&identity, hardware))
+        .map_err(|e| if is_new { removed(&machine, e) } else { e })?;
     cx.stages.begin("record");
     doc.set::<Vmm>(started.vmm());
     doc.append_timings(&cx.stages.take_before("save"))?;
@@ -157,7 +158,7 @@ pub(super) fn launch(
     let intents = operation.intents().to_vec();
     operation.commit()?;
     if let Err(e) = started.keep() {
-        return Err(if is_new { not_kept(&machine, intents, e) } else { e });
+        return Err(if is_new { removed(&machine, not_kept(&machine, intents, e)) } else { e });
     }
     drop(lock);
     Ok(doc)
@@ -170,6 +171,13 @@ fn not_kept(machine: &MachineDir, intents: Vec<Undo>, error: Error) -> Error {
         Ok(()) => error,
         Err(left) => error.also(left.to_string()),
     }
+}
+
+/// The error of a creation, which takes the VM's directory with it, logs and all.
+fn removed(machine: &MachineDir, error: Error) -> Error {
+    let name = machine.name();
+    let instead = format!("`bg-vm create {name} --no-start && bg-vm start {name}` keeps the VM and its logs");
+    error.without_files(machine.path(), Some(&instead))
 }
 
 /// What a creation with a start will have to take back, should it fail: known before it begins.

@@ -20,8 +20,6 @@ pub(in crate::vmm) struct Configuration {
     pub vsock: Vsock,
     /// The source of random numbers.
     pub entropy: EntropyDevice,
-    /// Where the log goes.
-    pub logger: Logger,
     /// Where the metrics go.
     pub metrics: Metrics,
 }
@@ -97,27 +95,7 @@ pub(in crate::vmm) struct Vsock {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(in crate::vmm) struct EntropyDevice {}
 
-/// `Logger`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub(in crate::vmm) struct Logger {
-    /// A named pipe or a file.
-    pub log_path: AbsPath,
-    /// What is logged.
-    pub level: Level,
-    /// Whether each line says its level.
-    pub show_level: bool,
-    /// Whether each line says its place in the source.
-    pub show_log_origin: bool,
-}
-
-/// `Logger.level`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(in crate::vmm) enum Level {
-    /// Warnings and errors.
-    Warning,
-}
-
-/// `Metrics`: a line of JSON each minute.
+/// `Metrics`: a line of JSON as soon as the microVM is built, and one each minute.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(in crate::vmm) struct Metrics {
     /// A named pipe or a file.

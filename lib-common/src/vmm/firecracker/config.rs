@@ -1,8 +1,7 @@
 //! A launch as Firecracker's configuration. Pure functions.
 
 use super::api::{
-    BootSource, CacheType, Configuration, Drive, EntropyDevice, Level, Logger, MachineConfiguration, Metrics,
-    NetworkInterface, Vsock,
+    BootSource, CacheType, Configuration, Drive, EntropyDevice, MachineConfiguration, Metrics, NetworkInterface, Vsock,
 };
 use super::{LEAST, Version};
 use crate::doc::{AbsPath, Launch, to_json};
@@ -36,12 +35,6 @@ fn for_version(launch: &Launch, version: Version) -> Result<Configuration> {
         network_interfaces: network_interfaces(launch),
         vsock: Vsock { guest_cid: launch.cid, uds_path: run(files::VSOCK)? },
         entropy: EntropyDevice {},
-        logger: Logger {
-            log_path: run(files::VMM_LOG)?,
-            level: Level::Warning,
-            show_level: true,
-            show_log_origin: false,
-        },
         metrics: Metrics { metrics_path: run(files::METRICS_PIPE)?, emit_id: version.emits_id().then_some(true) },
     })
 }
@@ -101,7 +94,6 @@ mod tests {
             ],
             "vsock": {"guest_cid": 3, "uds_path": run("vm.vsock")},
             "entropy": {},
-            "logger": {"log_path": run("vmm.log"), "level": "Warning", "show_level": true, "show_log_origin": false},
             "metrics": {"metrics_path": run("metrics.pipe")},
         });
         assert_eq!(serde_json::from_str::<Value>(&configuration(&launch).unwrap()).unwrap(), expected);

@@ -1,7 +1,7 @@
 //! Firecracker: what it is started with and how its API is spoken to. Starts nothing but `firecracker --version`.
 //!
 //! Sources: its API's specification (src/firecracker/swagger/firecracker.yaml), docs/getting-started.md for
-//! `--config-file`, docs/kernel-policy.md for the command line, docs/vsock.md, docs/api_requests/actions.md.
+//! `--config-file`, docs/logger.md for the options of the log, docs/kernel-policy.md for the command line, docs/vsock.md, docs/api_requests/actions.md.
 
 mod api;
 pub(super) mod client;
@@ -25,6 +25,10 @@ pub(super) fn command(launch: &Launch) -> Cmd {
         .arg(run(files::API))
         .arg("--config-file")
         .arg(run(files::CONFIG))
+        // Before it has read its configuration it logs to stdout, which is the serial console.
+        .arg("--log-path")
+        .arg(run(files::VMM_LOG))
+        .args(["--level", "Warning", "--show-level"])
 }
 
 #[cfg(test)]
@@ -36,7 +40,8 @@ mod tests {
     fn the_command_line() {
         let launch = Launch { vmm_program: crate::doc::AbsPath::new("/usr/bin/firecracker").unwrap(), ..example() };
         let expected = "/usr/bin/firecracker --id 0123456789abcdef0123456789abcdef \
-            --api-sock /run/banger/0123456789ab/api.sock --config-file /run/banger/0123456789ab/firecracker.json";
+            --api-sock /run/banger/0123456789ab/api.sock --config-file /run/banger/0123456789ab/firecracker.json \
+            --log-path /run/banger/0123456789ab/vmm.log --level Warning --show-level";
         assert_eq!(command(&launch).to_shell(), expected);
     }
 }

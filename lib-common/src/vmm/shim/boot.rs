@@ -6,7 +6,7 @@ use super::up::Up;
 use crate::build::kernel::initrd;
 use crate::config::scaled;
 use crate::doc::{ProcessDoc, Timing, UP_PORT, VmmKind};
-use crate::error::{Context, Error, Result};
+use crate::error::{Code, Context, Error, Result};
 use crate::guest::vsock::served_at;
 use crate::store::boot;
 use crate::sys::cmd::{Child, Cmd, Stream};
@@ -46,6 +46,7 @@ impl Shim {
     pub(super) fn boot(&mut self) -> Result<Vec<Timing>> {
         let mut parts = Parts { timings: vec![], since: Instant::now() };
         self.clear()?;
+        self.check_tap()?;
         match self.launch.kind {
             VmmKind::Qemu => self.boot_qemu(&mut parts),
             VmmKind::Firecracker => self.boot_firecracker(&mut parts),
@@ -54,6 +55,14 @@ impl Shim {
             up.runs();
         }
         Ok(parts.timings)
+    }
+
+    /// Refuses to boot without the VM's own TAP. Asked before each boot: others may have removed it while the guest ran.
+    fn check_tap(&self) -> Result<()> {
+        let Some(net) = &self.launch.net else { return Ok(()) };
+        let name = &self.launch.name;
+        crate::net::check_lent(&net.network_dir, &net.tap, &self.launch.machine_id)
+            .map_err(|e| e.with_code(Code::VmmFailed).hint(format!("bg-vm start {name}")))
     }
 
     /// Until when the VMM has to have made the machine.

@@ -1,4 +1,6 @@
-//! How Firecracker is started: with one configuration file, upon which it boots at once. Its API says when it has.
+//! How Firecracker is started: with one configuration file, upon which it boots at once. Its first line of metrics says when
+//! the microVM is built, and its API what became of it. The API is asked nothing before that line: a Firecracker that fails
+//! to build the microVM while a request is pending panics in place of saying why (`VMM disconnected: RecvError`).
 
 use super::Shim;
 use super::boot::{LOOK_AGAIN, Parts, clean, document, pipe};
@@ -63,9 +65,16 @@ impl Shim {
         self.save_state()
     }
 
-    /// Asks until the guest's processors run. Gives the version that runs them.
+    /// Waits until the microVM is built, and asks until the guest's processors run. Gives the version that runs them.
     fn wait_until_running(&mut self) -> Result<String> {
         let (begun, deadline) = (Instant::now(), self.vmm_deadline());
+        match self.next(deadline)? {
+            Event::Built => {}
+            Event::Deadline => {
+                return Err(self.is_late(begun, Some("it has not built the microVM: no line of metrics came".into())));
+            }
+            other => return Err(self.not_expected(other)),
+        }
         let api = self.run_file(files::API);
         // The last answer has its time, too: what is wrong with it is what the error says.
         let answer_within = self.within(ANSWER_WITHIN).max(ANSWER_WITHIN);
@@ -79,17 +88,16 @@ impl Shim {
             // Its end says more than an API that does not answer.
             match self.next(Instant::now() + LOOK_AGAIN)? {
                 Event::Deadline if Instant::now() < deadline => {}
-                Event::Deadline => {
-                    let message =
-                        format!("Firecracker's guest does not run after {:.1} s", begun.elapsed().as_secs_f32());
-                    let error = Error::new(Code::TimedOut, message);
-                    let error = why.iter().fold(error, |error, e| error.also(e.with_causes()));
-                    return Err(error
-                        .hint(format!("what it said is in {}; --boot-timeout gives it more time", self.launch.log)));
-                }
+                Event::Deadline => return Err(self.is_late(begun, why.map(|e| e.with_causes()))),
                 other => return Err(self.not_expected(other)),
             }
         }
+    }
+
+    fn is_late(&self, begun: Instant, why: Option<String>) -> Error {
+        let message = format!("Firecracker's guest does not run after {:.1} s", begun.elapsed().as_secs_f32());
+        let error = why.into_iter().fold(Error::new(Code::TimedOut, message), Error::also);
+        error.hint(format!("what it said is in {}; --boot-timeout gives it more time", self.launch.log))
     }
 }
 

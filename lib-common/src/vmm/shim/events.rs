@@ -38,6 +38,8 @@ pub(super) enum Event {
     Confused(Error),
     /// The first time in a boot that a disk's file could not be read or written.
     DiskFailed(String),
+    /// Firecracker has written its first line of metrics, which it does when the microVM is built.
+    Built,
     /// The guest's kernel has halted, and its VMM cannot know.
     Halted,
     /// The VMM has ended and was reaped.
@@ -120,9 +122,15 @@ impl Shim {
 
     fn take(&mut self, source: Source) -> Result<Option<Event>> {
         match source {
-            Source::Console | Source::VmmStderr | Source::VmmLog | Source::Metrics => {
+            Source::Console | Source::VmmStderr | Source::VmmLog => {
                 self.pump(source);
                 Ok(None)
+            }
+            Source::Metrics => {
+                let was_built = self.vmm.as_ref().is_some_and(Vmm::is_built);
+                self.pump(source);
+                let is_built = self.vmm.as_ref().is_some_and(Vmm::is_built);
+                Ok((is_built && !was_built).then_some(Event::Built))
             }
             Source::DeviceStderr => {
                 if let Some(device) = &mut self.device {

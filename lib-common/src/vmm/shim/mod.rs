@@ -11,6 +11,7 @@ mod events;
 mod halt;
 mod link;
 mod process;
+mod reason;
 mod up;
 
 use crate::doc::{ExitInfo, Identity, Launch, ProcessDoc, ShimReply, ShimState, to_json};
@@ -245,7 +246,7 @@ impl Shim {
                 Ok(Event::DiskFailed(what)) => self.say(&format!("{what}; the guest was told")),
                 // It runs on; how it ends will be seen all the same.
                 Ok(Event::Confused(e)) => self.say(&e.with_causes()),
-                Ok(Event::Deadline | Event::Hold | Event::Qmp(_)) => {}
+                Ok(Event::Deadline | Event::Hold | Event::Qmp(_) | Event::Built) => {}
                 Err(e) => {
                     self.end_vmm();
                     return (End::Crashed, format!("bg-shim cannot go on: {}", e.with_causes()));
@@ -330,7 +331,7 @@ impl Shim {
             Event::Halted => Error::new(Code::VmmFailed, "the guest halted as soon as it was started")
                 .hint(format!("what it said is in {}", self.launch.console)),
             Event::DiskFailed(what) => Error::new(Code::VmmFailed, what),
-            Event::Keep | Event::Hold | Event::Qmp(_) => {
+            Event::Keep | Event::Hold | Event::Qmp(_) | Event::Built => {
                 Error::new(Code::VmmFailed, "an answer came that nobody asked for")
             }
         }

@@ -1,6 +1,7 @@
 //! The processes of a running VM, what they write, and what their end means.
 
 use super::halt::Halt;
+use super::reason::reason;
 use crate::error::{ChildFailure, Code, Error};
 use crate::sys::cmd::{Child, describe};
 use crate::sys::poll::readable;
@@ -71,6 +72,11 @@ impl Vmm {
         }
     }
 
+    /// True if Firecracker has written a line of metrics: before that it is building the microVM.
+    pub(super) fn is_built(&self) -> bool {
+        self.pipes().1.is_some_and(|metrics| metrics.has_line)
+    }
+
     /// Firecracker's log and metrics.
     pub(super) fn pipes(&self) -> (Option<&Feed>, Option<&Feed>) {
         match &self.monitor {
@@ -113,11 +119,7 @@ impl Vmm {
     pub(super) fn ended(self, status: ExitStatus, reset_is_end: bool) -> Ended {
         let shutdown = self.why(status, reset_is_end);
         let log = self.pipes().0.map(|log| log.tail.as_slice()).unwrap_or_default();
-        let mut said = [self.stderr.tail.as_slice(), log].concat();
-        // It speaks there until it has read where its log is.
-        if said.trim_ascii().is_empty() && matches!(self.monitor, Monitor::Firecracker { .. }) {
-            said.clone_from(&self.console.tail);
-        }
+        let said = [self.stderr.tail.as_slice(), log].concat();
         Ended { status, shutdown, argv: self.argv, stderr: String::from_utf8_lossy(&said).into_owned() }
     }
 }
@@ -150,8 +152,8 @@ impl Ended {
     /// The error for a VMM that ended before its time.
     pub(super) fn into_error(self, log: &str) -> Error {
         let mut error = Error::new(Code::VmmFailed, format!("the VMM ended at once ({})", self.in_words()));
-        if let Some(line) = self.stderr.lines().rev().find(|l| !l.trim().is_empty()) {
-            error = error.also(line.trim().to_owned());
+        if let Some(reason) = reason(&self.stderr) {
+            error = error.also(reason);
         }
         let child = ChildFailure { argv: self.argv, status: describe(self.status), stderr: self.stderr };
         error.hint(format!("what it said is in {log}")).child(child)
@@ -162,11 +164,13 @@ impl Ended {
 pub(super) struct Feed {
     file: Option<File>,
     tail: Vec<u8>,
+    /// Whether a whole line has come.
+    has_line: bool,
 }
 
 impl Feed {
     pub(super) fn new(file: File) -> Self {
-        Feed { file: Some(file), tail: vec![] }
+        Feed { file: Some(file), tail: vec![], has_line: false }
     }
 
     /// Reads once, gives that to `sink`, and remembers its end.
@@ -176,6 +180,7 @@ impl Feed {
         match file.read(&mut chunk) {
             Ok(n @ 1..) => {
                 sink(&chunk[..n]);
+                self.has_line |= chunk[..n].contains(&b'\n');
                 self.tail.extend_from_slice(&chunk[n.saturating_sub(TAIL)..n]);
                 self.tail.drain(..self.tail.len().saturating_sub(TAIL));
             }
