@@ -1,5 +1,6 @@
 //! One VM's directory: its files, its lock, and whether it runs.
 
+use super::vm_lock::{self, Held};
 use super::{Journal, Store, Way, boot, processes, read_record_of, save_record};
 use crate::doc::{
     AbsPath, Document, ExitInfo, Kind, Launch, MAX_BYTES, Name, ProcessDoc, ShimState, State, Status, Vmm,
@@ -12,6 +13,9 @@ use crate::sys::owned;
 use crate::sys::process::{ProcessId, cmdline};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// How long a VM whose shim was killed may take to let its lock go before it counts as one that runs.
+const JUST_ENDING: Duration = Duration::from_millis(300);
 
 /// The directory of a VM.
 #[derive(Clone, Debug)]
@@ -136,6 +140,14 @@ impl MachineDir {
         }
     }
 
+    /// Who holds the lock of the VM itself.
+    ///
+    /// # Errors
+    /// What keeps the lock from being looked at: then nobody knows whether the VM runs.
+    pub fn held(&self) -> Result<Held> {
+        vm_lock::held(&self.path)
+    }
+
     /// Its record as it was saved, or `None` where its creation was not finished.
     fn saved(&self) -> Result<Option<Document>> {
         self.is_there()?;
@@ -177,6 +189,10 @@ impl MachineDir {
 
     /// The same, for whoever has the record's section `vmm` already.
     fn running_by(&self, id: &str, recorded: impl FnOnce() -> Result<Option<Vmm>>) -> Result<Option<ShimState>> {
+        // The pids of another namespace are those of strangers here.
+        if self.held()? == Held::Elsewhere {
+            return Ok(None);
+        }
         let dir = self.runtime_dir(id)?;
         let Some((state, lives)) = shim_now(&dir)? else {
             return recorded()?.map_or(Ok(None), |vmm| lost(id, &dir, vmm));
@@ -209,27 +225,33 @@ impl MachineDir {
         let id = id_of(&doc)?;
         let recorded: Option<Vmm> = doc.section()?;
         let exit = self.exit_info()?;
-        let state = match (self.running_by(&id, || Ok(recorded.clone()))?, recorded, &exit) {
-            (Some(live), Some(mut vmm), _) => {
-                if let Some(now) = live.vmm {
-                    (vmm.pid, vmm.start_time) = (now.pid, now.start_time);
-                }
-                doc.set(&vmm);
-                State::Running
-            }
-            (Some(_), None, _) => State::Running,
-            (None, _, Some(exit)) if exit.reason == "crashed" => State::Crashed,
-            (None, Some(_), None) => State::Crashed,
-            (None, ..) => State::Stopped,
+        let live = self.running_by(&id, || Ok(recorded.clone()))?;
+        let state = match (&live, self.held_without(live.as_ref())?, &recorded, &exit) {
+            (Some(_), ..) | (None, Held::Here, ..) => State::Running,
+            (None, Held::Elsewhere, ..) => State::RunningElsewhere,
+            (None, Held::No, _, Some(exit)) if exit.reason == "crashed" => State::Crashed,
+            (None, Held::No, Some(_), None) => State::Crashed,
+            (None, Held::No, ..) => State::Stopped,
         };
-        let running = state == State::Running;
-        if !running {
-            doc.remove("vmm");
+        match (recorded, live.and_then(|live| live.vmm)) {
+            (Some(vmm), Some(now)) => doc.set(&Vmm { pid: now.pid, start_time: now.start_time, ..vmm }),
+            // Pids of another namespace would lead to strangers.
+            _ if state != State::Running => doc.remove("vmm"),
+            _ => {}
         }
-        let booted = if running { boot::timings(&self.runtime_dir(&id)?) } else { vec![] };
+        let booted = if state == State::Running { boot::timings(&self.runtime_dir(&id)?) } else { vec![] };
         doc.replace_timings(boot::GUEST, &booted)?;
-        doc.set(&Status { state, exit: exit.filter(|_| !running) });
+        doc.set(&Status { state, exit: exit.filter(|_| !state.lives()) });
         Ok(doc)
+    }
+
+    /// Who holds the lock of a VM whose shim does not live here. The kernel closes the files of a process that was killed a moment
+    /// after the process is gone from the process table.
+    fn held_without(&self, live: Option<&ShimState>) -> Result<Held> {
+        match self.held()? {
+            Held::Here if live.is_none() && vm_lock::wait_free(&self.path, JUST_ENDING)? => Ok(Held::No),
+            held => Ok(held),
+        }
     }
 
     /// How the last run ended, if the shim could write it.

@@ -6,6 +6,7 @@ use crate::doc::{Name, Undo};
 use crate::error::{Code, Error, Failures, Result, looked_at};
 use crate::net::give_back_all;
 use crate::ops::tap;
+use crate::store::vm_lock::{self, Held};
 use crate::store::{MachineDir, free_name, id_of, is_started_by, processes, shim_lives, shim_state};
 use crate::sys::fs::remove_dir;
 use crate::sys::lock::Lock;
@@ -82,18 +83,21 @@ fn rm_one(cx: &mut Context<'_>, target: &Target, force: bool) -> Result<Option<S
         return Ok(None);
     }
     cx.stages.begin("kill");
+    vm_lock::refuse_elsewhere(machine.path())?;
     let_leave(&machine)?;
+    if !force && machine.held()? == Held::Here {
+        return Err(runs(&target.name));
+    }
     for dir in runtime_dirs(&machine)? {
         let lost = lost_processes(&machine, &dir)?;
         if !force && (shim_lives(&dir)? || !lost.is_empty()) {
-            let name = &target.name;
-            return Err(Error::new(Code::InUse, format!("the VM `{name}` runs"))
-                .hint(format!("bg-vm stop {name} && bg-vm rm {name}, or bg-vm rm --force {name}")));
+            return Err(runs(&target.name));
         }
         vmm::end(&dir)?;
         lost.iter().try_for_each(ProcessId::end)?;
         remove_dir(&dir)?;
     }
+    vm_lock::check_ended(machine.path())?;
     cx.stages.begin("network");
     match machine.document() {
         Ok(mut doc) => {
@@ -110,6 +114,11 @@ fn rm_one(cx: &mut Context<'_>, target: &Target, force: bool) -> Result<Option<S
         machine.journal().undo_open()?;
     }
     Ok(free_name(&store, machine.path())?.map(|path| (path, lock)))
+}
+
+fn runs(name: &Name) -> Error {
+    Error::new(Code::InUse, format!("the VM `{name}` runs"))
+        .hint(format!("bg-vm stop {name} && bg-vm rm {name}, or bg-vm rm --force {name}"))
 }
 
 /// The VM's runtime directory by its record; by what its starters left there and in the journal, where that is damaged or

@@ -6,7 +6,7 @@ use crate::doc::{Document, Name, Vmm};
 use crate::error::Result;
 use crate::guest::http;
 use crate::ops::tap;
-use crate::store::{MachineDir, id_of, is_started_by};
+use crate::store::{MachineDir, id_of, is_started_by, vm_lock};
 use crate::sys::fs::is_read_only;
 use crate::vmm;
 use std::path::PathBuf;
@@ -66,7 +66,7 @@ fn shut_down(
 ) -> Result<Result<(), String>> {
     let answers_within = cx.config.guest_deadline(AGENT_WAIT);
     let (id, section): (String, Vmm) = (id_of(doc)?, doc.require()?);
-    let Some(state) = machine.running(&id)? else { return Ok(Ok(())) };
+    let Some(state) = machine.running(&id)? else { return Ok(Err("its bg-shim is gone".into())) };
     cx.stages.begin("ask_agent");
     if let Err(e) = http::post_shutdown(&section.vsock, answers_within) {
         crate::sys::signal::check()?;
@@ -89,10 +89,11 @@ pub(super) fn kill_locked(cx: &mut Context<'_>, machine: &MachineDir) -> Result<
     let id = id_of(&machine.document()?)?;
     let dir = machine.runtime_dir(&id)?;
     match machine.running(&id)? {
-        Some(state) => vmm::end_running(&dir, state),
-        None if is_started_by(&dir, machine.path())? => vmm::end(&dir),
-        None => Ok(()),
+        Some(state) => vmm::end_running(&dir, state)?,
+        None if is_started_by(&dir, machine.path())? => vmm::end(&dir)?,
+        None => {}
     }
+    vm_lock::check_ended(machine.path())
 }
 
 /// The record once the VM does not run: saved without `vmm` and without its TAP, given with its status.

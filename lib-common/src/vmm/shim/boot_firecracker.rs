@@ -47,7 +47,7 @@ impl Shim {
         let (serial_in, stdin) = std::io::pipe()?;
         let (console, stdout) = pipe()?;
         let (stderr, to_log) = pipe()?;
-        let cmd = firecracker::command(&self.launch);
+        let cmd = self.with_lock(firecracker::command(&self.launch));
         let argv = cmd.argv();
         let child = clean(cmd).spawn(Streams { stdin: Stream::Fd(serial_in.into()), stdout, stderr: to_log })?;
         self.state.vmm = document(&child)?;

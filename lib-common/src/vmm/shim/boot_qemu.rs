@@ -63,7 +63,7 @@ impl Shim {
         let (qmp, monitor) = socket()?;
         let (console, serial) = socket()?;
         let (stderr, to_log) = pipe()?;
-        let cmd = qemu::command(&self.launch, self.tsc.and_then(|tsc| tsc.khz()));
+        let cmd = self.with_lock(qemu::command(&self.launch, self.tsc.and_then(|tsc| tsc.khz())));
         let argv = cmd.argv();
         let child = clean(cmd).spawn(Streams { stdin: monitor, stdout: serial, stderr: to_log })?;
         self.state.vmm = document(&child)?;

@@ -15,7 +15,8 @@ mod up;
 
 use crate::doc::{ExitInfo, Identity, Launch, ProcessDoc, ShimReply, ShimState, to_json};
 use crate::error::{Code, Context, Error, Result};
-use crate::store::now;
+use crate::store::{now, vm_lock};
+use crate::sys::cmd::Cmd;
 use crate::sys::fs::{remove_file, replace, save};
 use crate::sys::process::ProcessId;
 use crate::sys::tsc::TscMeter;
@@ -26,7 +27,8 @@ use events::Event;
 use link::Link;
 use nix::sys::signal::Signal;
 use process::{Device, Ended, Vmm};
-use std::os::fd::BorrowedFd;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use up::Up;
@@ -51,6 +53,8 @@ struct Shim {
     launch: Launch,
     identity: Identity,
     state: ShimState,
+    /// The VM's own lock, which the VMM inherits. Not even dropping the shim closes it: the process holds it to its end.
+    lock: &'static File,
     link: Option<Link>,
     /// Readable when this process is told to end; `None` once that was seen.
     signal: Option<BorrowedFd<'static>>,
@@ -117,6 +121,8 @@ impl Shim {
         let launch: Launch = read_strict(launch_file)?;
         check(&launch)?;
         let identity = read_strict(&launch.runtime_dir.join(files::IDENTITY))?;
+        // Before anything runs that could write to the VM's disks.
+        let lock = Box::leak(Box::new(vm_lock::take(launch.exit_file.parent().unwrap_or(Path::new("/")))?));
         let shim = own_process()?;
         let state =
             ShimState { machine_id: launch.machine_id.clone(), shim, vmm: None, vsock_device: None, reboots: 0 };
@@ -127,6 +133,7 @@ impl Shim {
             launch,
             identity,
             state,
+            lock,
             link,
             signal,
             stopping,
@@ -302,6 +309,11 @@ impl Shim {
 
     fn save_state(&self) -> Result<()> {
         replace(&self.run_file(files::STATE), format!("{}\n", to_json(&self.state)).as_bytes(), 0o600)
+    }
+
+    /// A VMM that holds the VM's lock for as long as it lives.
+    fn with_lock(&self, vmm: Cmd) -> Cmd {
+        vmm.inherit(self.lock.as_fd())
     }
 
     fn run_file(&self, name: &str) -> PathBuf {
