@@ -14,9 +14,6 @@ use crate::sys::process::{ProcessId, cmdline};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long a VM whose shim was killed may take to let its lock go before it counts as one that runs.
-const JUST_ENDING: Duration = Duration::from_millis(300);
-
 /// The directory of a VM.
 #[derive(Clone, Debug)]
 pub struct MachineDir {
@@ -249,7 +246,7 @@ impl MachineDir {
     /// after the process is gone from the process table.
     fn held_without(&self, live: Option<&ShimState>) -> Result<Held> {
         match self.held()? {
-            Held::Here if live.is_none() && vm_lock::wait_free(&self.path, JUST_ENDING)? => Ok(Held::No),
+            Held::Here if live.is_none() && vm_lock::wait_free(&self.path, vm_lock::JUST_ENDING)? => Ok(Held::No),
             held => Ok(held),
         }
     }

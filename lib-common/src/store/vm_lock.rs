@@ -17,8 +17,11 @@ use std::time::{Duration, Instant};
 /// The file's name in a VM's directory.
 pub const FILE: &str = "vm.lock";
 
+/// How long a VM whose shim was killed may take to let its lock go before it counts as one that runs.
+pub const JUST_ENDING: Duration = Duration::from_millis(300);
+
 /// How long the processes of a VM that is just ending may hold its lock.
-pub const ENDS_WITHIN: Duration = Duration::from_secs(5);
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Between two looks at a lock that is about to be free.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
