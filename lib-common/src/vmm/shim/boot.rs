@@ -6,7 +6,7 @@ use super::up::Up;
 use crate::build::kernel::initrd;
 use crate::config::scaled;
 use crate::doc::{ProcessDoc, Timing, UP_PORT, VmmKind};
-use crate::error::{Context, Error, Result};
+use crate::error::{Code, Context, Error, Result};
 use crate::guest::vsock::served_at;
 use crate::store::boot;
 use crate::sys::cmd::{Child, Cmd, Stream};
@@ -104,6 +104,21 @@ impl Shim {
     }
 
     /// Once the VMM has read it.
+    /// Refuses a VMM that is not our child: a script that started it and waits would be ended in its place. Notes the program that
+    /// the child runs by now, since a script may have become the VMM.
+    pub(super) fn check_vmm(&mut self, answers: i32) -> Result<()> {
+        let Some(child) = self.vmm.as_ref().map(|vmm| &vmm.child) else { return Ok(()) };
+        if answers == child.pid() {
+            self.state.vmm = document(child)?;
+            return self.save_state();
+        }
+        let message = format!("{} started the VMM as another process ({answers})", self.launch.vmm_program);
+        // It may have left the child's process group.
+        let ended = ProcessId::of(answers).and_then(|vmm| vmm.end()).err();
+        let error = ended.iter().fold(Error::new(Code::VmmFailed, message), |error, e| error.also(e.with_causes()));
+        Err(error.hint("a script has to become the VMM: begin its last line with exec"))
+    }
+
     pub(super) fn remove_initrd(&self) -> Result<()> {
         let initrd = self.run_file(files::INITRD);
         std::fs::remove_file(&initrd).map_err(|e| Error::io("remove", &initrd, &e))

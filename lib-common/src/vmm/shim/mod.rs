@@ -268,7 +268,7 @@ impl Shim {
         for (signal, wait) in [(Signal::SIGTERM, GRACE), (Signal::SIGKILL, Duration::from_secs(5))] {
             let deadline = Instant::now() + wait;
             if let Some(vmm) = &self.vmm {
-                let _ = vmm.child.pidfd().signal(signal);
+                vmm.child.signal_group(signal);
             }
             while self.vmm.is_some() {
                 match self.next(deadline) {
