@@ -34,7 +34,7 @@ pub struct Machine {
     /// By `bg-health`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
-    /// By `bg-vm show|ls`: computed, never stored.
+    /// By every verb of `bg-vm` that prints a VM of the store: computed, never stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
     /// By `bg-vm stats`: computed, never stored.

@@ -6,7 +6,7 @@ use crate::cli::{Answer, Context};
 use crate::disk::look;
 use crate::doc::{
     AbsPath, Accel, Document, Guest, Identity, ImageRef, Kernel, Launch, LaunchDisk, LaunchNet, MAX_BYTES, Name,
-    SecondDisk, Spec, Undo, Vmm,
+    SecondDisk, Spec, State, Status, Undo, Vmm,
 };
 use crate::error::{Code, Error, Result};
 use crate::guest::ssh::keys;
@@ -164,6 +164,7 @@ pub(super) fn launch(
         return Err(if is_new { not_kept(&machine, intents, e) } else { e });
     }
     drop(lock);
+    doc.set(&Status { state: State::Running, exit: None });
     Ok(doc)
 }
 
