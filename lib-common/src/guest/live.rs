@@ -124,7 +124,7 @@ fn ended(name: &Name) -> Error {
 
 fn crash(exit: Option<&ExitInfo>) -> String {
     match exit {
-        Some(exit) => format!("its VMM died at {} ({})", exit.at, exit.status),
+        Some(exit) => format!("it crashed at {} ({})", exit.at, exit.status),
         None => "it died without a word".into(),
     }
 }

@@ -2,6 +2,7 @@
 //! reset asks for. Here is what every VMM needs; how each is started has a file of its own.
 
 use super::Shim;
+use super::init_failed::InitFailed;
 use super::up::Up;
 use crate::build::kernel::initrd;
 use crate::config::scaled;
@@ -68,7 +69,7 @@ impl Shim {
 
     /// Takes away what the boot before has left, and listens where the guest will say that it is up.
     fn clear(&mut self) -> Result<()> {
-        (self.device, self.up) = (None, None);
+        (self.device, self.up, self.init_failed) = (None, None, InitFailed::default());
         (self.state.vmm, self.state.vsock_device) = (None, None);
         let up = served_at(&self.run_file(files::VSOCK), UP_PORT);
         for file in [files::VSOCK, files::VSOCK_EARLY, files::VHOST, files::API, files::VMM_LOG, files::METRICS_PIPE] {
@@ -103,7 +104,6 @@ impl Shim {
         refuse_unpadded(self.launch.kind, assembled.context(format!("cannot assemble the initrd {}", path.display()))?)
     }
 
-    /// Once the VMM has read it.
     /// Refuses a VMM that is not our child: a script that started it and waits would be ended in its place. Notes the program that
     /// the child runs by now, since a script may have become the VMM.
     pub(super) fn check_vmm(&mut self, answers: i32) -> Result<()> {
@@ -119,6 +119,7 @@ impl Shim {
         Err(error.hint("a script has to become the VMM: begin its last line with exec"))
     }
 
+    /// Once the VMM has read it.
     pub(super) fn remove_initrd(&self) -> Result<()> {
         let initrd = self.run_file(files::INITRD);
         std::fs::remove_file(&initrd).map_err(|e| Error::io("remove", &initrd, &e))

@@ -156,6 +156,7 @@ impl Shim {
             (Source::Console, _) => {
                 vmm.console.pump(|bytes| {
                     self.console.write(bytes);
+                    self.init_failed.read(bytes);
                     vmm.monitor.printed(bytes);
                 });
                 self.console_rests_until = Some(Instant::now() + REST);

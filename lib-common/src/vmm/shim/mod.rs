@@ -9,12 +9,14 @@ mod boot_firecracker;
 mod boot_qemu;
 mod events;
 mod halt;
+mod init_failed;
+mod launch_file;
 mod link;
 mod process;
 mod up;
 
 use crate::doc::{ExitInfo, Identity, Launch, ProcessDoc, ShimReply, ShimState, to_json};
-use crate::error::{Code, Context, Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::store::{now, vm_lock};
 use crate::sys::cmd::Cmd;
 use crate::sys::fs::{remove_file, replace, save};
@@ -24,6 +26,8 @@ use crate::sys::{cmd, signal, socket};
 use crate::vmm::capped::Capped;
 use crate::vmm::files;
 use events::Event;
+use init_failed::InitFailed;
+use launch_file::{check, read_strict};
 use link::Link;
 use nix::sys::signal::Signal;
 use process::{Device, Ended, Vmm};
@@ -66,6 +70,7 @@ struct Shim {
     /// Where the guest says that it is up, and whether it has, in this boot.
     up: Option<Up>,
     console: Capped,
+    init_failed: InitFailed,
     console_rests_until: Option<Instant>,
     log: Capped,
 }
@@ -142,6 +147,7 @@ impl Shim {
             device,
             up,
             console,
+            init_failed: InitFailed::default(),
             console_rests_until: None,
             log,
         };
@@ -200,6 +206,10 @@ impl Shim {
         let (mut booted, mut quick) = (Instant::now(), 0);
         loop {
             let (end, status) = self.one_run();
+            if end == End::Poweroff && !self.up.as_ref().is_some_and(Up::has_come) {
+                let failed = self.init_failed.why().map(|why| format!("the guest's /init gave up: {why}"));
+                return failed.map_or((end, status), |why| (End::Crashed, why));
+            }
             if end != End::Reboot {
                 return (end, status);
             }
@@ -376,22 +386,6 @@ fn classify(ended: &Ended, stopping: bool) -> End {
         Some("guest-reset") if ended.status.success() => End::Reboot,
         _ => End::Crashed,
     }
-}
-
-/// Refuses to remove a directory, at the end, that is not this VM's.
-fn check(launch: &Launch) -> Result<()> {
-    let id = &launch.machine_id;
-    let fine = id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit());
-    if fine && launch.runtime_dir.file_name().is_some_and(|name| name == &id[..12]) {
-        return Ok(());
-    }
-    let message = format!("{} is not the runtime directory of the VM `{}`", launch.runtime_dir, id.escape_debug());
-    Err(Error::new(Code::BadDocument, message))
-}
-
-fn read_strict<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = fs_err::read_to_string(path)?;
-    crate::doc::strict(&text).context(format!("{} is not as it should be", path.display()))
 }
 
 fn own_process() -> Result<ProcessDoc> {
