@@ -8,11 +8,15 @@ use crate::doc::{
 use crate::error::{Code, Error, Result, sound};
 use crate::sys::dirs::list;
 use crate::sys::fs::sync_dir;
-use crate::sys::lock::Lock;
+use crate::sys::lock::{Lock, is_held};
 use crate::sys::owned;
 use crate::sys::process::{ProcessId, cmdline};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// The operations of which a VM is a mere part, and the tools that do them.
+const TEMPORARY: [(&str, &str); 3] =
+    [("image_build", "bg-image-build"), ("image_verify", "bg-image verify"), ("rootfs_configure", "bg-rootfs build")];
 
 /// The directory of a VM.
 #[derive(Clone, Debug)]
@@ -208,14 +212,33 @@ impl MachineDir {
         self.with_computed(self.document()?)
     }
 
-    /// The same for a list: a VM whose creation was not finished is in it, too.
-    pub fn listed(&self) -> Result<Document> {
+    /// The same for a list: a VM whose creation was not finished is in it, too; `None` for the temporary VM of a build that is under
+    /// way, with which no verb has anything to do.
+    pub fn listed(&self) -> Result<Option<Document>> {
         if let Some(doc) = self.saved()? {
-            return self.with_computed(doc);
+            return self.with_computed(doc).map(Some);
+        }
+        if self.work_under_way()?.is_some() {
+            return Ok(None);
         }
         let mut doc = Document::new(Kind::Machine, &self.name);
         doc.set(&Status { state: State::Incomplete, exit: None });
-        Ok(doc)
+        Ok(Some(doc))
+    }
+
+    /// The tool that has made this VM for its own work alone and is at it; `None` for any other VM.
+    ///
+    /// # Errors
+    /// What keeps lock or journal from being looked at.
+    pub fn work_under_way(&self) -> Result<Option<&'static str>> {
+        if self.record_file().exists() || !is_held(&self.file("lock"))? {
+            return Ok(None);
+        }
+        // One that is just being removed has no journal any more.
+        let open = sound(self.journal().open_operation())?;
+        Ok(open
+            .and_then(|open| TEMPORARY.iter().find(|(operation, _)| *operation == open.operation))
+            .map(|(_, tool)| *tool))
     }
 
     fn with_computed(&self, mut doc: Document) -> Result<Document> {
