@@ -12,7 +12,7 @@ use crate::guest::vsock::served_at;
 use crate::store::boot;
 use crate::sys::cmd::{Child, Cmd, Stream};
 use crate::sys::fs::remove_file;
-use crate::sys::process::{ProcessId, stat};
+use crate::sys::process::ProcessId;
 use crate::timing::millis;
 use crate::vmm::bootcheck::refuse_unpadded;
 use crate::vmm::files;
@@ -23,6 +23,9 @@ use std::time::{Duration, Instant};
 
 /// How long a VMM may take to make the machine. Usually it takes 0.1 s.
 const VMM_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a process may take from its last instruction to its end.
+const EXITS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Between two looks whether somebody listens.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(1);
@@ -109,7 +112,8 @@ impl Shim {
     pub(super) fn check_vmm(&mut self, answers: i32) -> Result<()> {
         let Some(child) = self.vmm.as_ref().map(|vmm| &vmm.child) else { return Ok(()) };
         if answers == child.pid() {
-            self.state.vmm = document(child)?;
+            // Of one that has ended since, its end tells.
+            self.state.vmm = document(child)?.or(self.state.vmm.take());
             return self.save_state();
         }
         let message = format!("{} started the VMM as another process ({answers})", self.launch.vmm_program);
@@ -136,9 +140,10 @@ pub(super) fn clean(cmd: Cmd) -> Cmd {
 pub(super) fn document(child: &Child) -> Result<Option<ProcessDoc>> {
     match ProcessId::of(child.pid()) {
         Ok(process) => process.try_into().map(Some),
-        Err(e) => match stat(child.pid())? {
-            Some(stat) if stat.state != 'Z' => Err(e),
-            _ => Ok(None),
+        // While a process exits, it has no executable any more, and is no zombie yet.
+        Err(e) => match child.pidfd().wait(EXITS_WITHIN)? {
+            false => Err(e),
+            true => Ok(None),
         },
     }
 }

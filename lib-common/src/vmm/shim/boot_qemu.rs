@@ -58,7 +58,7 @@ impl Shim {
         }
         // A script may have become the device since.
         if let Some(device) = &self.device {
-            self.state.vsock_device = document(&device.child)?;
+            self.state.vsock_device = document(&device.child)?.or(self.state.vsock_device.take());
             self.save_state()?;
         }
         self.hide_vsock()
