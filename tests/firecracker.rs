@@ -324,3 +324,60 @@ fn the_verbs_are_the_same_and_what_was_named_is_used() {
     std::fs::remove_file(world.sandbox.path("fake/firecracker")).unwrap();
     world.vm(&["start", "dev"]).failed_with(Code::MissingProgram);
 }
+
+/// A script beside the Firecracker that pretends, as `BG_FIRECRACKER`.
+fn script(world: &World, line: &str) -> std::path::PathBuf {
+    let (dir, path) = (world.sandbox.path("fake"), world.sandbox.path("fake/script"));
+    std::fs::write(
+        &path,
+        format!("#!/bin/sh\n{}\n", line.replace("VMM", &dir.join("firecracker").display().to_string())),
+    )
+    .unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    path
+}
+
+/// The processes that run the Firecracker of that world.
+fn firecrackers(world: &World) -> usize {
+    let program = world.sandbox.path("fake/firecracker");
+    let pids = lib_common::sys::process::all_pids().unwrap();
+    pids.into_iter().filter(|pid| lib_common::sys::process::executable(*pid).as_ref() == Some(&program)).count()
+}
+
+#[test]
+fn a_script_that_starts_firecracker_and_waits_is_refused_with_what_it_started() {
+    for line in ["VMM \"$@\"\nexit $?", "setsid --wait VMM \"$@\"\nexit $?"] {
+        let world = World::new("runs");
+        let path = script(&world, line);
+        let vm = |args: &[&str]| {
+            let mut command = world.sandbox.command("bg-vm", args);
+            finish(command.env("BG_FIRECRACKER", &path).spawn().unwrap(), b"")
+        };
+        let refused = vm(&["start", "dev"]).failed_with(Code::VmmFailed);
+        assert!(refused.causes.concat().contains("fake/script started the VMM as another process"), "{refused:?}");
+        assert!(refused.hint.unwrap().contains("begin its last line with exec"), "{line}");
+        until("what it started has ended", || firecrackers(&world) == 0);
+        assert_eq!(world.vm(&["show", "dev"]).json()["status"]["state"], "stopped", "{line}");
+        world.vm(&["start", "dev"]).ok();
+        assert_eq!(firecrackers(&world), 1);
+    }
+}
+
+#[test]
+fn a_script_that_becomes_firecracker_is_recorded_as_firecracker() {
+    let world = World::new("runs");
+    let path = script(&world, "[ \"$1\" = --version ] || sleep 1000 &\nexec VMM \"$@\"");
+    let mut command = world.sandbox.command("bg-vm", &["start", "dev"]);
+    let vmm = finish(command.env("BG_FIRECRACKER", &path).spawn().unwrap(), b"").json()["vmm"].take();
+    assert_eq!(vmm["exe"], world.sandbox.path("fake/firecracker").display().to_string().as_str(), "{vmm}");
+    let shown = world.vm(&["show", "dev"]).json()["vmm"].take();
+    assert_eq!((&shown["exe"], &shown["pid"]), (&vmm["exe"], &vmm["pid"]));
+    assert!(world.sandbox.findings(&["--now"]).is_empty());
+    // What the script left beside it has the VM's lock, too, and ends with it.
+    world.vm(&["kill", "dev"]).ok();
+    assert_eq!(
+        (firecrackers(&world), world.vm(&["show", "dev"]).json()["status"]["state"].as_str()),
+        (0, Some("stopped"))
+    );
+    world.vm(&["rm", "dev"]).ok();
+}

@@ -290,3 +290,110 @@ fn logs_print_the_older_half_first_and_follow_a_log_that_turns_over() {
     assert_eq!(next(), "");
     assert!(child.wait().unwrap().success());
 }
+
+/// A script beside the QEMU that pretends, as `BG_QEMU`.
+fn script(world: &World, line: &str) -> PathBuf {
+    let (vmm, path) = (world.sandbox.path("fake/fake-vmm"), world.sandbox.path("fake/script"));
+    write(&path, format!("#!/bin/sh\n{}\n", line.replace("VMM", &vmm.display().to_string()))).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn a_script_has_to_become_qemu_and_is_recorded_as_what_it_became() {
+    let world = World::new(&["dev"]);
+    let start = |line: &str| {
+        let mut command = world.command("bg-vm", &["start", "dev"]);
+        finish(command.env("BG_QEMU", script(&world, line)).spawn().unwrap(), b"")
+    };
+    let refused = start("VMM \"$@\"\nexit $?").failed_with(Code::VmmFailed);
+    assert!(refused.causes.concat().contains("fake/script started the VMM as another process"), "{refused:?}");
+    assert!(refused.hint.unwrap().contains("begin its last line with exec"));
+    assert_eq!((world.state_of("dev").as_str(), children(&world.sandbox.path("run"))), ("stopped", NO_FILES));
+    assert_eq!(world.sandbox.findings(&["--now"]), NONE);
+
+    let vmm = start("exec VMM \"$@\"").json()["vmm"].take();
+    assert!(vmm["exe"].as_str().unwrap().contains("perl"), "{vmm}");
+    assert_eq!(world.sandbox.findings(&["--now"]), NONE);
+    world.vm(&["kill", "dev"], "").ok();
+    assert_eq!(world.state_of("dev"), "stopped");
+}
+
+#[test]
+fn a_stop_waits_for_the_agent_of_a_guest_that_boots() {
+    let world = World::new(&["dev"]);
+    world.set_mode("silent");
+    world.vm(&["start", "dev"], "").ok();
+    let begun = std::time::Instant::now();
+    let stopped = world.vm(&["stop", "--timeout", "1", "dev"], "");
+    assert!(stopped.stderr.contains("its guest was not up after 1 s) and was killed"), "{stopped:?}");
+    assert!(begun.elapsed().as_secs_f32() >= 1.0, "{:?}", begun.elapsed());
+    // Once the guest is up its agent is asked, which this one has not got.
+    let run = world.vm(&["start", "dev"], "").json()["vmm"]["vsock"].as_str().unwrap().to_owned();
+    let begun = std::time::Instant::now();
+    let stopping = world.command("bg-vm", &["stop", "--timeout", "60", "dev"]).spawn().unwrap();
+    drop(std::os::unix::net::UnixStream::connect(format!("{run}_51")).unwrap());
+    let stopped = finish(stopping, b"");
+    assert!(stopped.stderr.contains("and was killed") && !stopped.stderr.contains("was not up"), "{stopped:?}");
+    assert!(begun.elapsed().as_secs() < 50, "{:?}", begun.elapsed());
+    // A guest that ends while its agent is waited for has not been killed.
+    world.set_mode("ends-early");
+    world.vm(&["start", "dev"], "").ok();
+    let stopping = world.command("bg-vm", &["stop", "dev"]).spawn().unwrap();
+    write(world.sandbox.path("fake/go"), "").unwrap();
+    let stopped = finish(stopping, b"");
+    assert_eq!(stopped.json()["status"]["exit"]["reason"], "poweroff", "{stopped:?}");
+}
+
+#[test]
+fn what_is_made_and_started_is_printed_with_its_status() {
+    let world = World::new(&[]);
+    let made = world.vm(&["create", "dev", "--no-start", "--work-size", fixture::WORK], "").json();
+    assert_eq!(made["status"], serde_json::json!({"state": "stopped"}));
+    let running = serde_json::json!({"state": "running"});
+    let made = world.vm(&["create", "two", "--work-size", fixture::WORK], "").json();
+    assert_eq!(made["status"], running);
+    assert_eq!(world.vm(&["start", "dev"], "").json()["status"], running);
+    assert_eq!(world.vm(&["restart", "--timeout", "1", "dev"], "").json()["status"], running);
+    let cloned = world.sandbox.run("bg-seed", &["clone"], fixture::plan(&world.sandbox, "three")).ok();
+    assert_eq!(world.vm(&["start"], &cloned).json()["status"], running);
+    assert!(!read_to_string(world.record("dev")).unwrap().contains("\"status\""), "it is never stored");
+}
+
+#[test]
+fn a_guest_whose_init_gives_up_has_failed_and_says_why() {
+    let world = World::new(&["dev"]);
+    world.set_mode("init-fails");
+    world.vm(&["start", "dev"], "").ok();
+    write(world.sandbox.path("fake/go"), "").unwrap();
+    crate::support::launched::until("it has ended", || world.state_of("dev") != "running");
+    let status = world.vm(&["show", "dev"], "").json()["status"].take();
+    let why = "the guest's /init gave up: cannot mount the root disk: /dev/vda at /newroot: Invalid argument";
+    assert_eq!((&status["state"], &status["exit"]["reason"]), (&"crashed".into(), &"crashed".into()), "{status}");
+    assert_eq!(status["exit"]["status"], why);
+    let health = world.sandbox.run("bg-health", &["dev"], "").failed_with(Code::NotRunning);
+    assert!(health.causes.concat().contains(why), "{health:?}");
+}
+
+#[test]
+fn a_build_that_is_under_way_is_no_vm_in_the_list_and_keeps_its_image() {
+    let world = World::new(&["dev"]);
+    world.vm(&["rm", "dev"], "").ok();
+    let dir = world.sandbox.state("machines/build-01234567");
+    std::fs::create_dir(&dir).unwrap();
+    let lock = lib_common::sys::lock::Lock::take(&dir.join("lock"), std::time::Duration::ZERO).unwrap();
+    let undo = vec![lib_common::doc::Undo::RemoveObject];
+    let journal = lib_common::store::Journal::in_dir(&dir);
+    journal.begin_with("image_build", undo).unwrap().hand_on();
+    assert_eq!(world.vm(&["ls"], "").ok(), "");
+    assert_eq!(world.vm(&["ls", "--output", "table"], "").ok().lines().count(), 1);
+    let used = world.sandbox.run("bg-image", &["rm", "debian"], "").failed_with(Code::InUse);
+    assert!(used.message.contains("used by bg-image-build (in `build-01234567`)"), "{used:?}");
+    let hint = used.hint.unwrap();
+    assert_eq!(hint, format!("wait until that has ended, or end it: kill {}", std::process::id()));
+    // One that was killed is left to the audit, and shown.
+    drop(lock);
+    assert_eq!(world.vm(&["ls"], "").json()["status"]["state"], "incomplete");
+    world.sandbox.collect();
+    world.sandbox.run("bg-image", &["rm", "debian"], "").ok();
+}

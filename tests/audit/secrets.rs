@@ -63,6 +63,10 @@ fn assert_kept(world: &World, said: &[Vec<u8>]) {
     for dir in ["state", "state/ssh", "state/machines", "state/machines/dev", "run"] {
         assert_eq!(mode_of(&world.sandbox.path(dir)), 0o700, "{dir}");
     }
+    // Whoever may read a file can lock it.
+    for lock in ["machines/dev/lock", "machines/dev/vm.lock"] {
+        assert_eq!(mode_of(&world.sandbox.state(lock)), 0o600, "{lock}");
+    }
     let with = [look_below(&secrets, &world.sandbox.path("state")), look_below(&secrets, &world.sandbox.path("run"))];
     assert_eq!(with.concat(), ["id_ed25519", "ssh_host_ed25519_key", "identity.json"], "else this test sees nothing");
     let pids: Vec<i32> = lib_common::sys::process::all_pids().unwrap();

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_types)]
 
 mod copies;
+mod elsewhere;
 mod late;
 mod lost;
 mod undone;

@@ -69,3 +69,27 @@ fn two_vms_run_beside_each_other_and_a_stop_that_cannot_wait_says_that_it_killed
     assert_eq!(world.status("one")["exit"]["reason"], "killed");
     assert_eq!(world.guest("two", "hostname"), "two", "the other one is untouched");
 }
+
+#[test]
+fn a_stop_right_after_a_creation_shuts_the_guest_down() {
+    let world = World::new();
+    let made = world.json("bg-vm", &["create", "dev", "--memory", "384M", "--work-size", "2G"]);
+    assert_eq!(made["status"]["state"], "running");
+    let output = world.run("bg-vm", &["stop", "dev"]);
+    assert!(output.status.success() && !show(&output).contains("was killed"), "{}", show(&output));
+    assert_eq!(world.status("dev")["exit"]["reason"], "poweroff");
+}
+
+#[test]
+fn a_guest_that_cannot_mount_its_root_has_failed_and_says_why() {
+    let world = World::new();
+    world.ok("bg-vm", &["create", "dev", "--no-start", "--memory", "384M", "--work-size", "2G"]);
+    let disk = std::fs::OpenOptions::new().write(true).open(world.vm_file("dev", "root.ext4")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&disk, &[0; 4096], 0).unwrap();
+    world.ok("bg-vm", &["start", "dev"]);
+    world.until("its end", || world.status("dev")["state"] != "running");
+    let status = world.status("dev");
+    assert_eq!(status["state"], "crashed", "{status}");
+    let why = status["exit"]["status"].as_str().unwrap();
+    assert!(why.starts_with("the guest's /init gave up: cannot mount the root disk"), "{why}");
+}

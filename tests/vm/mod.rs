@@ -4,6 +4,7 @@
 mod configure;
 mod crash;
 mod customize;
+mod elsewhere;
 mod files;
 mod guest;
 mod image;

@@ -34,7 +34,7 @@ pub struct Machine {
     /// By `bg-health`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
-    /// By `bg-vm show|ls`: computed, never stored.
+    /// By every verb of `bg-vm` that prints a VM of the store: computed, never stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
     /// By `bg-vm stats`: computed, never stored.
@@ -215,7 +215,7 @@ pub struct Guest {
     pub user: String,
 }
 
-/// Whether the VM runs, computed from the process table.
+/// Whether the VM runs, computed from its lock and the process table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -234,6 +234,8 @@ pub struct Status {
 pub enum State {
     /// Its shim and VMM live.
     Running,
+    /// The same in another pid namespace, such as that of `pipelines/in-netns`: from there alone it can be stopped.
+    RunningElsewhere,
     /// It was shut down, or never started.
     Stopped,
     /// Its VMM or shim died without being asked to.
@@ -243,10 +245,16 @@ pub enum State {
 }
 
 impl State {
+    /// Whether processes of the VM live, in whichever pid namespace.
+    pub const fn lives(self) -> bool {
+        matches!(self, State::Running | State::RunningElsewhere)
+    }
+
     /// As in the document.
     pub const fn as_str(self) -> &'static str {
         match self {
             State::Running => "running",
+            State::RunningElsewhere => "running_elsewhere",
             State::Stopped => "stopped",
             State::Crashed => "crashed",
             State::Incomplete => "incomplete",

@@ -2,8 +2,8 @@
 
 use crate::doc::{Document, ExitInfo, Name, State, Status, Vmm};
 use crate::error::{Code, Error, Result};
-use crate::store::MachineDir;
 use crate::store::boot::Booted;
+use crate::store::{MachineDir, vm_lock};
 use crate::sys::process::{PidFd, ProcessId};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -46,6 +46,7 @@ impl Live {
     /// # Errors
     /// [`Code::NotRunning`] where it does not run or is still being started.
     pub fn in_store(machine: &MachineDir) -> Result<(Self, Document)> {
+        vm_lock::refuse_elsewhere(machine.path())?;
         let mut doc = machine.current()?;
         let status: Status = doc.require()?;
         let name = machine.name();
@@ -123,7 +124,7 @@ fn ended(name: &Name) -> Error {
 
 fn crash(exit: Option<&ExitInfo>) -> String {
     match exit {
-        Some(exit) => format!("its VMM died at {} ({})", exit.at, exit.status),
+        Some(exit) => format!("it crashed at {} ({})", exit.at, exit.status),
         None => "it died without a word".into(),
     }
 }

@@ -25,6 +25,11 @@ pub fn gc(cx: &mut Context<'_>, args: GcArgs) -> Result<Answer> {
     let fresh = audit::audit(&store, &cx.config, VerifyArgs { now: args.now, deep: false })?;
     cx.stages.begin("remove");
     let mut failed = Failures::default();
+    for finding in &asked {
+        if let Err(e) = audit::refuse_elsewhere(&store, finding) {
+            failed.add(e.within(format!("cannot remove the {} {}", finding.kind, finding.id)));
+        }
+    }
     for found in fresh.iter().filter(|f| f.finding.is_leak && asked.iter().any(|a| same(a, &f.finding))) {
         crate::sys::signal::check()?;
         match if args.dry_run { Ok(true) } else { audit::mend(&store, &cx.config, found) } {

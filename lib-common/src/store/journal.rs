@@ -4,6 +4,7 @@
 //! ignored: its side effect had not begun. Whatever is killed at any point is found by an operation that is open while
 //! its process is gone, and [`Journal::undo_open`] takes it back.
 
+use super::vm_lock;
 use crate::doc::{JournalLine, MAX_BYTES, Undo, to_json};
 use crate::error::{Code, Error, Failures, Result, sound};
 use crate::sys::fs::{preallocate, remove_dir, remove_file};
@@ -228,6 +229,7 @@ impl Drop for Operation {
 fn take_back(undo: &Undo, object: &Path) -> Result<()> {
     match undo {
         Undo::RemoveObject => {
+            vm_lock::refuse_elsewhere(object)?;
             // Without its record it can no longer be taken for whole, wherever the removal is interrupted.
             for record in ["machine.json", "image.json"] {
                 remove_file(&object.join(record))?;
@@ -238,7 +240,9 @@ fn take_back(undo: &Undo, object: &Path) -> Result<()> {
         // An id that a document took from elsewhere leads to another VM's directory.
         Undo::StopVm { runtime_dir } if !super::is_started_by(runtime_dir, object)? => Ok(()),
         Undo::StopVm { runtime_dir } => {
+            vm_lock::refuse_elsewhere(object)?;
             end_shim(runtime_dir)?;
+            vm_lock::check_ended(object)?;
             remove_dir(runtime_dir)
         }
         Undo::GiveBackTap { network_dir, machine_id, with_address } => {

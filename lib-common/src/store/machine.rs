@@ -1,5 +1,6 @@
 //! One VM's directory: its files, its lock, and whether it runs.
 
+use super::vm_lock::{self, Held};
 use super::{Journal, Store, Way, boot, processes, read_record_of, save_record};
 use crate::doc::{
     AbsPath, Document, ExitInfo, Kind, Launch, MAX_BYTES, Name, ProcessDoc, ShimState, State, Status, Vmm,
@@ -7,11 +8,15 @@ use crate::doc::{
 use crate::error::{Code, Error, Result, sound};
 use crate::sys::dirs::list;
 use crate::sys::fs::sync_dir;
-use crate::sys::lock::Lock;
+use crate::sys::lock::{Lock, is_held};
 use crate::sys::owned;
 use crate::sys::process::{ProcessId, cmdline};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// The operations of which a VM is a mere part, and the tools that do them.
+const TEMPORARY: [(&str, &str); 3] =
+    [("image_build", "bg-image-build"), ("image_verify", "bg-image verify"), ("rootfs_configure", "bg-rootfs build")];
 
 /// The directory of a VM.
 #[derive(Clone, Debug)]
@@ -136,6 +141,14 @@ impl MachineDir {
         }
     }
 
+    /// Who holds the lock of the VM itself.
+    ///
+    /// # Errors
+    /// What keeps the lock from being looked at: then nobody knows whether the VM runs.
+    pub fn held(&self) -> Result<Held> {
+        vm_lock::held(&self.path)
+    }
+
     /// Its record as it was saved, or `None` where its creation was not finished.
     fn saved(&self) -> Result<Option<Document>> {
         self.is_there()?;
@@ -177,6 +190,10 @@ impl MachineDir {
 
     /// The same, for whoever has the record's section `vmm` already.
     fn running_by(&self, id: &str, recorded: impl FnOnce() -> Result<Option<Vmm>>) -> Result<Option<ShimState>> {
+        // The pids of another namespace are those of strangers here.
+        if self.held()? == Held::Elsewhere {
+            return Ok(None);
+        }
         let dir = self.runtime_dir(id)?;
         let Some((state, lives)) = shim_now(&dir)? else {
             return recorded()?.map_or(Ok(None), |vmm| lost(id, &dir, vmm));
@@ -195,41 +212,66 @@ impl MachineDir {
         self.with_computed(self.document()?)
     }
 
-    /// The same for a list: a VM whose creation was not finished is in it, too.
-    pub fn listed(&self) -> Result<Document> {
+    /// The same for a list: a VM whose creation was not finished is in it, too; `None` for the temporary VM of a build that is under
+    /// way, with which no verb has anything to do.
+    pub fn listed(&self) -> Result<Option<Document>> {
         if let Some(doc) = self.saved()? {
-            return self.with_computed(doc);
+            return self.with_computed(doc).map(Some);
+        }
+        if self.work_under_way()?.is_some() {
+            return Ok(None);
         }
         let mut doc = Document::new(Kind::Machine, &self.name);
         doc.set(&Status { state: State::Incomplete, exit: None });
-        Ok(doc)
+        Ok(Some(doc))
+    }
+
+    /// The tool that has made this VM for its own work alone and is at it; `None` for any other VM.
+    ///
+    /// # Errors
+    /// What keeps lock or journal from being looked at.
+    pub fn work_under_way(&self) -> Result<Option<&'static str>> {
+        if self.record_file().exists() || !is_held(&self.file("lock"))? {
+            return Ok(None);
+        }
+        // One that is just being removed has no journal any more.
+        let open = sound(self.journal().open_operation())?;
+        Ok(open
+            .and_then(|open| TEMPORARY.iter().find(|(operation, _)| *operation == open.operation))
+            .map(|(_, tool)| *tool))
     }
 
     fn with_computed(&self, mut doc: Document) -> Result<Document> {
         let id = id_of(&doc)?;
         let recorded: Option<Vmm> = doc.section()?;
         let exit = self.exit_info()?;
-        let state = match (self.running_by(&id, || Ok(recorded.clone()))?, recorded, &exit) {
-            (Some(live), Some(mut vmm), _) => {
-                if let Some(now) = live.vmm {
-                    (vmm.pid, vmm.start_time) = (now.pid, now.start_time);
-                }
-                doc.set(&vmm);
-                State::Running
-            }
-            (Some(_), None, _) => State::Running,
-            (None, _, Some(exit)) if exit.reason == "crashed" => State::Crashed,
-            (None, Some(_), None) => State::Crashed,
-            (None, ..) => State::Stopped,
+        let live = self.running_by(&id, || Ok(recorded.clone()))?;
+        let state = match (&live, self.held_without(live.as_ref())?, &recorded, &exit) {
+            (Some(_), ..) | (None, Held::Here, ..) => State::Running,
+            (None, Held::Elsewhere, ..) => State::RunningElsewhere,
+            (None, Held::No, _, Some(exit)) if exit.reason == "crashed" => State::Crashed,
+            (None, Held::No, Some(_), None) => State::Crashed,
+            (None, Held::No, ..) => State::Stopped,
         };
-        let running = state == State::Running;
-        if !running {
-            doc.remove("vmm");
+        match (recorded, live.and_then(|live| live.vmm)) {
+            (Some(vmm), Some(now)) => doc.set(&Vmm { pid: now.pid, start_time: now.start_time, ..vmm }),
+            // Pids of another namespace would lead to strangers.
+            _ if state != State::Running => doc.remove("vmm"),
+            _ => {}
         }
-        let booted = if running { boot::timings(&self.runtime_dir(&id)?) } else { vec![] };
+        let booted = if state == State::Running { boot::timings(&self.runtime_dir(&id)?) } else { vec![] };
         doc.replace_timings(boot::GUEST, &booted)?;
-        doc.set(&Status { state, exit: exit.filter(|_| !running) });
+        doc.set(&Status { state, exit: exit.filter(|_| !state.lives()) });
         Ok(doc)
+    }
+
+    /// Who holds the lock of a VM whose shim does not live here. The kernel closes the files of a process that was killed a moment
+    /// after the process is gone from the process table.
+    fn held_without(&self, live: Option<&ShimState>) -> Result<Held> {
+        match self.held()? {
+            Held::Here if live.is_none() && vm_lock::wait_free(&self.path, vm_lock::JUST_ENDING)? => Ok(Held::No),
+            held => Ok(held),
+        }
     }
 
     /// How the last run ended, if the shim could write it.

@@ -5,7 +5,7 @@
 //! STATE/default-image
 //! STATE/bundle/{bundle.json,…}             what `bg-image bundle` made
 //! STATE/machines/NAME/{machine.json,journal,lock,root.ext4,work.ext4,console.log,console.log.1,exit.json,shim.log,
-//!                      ssh_host_ed25519_key,known_hosts}
+//!                      ssh_host_ed25519_key,known_hosts,vm.lock}
 //! STATE/staging/ID/{journal,lock,…}       what is being made or removed
 //! STATE/ssh/{id_ed25519,id_ed25519.pub}   the key that logs in everywhere
 //! RUNTIME/ID12/{shim.json,boot.json,vm.vsock,…} a running VM, by the first twelve digits of its id
@@ -18,6 +18,7 @@ mod journal;
 mod machine;
 pub mod processes;
 mod staging;
+pub mod vm_lock;
 
 pub use journal::{Journal, OpenOperation, Operation, end_shim};
 pub use machine::{MachineDir, id_is_taken, id_of, is_started_by, shim_lives, shim_state, started_by};

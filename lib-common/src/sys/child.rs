@@ -57,6 +57,14 @@ impl Child {
         self.inner.stdout.take()
     }
 
+    /// Sends a signal to it and to what it has started in its process group.
+    pub fn signal_group(&self, signal: Signal) {
+        // Not reaped yet, so the group's id cannot belong to another one.
+        if self.status.is_none() {
+            let _ = killpg(Pid::from_raw(self.pid()), signal);
+        }
+    }
+
     /// Waits for its end; a signal to us ends the wait with an error (and dropping the guard then ends the child).
     pub fn wait(&mut self) -> Result<ExitStatus> {
         while !self.pidfd.wait(Duration::from_secs(3600))? {}

@@ -10,11 +10,12 @@ use super::poll::readable;
 use super::process::PidFd;
 use super::signal;
 use crate::error::{Code, Error, Result};
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -40,6 +41,7 @@ pub struct Cmd {
     only_env: bool,
     dir: Option<PathBuf>,
     death_signal: Option<i32>,
+    inherited: Option<RawFd>,
     pub(super) grace: Duration,
     pub(super) stderr_tail: usize,
 }
@@ -91,6 +93,7 @@ impl Cmd {
             only_env: false,
             dir: None,
             death_signal: None,
+            inherited: None,
             grace: GRACE,
             stderr_tail: STDERR_TAIL,
         }
@@ -138,6 +141,13 @@ impl Cmd {
         self
     }
 
+    /// Inherits this descriptor, too, under its number. It must be open when the program is started.
+    #[must_use]
+    pub fn inherit(mut self, fd: BorrowedFd<'_>) -> Self {
+        self.inherited = Some(fd.as_raw_fd());
+        self
+    }
+
     /// May take this long to end after SIGTERM, instead of two seconds, before it gets SIGKILL: for a program that has
     /// much to clean up.
     #[must_use]
@@ -176,7 +186,12 @@ impl Cmd {
         command.process_group(0);
         let parent = nix::unistd::getpid();
         let death_signal = self.death_signal.and_then(|s| Signal::try_from(s).ok()).unwrap_or(Signal::SIGTERM);
+        let inherited = self.inherited;
         let before_exec = move || {
+            if let Some(fd) = inherited {
+                // SAFETY: fcntl only changes a flag of a number, which may belong to no descriptor.
+                Errno::result(unsafe { nix::libc::fcntl(fd, nix::libc::F_SETFD, 0) })?;
+            }
             nix::sys::prctl::set_pdeathsig(death_signal)?;
             // The parent may have died before the line above; then nobody would ever send it.
             if nix::unistd::getppid() != parent {
@@ -184,7 +199,7 @@ impl Cmd {
             }
             Ok(())
         };
-        // SAFETY: prctl and getppid are async-signal-safe and nothing is allocated on the way that succeeds.
+        // SAFETY: fcntl, prctl and getppid are async-signal-safe and nothing is allocated on the way that succeeds.
         unsafe { command.pre_exec(before_exec) };
         command.stdin(stdio(streams.stdin)).stdout(stdio(streams.stdout)).stderr(stdio(streams.stderr));
         let inner = command.spawn().map_err(|e| self.not_started(&e))?;

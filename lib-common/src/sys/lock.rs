@@ -15,6 +15,9 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// Between two tries of [`take_until_closed`].
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// A held lock; dropped, it is free. Children do not inherit it (close-on-exec).
 #[derive(Debug)]
 pub struct Lock {
@@ -49,16 +52,7 @@ impl Lock {
 
     /// The lock if nobody holds it.
     fn try_once(path: &Path) -> Result<Option<Self>> {
-        let mut options = std::fs::OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        options.custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC);
-        let file = options.open(path).or_else(|e| match e.kind() {
-            // What may be done there, such as to end a VM, needs its lock all the same.
-            ErrorKind::ReadOnlyFilesystem => options.write(false).create(false).open(path),
-            _ => Err(e),
-        });
-        let file = file.map_err(|e| Error::io("open the lock", path, &e))?;
-        let file = match Locked::take(file, LOCK_EX) {
+        let file = match Locked::take(open(path)?, LOCK_EX) {
             Ok(file) => file,
             Err(Errno::EWOULDBLOCK | Errno::EINTR) => return Ok(None),
             Err(e) => return Err(Error::io("lock", path, &e.into())),
@@ -113,6 +107,38 @@ impl Drop for Locked {
     fn drop(&mut self) {
         // What else may go wrong the close makes good.
         while flock(&self.0, LOCK_UN) == Err(Errno::EINTR) {}
+    }
+}
+
+/// Opens a lock file, which is made where it is missing, for its owner alone.
+fn open(path: &Path) -> Result<File> {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options.custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC);
+    let file = options.open(path).or_else(|e| match e.kind() {
+        // What may be done there, such as to end a VM, needs its lock all the same.
+        ErrorKind::ReadOnlyFilesystem => options.write(false).create(false).open(path),
+        _ => Err(e),
+    });
+    file.map_err(|e| Error::io("open the lock", path, &e))
+}
+
+/// Takes a lock that no one lets go: it is held until the file and every copy of it that a child inherited are closed. `None` if
+/// another process holds it for longer than `wait`.
+///
+/// # Errors
+/// What keeps the file from being opened or locked; a signal's.
+pub fn take_until_closed(path: &Path, wait: Duration) -> Result<Option<File>> {
+    let (file, deadline) = (open(path)?, Instant::now() + wait);
+    loop {
+        match flock(&file, LOCK_EX | LOCK_NB) {
+            Ok(()) => return Ok(Some(file)),
+            Err(Errno::EWOULDBLOCK | Errno::EINTR) if Instant::now() >= deadline => return Ok(None),
+            Err(Errno::EWOULDBLOCK | Errno::EINTR) => {}
+            Err(e) => return Err(Error::io("lock", path, &e.into())),
+        }
+        super::signal::check()?;
+        std::thread::sleep(PAUSE);
     }
 }
 

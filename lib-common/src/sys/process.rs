@@ -136,6 +136,29 @@ pub fn all_pids() -> Result<Vec<i32>> {
     Ok(names.iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
+/// The pid namespace of this process, by its inode.
+///
+/// # Errors
+/// What keeps it from being read.
+pub fn own_pid_namespace() -> Result<u64> {
+    let path = Path::new("/proc/self/ns/pid");
+    std::fs::metadata(path).map(|meta| meta.ino()).map_err(|e| Error::io("read", path, &e))
+}
+
+/// The pid namespace of a process, where the caller may see it.
+pub fn pid_namespace_of(pid: i32) -> Option<u64> {
+    std::fs::metadata(format!("/proc/{pid}/ns/pid")).ok().map(|meta| meta.ino())
+}
+
+/// The processes that have a file open, as far as the caller may see.
+pub fn openers(file: &Path) -> Vec<i32> {
+    let has_it = |pid: &i32| {
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+        descriptors.flatten().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|open| open == file))
+    };
+    all_pids().unwrap_or_default().into_iter().filter(has_it).collect()
+}
+
 impl ProcessId {
     /// The process that has this pid now.
     pub fn of(pid: i32) -> Result<Self> {

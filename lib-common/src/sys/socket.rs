@@ -1,12 +1,16 @@
-//! Unix sockets: the one that a detached child inherits, handing a descriptor on, and whether somebody listens on a path.
+//! Unix sockets: the one that a detached child inherits, handing a descriptor on, who is at the other end, and whether somebody
+//! listens on a path.
 //!
 //! Source of the format: proc_net_unix in proc(5), net/unix/af_unix.c of the kernel.
 
 #![allow(unsafe_code)]
 
 use crate::error::{Code, Error, Result};
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use std::io::{BufRead, BufReader, IoSlice};
+use nix::cmsg_space;
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, UnixCredentials, getsockopt, recvmsg, sendmsg, setsockopt, sockopt,
+};
+use std::io::{BufRead, BufReader, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -50,6 +54,39 @@ pub fn hand_on(over: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<()> {
     })
 }
 
+/// The process at the other end of a connected socket: the one that called listen(2) there, or connect(2).
+///
+/// # Errors
+/// getsockopt(2)'s.
+pub fn peer(socket: BorrowedFd<'_>) -> Result<i32> {
+    Ok(getsockopt(&socket, sockopt::PeerCredentials)?.pid())
+}
+
+/// The process that wrote what is next to be read from a stream of which both ends have one maker; nothing is taken out. The
+/// kernel names the writer of what was sent after this was asked for once.
+///
+/// # Errors
+/// recvmsg(2)'s, also if there is nothing to read.
+pub fn writer(socket: BorrowedFd<'_>) -> Result<Option<i32>> {
+    let (mut byte, mut space) = ([0], cmsg_space!(UnixCredentials));
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    let mut parts = [IoSliceMut::new(&mut byte)];
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+    let pid = message.cmsgs()?.find_map(|part| match part {
+        ControlMessageOwned::ScmCredentials(credentials) => Some(credentials.pid()),
+        _ => None,
+    });
+    Ok(pid.filter(|pid| *pid != 0))
+}
+
+/// Has the kernel name the writers of what will come on a socket, for [`writer`].
+///
+/// # Errors
+/// setsockopt(2)'s.
+pub fn name_writers(socket: BorrowedFd<'_>) -> Result<()> {
+    Ok(setsockopt(&socket, sockopt::PassCred, &true)?)
+}
+
 /// Whether a process of this network namespace listens on the Unix socket at `path`. A socket's file is there before
 /// that, and a connection to it is refused meanwhile.
 pub fn is_listening(path: &Path) -> bool {
@@ -78,6 +115,23 @@ mod tests {
         assert!(is_listening(&path));
         drop(listener);
         assert!(!is_listening(&path), "its file alone is nobody");
+    }
+
+    #[test]
+    fn the_writer_and_the_peer_are_processes() {
+        use std::io::{Read, Write};
+        use std::os::fd::AsFd;
+        let me = std::process::id().cast_signed();
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        name_writers(ours.as_fd()).unwrap();
+        assert!(writer(ours.as_fd()).is_err(), "nothing was written");
+        theirs.write_all(b"ab").unwrap();
+        for _ in 0..2 {
+            assert_eq!(writer(ours.as_fd()).unwrap(), Some(me));
+        }
+        let mut read = [0; 2];
+        ours.read_exact(&mut read).unwrap();
+        assert_eq!((&read, peer(ours.as_fd()).unwrap()), (b"ab", me));
     }
 
     #[test]

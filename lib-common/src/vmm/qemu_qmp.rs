@@ -6,9 +6,11 @@
 
 use super::lines::Lines;
 use crate::error::{Code, Error, Result};
+use crate::sys::socket::{name_writers, writer};
 use serde::Deserialize;
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsFd;
 
 /// The longest line that is read, in bytes. The greeting has about 150, an event less than 300.
 const LONGEST: usize = 64 << 10;
@@ -92,12 +94,22 @@ pub(super) fn parse(line: &[u8]) -> Result<Message> {
 pub(super) struct Qmp {
     socket: Option<File>,
     lines: Lines,
+    writer: Option<i32>,
 }
 
 impl Qmp {
-    /// On a connected socket.
-    pub(super) fn new(socket: File) -> Self {
-        Qmp { socket: Some(socket), lines: Lines::new(LONGEST) }
+    /// On a connected socket, before QEMU has it.
+    ///
+    /// # Errors
+    /// setsockopt(2)'s.
+    pub(super) fn new(socket: File) -> Result<Self> {
+        name_writers(socket.as_fd())?;
+        Ok(Qmp { socket: Some(socket), lines: Lines::new(LONGEST), writer: None })
+    }
+
+    /// The process that wrote what came first.
+    pub(super) fn writer(&self) -> Option<i32> {
+        self.writer
     }
 
     /// To poll, while QEMU holds its end open.
@@ -109,6 +121,10 @@ impl Qmp {
     /// and its end will still be seen.
     pub(super) fn read(&mut self) -> Result<Vec<Message>> {
         let Some(socket) = &mut self.socket else { return Ok(vec![]) };
+        if self.writer.is_none() {
+            // There is nothing to read where QEMU has ended, and its end is told elsewhere.
+            self.writer = writer(socket.as_fd()).ok().flatten();
+        }
         let result = self.lines.read(socket).and_then(|goes_on| {
             if !goes_on {
                 self.socket = None;
@@ -183,7 +199,7 @@ mod tests {
 
     fn monitor() -> (Qmp, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        (Qmp::new(File::from(OwnedFd::from(ours))), theirs)
+        (Qmp::new(File::from(OwnedFd::from(ours))).unwrap(), theirs)
     }
 
     #[test]
@@ -191,6 +207,7 @@ mod tests {
         let (mut qmp, mut qemu) = monitor();
         qemu.write_all(b"{\"QMP\": {}}\r\n{\"return\": {}}\r\n{\"event\"").unwrap();
         assert_eq!(qmp.read().unwrap(), [Message::Greeting, Message::Return]);
+        assert_eq!(qmp.writer(), Some(std::process::id().cast_signed()));
         qemu.write_all(b": \"STOP\"}\r\n").unwrap();
         assert_eq!(qmp.read().unwrap(), [Message::Other]);
         drop(qemu);

@@ -6,6 +6,7 @@ use crate::build::slot::{TEMP_PREFIX, lock_of};
 use crate::config::Config;
 use crate::doc::{Finding, Name, ShimState};
 use crate::error::{Error, Result, looked_at, sound};
+use crate::store::vm_lock::{self, Held};
 use crate::store::{Journal, Store, id_of, started_by};
 use crate::sys::dirs::list;
 use crate::sys::lock::{Glance, glance, is_held};
@@ -64,8 +65,11 @@ pub fn runtime(store: &Store, dirs: Vec<PathBuf>, known: &[(PathBuf, Name)]) -> 
             }
         }
         let owner = known.iter().find(|(dir, _)| *dir == path).map(|(_, name)| name.clone());
-        // The VM's own lock is held while it is being started or ended.
+        // Its lock is held while it is being started or ended.
         let Some(_look) = look_at(store, owner.as_ref())? else { continue };
+        if runs_elsewhere(store, &path, owner.as_ref())? {
+            continue;
+        }
         let evidence = match (shim_lives(&path)?, &owner) {
             (true, Some(name)) => {
                 found.extend(lost_socket(&path, name)?);
@@ -89,6 +93,20 @@ pub fn runtime(store: &Store, dirs: Vec<PathBuf>, known: &[(PathBuf, Name)]) -> 
         found.push(Found { finding: f, remedy: Remedy::Runtime(path, owner) });
     }
     Ok(found)
+}
+
+/// Whether the VM of a runtime directory runs in another pid namespace: nothing is wrong with it, and its pids mean nothing here.
+pub(super) fn runs_elsewhere(store: &Store, dir: &Path, owner: Option<&Name>) -> Result<bool> {
+    let machine = machine_of(store, dir, owner)?;
+    Ok(machine.map(|machine| vm_lock::held(&machine)).transpose()? == Some(Held::Elsewhere))
+}
+
+/// The directory of the VM whose runtime directory this is: its owner's, else the one that its starter wrote there.
+pub(super) fn machine_of(store: &Store, dir: &Path, owner: Option<&Name>) -> Result<Option<PathBuf>> {
+    match owner {
+        Some(name) => Ok(Some(store.machine_dir(name).path().to_owned())),
+        None => started_by(dir),
+    }
 }
 
 /// The processes of a VM that runs and whose runtime directory does not say so.

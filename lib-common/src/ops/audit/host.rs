@@ -9,7 +9,7 @@ use crate::store::Store;
 use crate::sys::cmd::quote;
 use crate::sys::host::{backing_files, mount_points};
 use crate::sys::lock::{is_held, signer};
-use crate::sys::process::{all_pids, stat};
+use crate::sys::process::{openers, stat};
 use std::path::{Path, PathBuf};
 
 /// The directories whose files are ours, as the kernel names them.
@@ -86,22 +86,14 @@ pub fn locks(store: &Store) -> Result<Vec<Found>> {
         let mut f = finding("lock", lock.display().to_string(), evidence);
         f.owner = lock.strip_prefix(store.state_dir()).map(owner).unwrap_or_default();
         f.age_ms = age_ms(&lock);
-        f.fix = match openers(&lock).join(",") {
+        let pids: Vec<String> = openers(&lock).iter().map(ToString::to_string).collect();
+        f.fix = match pids.join(",") {
             pids if pids.is_empty() => fix::look_at(&lock, "find what has it open, and end that"),
             pids => format!("ps -fp {pids}  # what has it open: end it"),
         };
         found.push(Found { finding: f, remedy: Remedy::Report });
     }
     Ok(found)
-}
-
-/// The processes that have a file open, as far as the caller may see.
-fn openers(file: &Path) -> Vec<String> {
-    let has_it = |pid: &i32| {
-        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
-        descriptors.flatten().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|open| open == file))
-    };
-    all_pids().unwrap_or_default().into_iter().filter(has_it).map(|pid| pid.to_string()).collect()
 }
 
 /// The process that says it holds a lock, where the lock is held and that process is no more.

@@ -9,7 +9,7 @@ use crate::disk::clone::{ROOT_FILE, WORK_FILE};
 use crate::doc::{Document, Guest, Kind, Name, Undo};
 use crate::error::{Error, Result, looked_at};
 use crate::guest::ssh::known_hosts_line;
-use crate::store::{Journal, MachineDir, OpenOperation, Store, id_of, read_record};
+use crate::store::{Journal, MachineDir, OpenOperation, Store, id_of, read_record, vm_lock};
 use crate::sys::dirs::list;
 use crate::sys::lock::glance;
 use crate::sys::owned;
@@ -18,7 +18,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// All that a VM's directory has, beside temporary files.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 17] = [
     ROOT_FILE,
     WORK_FILE,
     "console.log",
@@ -35,6 +35,7 @@ const NAMES: [&str; 16] = [
     "shim.log",
     "shim.log.1",
     "ssh_host_ed25519_key",
+    vm_lock::FILE,
     "vmlinux",
 ];
 const KNOWN_HOSTS: &str = "known_hosts";

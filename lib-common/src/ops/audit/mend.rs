@@ -1,15 +1,15 @@
 //! Taking one found thing away. Whoever began to work on it since it was found keeps it: each remedy takes the lock that
 //! the thing has, and looks once more.
 
-use super::files::{is_being_written, lost, shim_lives};
+use super::files::{is_being_written, lost, machine_of, shim_lives};
 use super::images::is_left;
 use super::leftover::is_bare;
 use super::machines::{is_confined, is_right};
 use super::{Found, Remedy};
 use crate::config::Config;
-use crate::doc::{Kind, Name};
+use crate::doc::{Finding, Kind, Name};
 use crate::error::Result;
-use crate::store::{Journal, Store, end_shim, read_record, remove_by_rename};
+use crate::store::{Journal, Store, end_shim, read_record, remove_by_rename, started_by, vm_lock};
 use crate::sys::fs::{remove_dir, remove_file};
 use crate::sys::lock::Lock;
 use crate::sys::owned;
@@ -42,6 +42,15 @@ pub fn mend(store: &Store, config: &Config, found: &Found) -> Result<bool> {
         Remedy::Network(remedy) => super::net::mend(store, config, remedy),
         Remedy::Process(process) => process.end().map(|()| true),
     }
+}
+
+/// Refuses a finding, as it was given to `bg-gc`, that is the runtime directory of a VM of another pid namespace.
+pub fn refuse_elsewhere(store: &Store, finding: &Finding) -> Result<()> {
+    let dir = Path::new(&finding.id);
+    if finding.kind != "runtime_dir" || dir.parent() != Some(store.runtime_dir()) {
+        return Ok(());
+    }
+    started_by(dir)?.map_or(Ok(()), |machine| vm_lock::refuse_elsewhere(&machine))
 }
 
 /// Does it with the lock of a directory; false where somebody else has that.
@@ -100,6 +109,9 @@ fn temporary(path: &Path) -> Result<bool> {
 }
 
 fn runtime(store: &Store, dir: &Path, owner: Option<&Name>) -> Result<bool> {
+    if let Some(machine) = machine_of(store, dir, owner)? {
+        vm_lock::refuse_elsewhere(&machine)?;
+    }
     let end = || end_shim(dir).and_then(|()| remove_dir(dir)).map(|()| true);
     match owner.map(|name| (name, store.machine_dir(name))) {
         // It may have been started by now; with its lock nobody does.

@@ -14,7 +14,7 @@ mod missing;
 mod net;
 mod processes;
 
-pub use mend::mend;
+pub use mend::{mend, refuse_elsewhere};
 
 use crate::cli::{Answer, Context};
 use crate::config::Config;

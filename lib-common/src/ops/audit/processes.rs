@@ -1,6 +1,6 @@
 //! Processes: shims, VMMs and vsock devices of ours that no record knows.
 
-use super::files::{is_of_another_store, look_at, lost, shim_state};
+use super::files::{is_of_another_store, look_at, lost, runs_elsewhere, shim_state};
 use super::{Found, JUST_ENDING, Remedy, finding};
 use crate::doc::Name;
 use crate::error::Result;
@@ -17,7 +17,8 @@ pub fn processes(store: &Store, seen: Vec<Seen>, known: &[(PathBuf, Name)]) -> R
     for Seen { process, parent, dir, user } in seen {
         let owner = known.iter().find(|(d, _)| *d == dir).map(|(_, name)| name.clone());
         let Some(_look) = look_at(store, owner.as_ref())? else { continue };
-        if owner.is_some() && belongs(&dir, &process, parent)?
+        if runs_elsewhere(store, &dir, owner.as_ref())?
+            || owner.is_some() && belongs(&dir, &process, parent)?
             || owner.is_none() && is_of_another_store(store, &dir)?
             || ends_by(&process, deadline)
         {

@@ -18,6 +18,7 @@ use crate::doc::{Document, Name, Registered, Rootfs, Spec};
 use crate::error::{Code, Error, Failures, Result};
 use crate::ops::machine::ListArgs;
 use crate::store::{Store, remove_by_rename};
+use crate::sys::lock::signer;
 
 /// `bg-image ls`. A damaged record is a remark and does not hide the others.
 pub fn ls(cx: &mut Context<'_>, args: ListArgs) -> Result<Answer> {
@@ -97,14 +98,34 @@ fn rm_one(store: &Store, name: &Name) -> Result<()> {
     }
     let users = users_of(store, name)?;
     if !users.is_empty() {
-        let vms = users.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
-        return Err(Error::new(Code::InUse, format!("the image `{name}` is used by {vms}"))
-            .hint("remove the VMs first: bg-vm rm NAME"));
+        return Err(is_used(store, name, &users)?);
     }
     if store.default_image()?.as_ref() == Some(name) {
         store.clear_default_image()?;
     }
     remove_by_rename(store, &store.image_dir(name))
+}
+
+/// The error for an image with these users.
+fn is_used(store: &Store, image: &Name, users: &[Name]) -> Result<Error> {
+    let (mut vms, mut work, mut pids) = (vec![], vec![], vec![]);
+    for user in users {
+        let machine = store.machine_dir(user);
+        match machine.work_under_way()? {
+            Some(tool) => {
+                work.push(format!("{tool} (in `{user}`)"));
+                pids.extend(signer(&machine.file("lock"))?.map(|pid| pid.to_string()));
+            }
+            None => vms.push(user),
+        }
+    }
+    let named = vms.iter().map(|vm| format!("`{vm}`")).chain(work).collect::<Vec<_>>().join(", ");
+    let error = Error::new(Code::InUse, format!("the image `{image}` is used by {named}"));
+    Ok(match pids.join(" ") {
+        _ if !vms.is_empty() => error.hint("remove the VMs first: bg-vm rm NAME"),
+        pids if pids.is_empty() => error.hint("wait until that has ended"),
+        pids => error.hint(format!("wait until that has ended, or end it: kill {pids}")),
+    })
 }
 
 /// The VMs made from an image. A VM that is being made, and one whose record cannot be read, count as such: nothing is lost

@@ -4,7 +4,8 @@ use super::start::{Claimed, choosing, launch};
 use crate::cli::{Answer, Context};
 use crate::config::Config;
 use crate::doc::{
-    AbsPath, Disks, Document, ImageRef, Kernel, KernelArgs, Kind, LaunchDisk, Name, Rootfs, Seed, Spec, Undo, VmmChoice,
+    AbsPath, Disks, Document, ImageRef, Kernel, KernelArgs, Kind, LaunchDisk, Name, Rootfs, Seed, Spec, State, Status,
+    Undo, VmmChoice,
 };
 use crate::error::{Code, Error, Result};
 use crate::ops::tap;
@@ -237,6 +238,7 @@ fn finish_without_start(cx: &mut Context<'_>, mut doc: Document, claimed: Claime
     claimed.machine.settle()?;
     claimed.machine.save(&doc)?;
     claimed.operation.commit()?;
+    doc.set(&Status { state: State::Stopped, exit: None });
     Ok(doc)
 }
 

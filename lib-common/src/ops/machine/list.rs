@@ -31,7 +31,9 @@ pub fn ls(cx: &mut Context<'_>, args: ListArgs) -> Result<Answer> {
     if args.table.unwrap_or(cx.stdout_is_terminal) {
         let parts = in_threads(&names, |names| {
             Part::of(names, vec![], |rows, name| {
-                rows.push(row(&listed(name)?)?);
+                if let Some(doc) = listed(name)? {
+                    rows.push(row(&doc)?);
+                }
                 Ok(())
             })
         });
@@ -42,8 +44,10 @@ pub fn ls(cx: &mut Context<'_>, args: ListArgs) -> Result<Answer> {
             // In one piece from the beginning: an allocator grows a thread's memory by single pages.
             let lines = String::with_capacity(names.len() * LINE_BYTES);
             Part::of(names, lines, |lines, name| {
-                lines.push_str(&listed(name)?.to_line());
-                lines.push('\n');
+                if let Some(doc) = listed(name)? {
+                    lines.push_str(&doc.to_line());
+                    lines.push('\n');
+                }
                 Ok(())
             })
         });

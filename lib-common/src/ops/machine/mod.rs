@@ -23,9 +23,9 @@ pub use stats::stats;
 pub use stop::{StopArgs, kill, stop};
 
 use crate::cli::{Context, Source};
-use crate::doc::{Document, Kind, Name, State, Status};
+use crate::doc::{Document, Kind, Name, Status};
 use crate::error::{Code, Error, Failures, Result, looked_at};
-use crate::store::{MachineDir, boot, id_of};
+use crate::store::{MachineDir, boot, id_of, vm_lock};
 use crate::sys::lock::Lock;
 use crate::sys::process::ProcessId;
 use std::path::PathBuf;
@@ -85,12 +85,13 @@ fn for_each(
 }
 
 impl Target {
-    /// Its directory, with its lock held.
+    /// Its directory, with its lock held. A VM that runs in another pid namespace is refused: no verb can end it from here.
     fn lock(&self, cx: &mut Context<'_>) -> Result<(MachineDir, Lock)> {
         cx.stages.begin("lock");
         let machine = cx.store().machine(&self.name)?;
         let lock = machine.lock()?;
         if self.is(&machine)? {
+            vm_lock::refuse_elsewhere(machine.path())?;
             return Ok((machine, lock));
         }
         let message = format!("the document is of another VM than the one named `{}`", self.name);
@@ -114,7 +115,7 @@ impl Target {
     }
 }
 
-/// Whether the document that [`MachineDir::current`] gave is of a running VM.
+/// Whether the document that [`MachineDir::current`] gave is of a VM that runs, in whichever pid namespace.
 pub(super) fn is_running(doc: &Document) -> Result<bool> {
-    Ok(doc.section::<Status>()?.is_some_and(|s| s.state == State::Running))
+    Ok(doc.section::<Status>()?.is_some_and(|s| s.state.lives()))
 }

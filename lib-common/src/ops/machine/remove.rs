@@ -6,7 +6,7 @@ use crate::doc::{Name, Undo};
 use crate::error::{Code, Error, Failures, Result, looked_at};
 use crate::net::give_back_all;
 use crate::ops::tap;
-use crate::store::{MachineDir, free_name, id_of, is_started_by, processes, shim_lives, shim_state};
+use crate::store::{MachineDir, free_name, id_of, is_started_by, processes, shim_lives, shim_state, vm_lock};
 use crate::sys::fs::remove_dir;
 use crate::sys::lock::Lock;
 use crate::sys::process::ProcessId;
@@ -82,18 +82,23 @@ fn rm_one(cx: &mut Context<'_>, target: &Target, force: bool) -> Result<Option<S
         return Ok(None);
     }
     cx.stages.begin("kill");
+    vm_lock::refuse_elsewhere(machine.path())?;
     let_leave(&machine)?;
+    let mut dirs = vec![];
     for dir in runtime_dirs(&machine)? {
-        let lost = lost_processes(&machine, &dir)?;
-        if !force && (shim_lives(&dir)? || !lost.is_empty()) {
-            let name = &target.name;
-            return Err(Error::new(Code::InUse, format!("the VM `{name}` runs"))
-                .hint(format!("bg-vm stop {name} && bg-vm rm {name}, or bg-vm rm --force {name}")));
-        }
-        vmm::end(&dir)?;
-        lost.iter().try_for_each(ProcessId::end)?;
-        remove_dir(&dir)?;
+        dirs.push((lost_processes(&machine, &dir)?, dir));
     }
+    if !force && is_alive(&machine, &dirs)? {
+        let name = &target.name;
+        return Err(Error::new(Code::InUse, format!("the VM `{name}` runs"))
+            .hint(format!("bg-vm stop {name} && bg-vm rm {name}, or bg-vm rm --force {name}")));
+    }
+    for (lost, dir) in &dirs {
+        vmm::end(dir)?;
+        lost.iter().try_for_each(ProcessId::end)?;
+        remove_dir(dir)?;
+    }
+    vm_lock::check_ended(machine.path())?;
     cx.stages.begin("network");
     match machine.document() {
         Ok(mut doc) => {
@@ -110,6 +115,16 @@ fn rm_one(cx: &mut Context<'_>, target: &Target, force: bool) -> Result<Option<S
         machine.journal().undo_open()?;
     }
     Ok(free_name(&store, machine.path())?.map(|path| (path, lock)))
+}
+
+/// Whether a process of the VM lives: a shim of its runtime directories, or whatever holds the VM's lock.
+fn is_alive(machine: &MachineDir, dirs: &[(Vec<ProcessId>, PathBuf)]) -> Result<bool> {
+    for (lost, dir) in dirs {
+        if !lost.is_empty() || shim_lives(dir)? {
+            return Ok(true);
+        }
+    }
+    Ok(!vm_lock::wait_free(machine.path(), vm_lock::JUST_ENDING)?)
 }
 
 /// The VM's runtime directory by its record; by what its starters left there and in the journal, where that is damaged or

@@ -6,7 +6,7 @@ use crate::cli::{Answer, Context};
 use crate::disk::look;
 use crate::doc::{
     AbsPath, Accel, Document, Guest, Identity, ImageRef, Kernel, Launch, LaunchDisk, LaunchNet, MAX_BYTES, Name,
-    SecondDisk, Spec, Undo, Vmm,
+    SecondDisk, Spec, State, Status, Undo, Vmm,
 };
 use crate::error::{Code, Error, Result};
 use crate::guest::ssh::keys;
@@ -96,8 +96,12 @@ fn start_one(cx: &mut Context<'_>, target: &Target) -> Result<Document> {
     // What is printed has the times of this start.
     doc.remove("timings");
     if is_running(&doc)? {
-        if machine.lost(&id_of(&doc)?)?.is_some() {
-            let name = &target.name;
+        let (id, name) = (id_of(&doc)?, &target.name);
+        if machine.running(&id)?.is_none() {
+            let message = format!("the VM `{name}` has lost its bg-shim, and its VMM still lives");
+            return Err(Error::new(Code::InUse, message).hint(format!("bg-vm kill {name} && bg-vm start {name}")));
+        }
+        if machine.lost(&id)?.is_some() {
             let message = format!("the VM `{name}` runs, and cannot be reached: its runtime directory is gone");
             return Err(Error::new(Code::InUse, message).hint(format!("bg-vm restart {name}")));
         }
@@ -161,6 +165,7 @@ pub(super) fn launch(
         return Err(if is_new { removed(&machine, not_kept(&machine, intents, e)) } else { e });
     }
     drop(lock);
+    doc.set(&Status { state: State::Running, exit: None });
     Ok(doc)
 }
 

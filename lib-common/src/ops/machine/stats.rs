@@ -5,7 +5,7 @@ use crate::cli::{Answer, Context};
 use crate::doc::{Disks, Document, Name, Stats, Vmm};
 use crate::error::{Code, Error, Result};
 use crate::guest::http;
-use crate::store::{MachineDir, id_of};
+use crate::store::{MachineDir, id_of, vm_lock};
 use crate::sys::fs::allocated_bytes;
 use crate::sys::process::{self, ProcessId};
 use std::path::PathBuf;
@@ -18,6 +18,7 @@ pub fn stats(cx: &mut Context<'_>, names: &[Name], file: Option<PathBuf>) -> Res
         cx.stages.begin("measure");
         let name = &target.name;
         let machine = cx.store().machine(name)?;
+        vm_lock::refuse_elsewhere(machine.path())?;
         let mut doc = machine.current()?;
         if !target.is(&machine)? || !is_running(&doc)? {
             let error = Error::new(Code::NotRunning, format!("the VM `{name}` does not run"));

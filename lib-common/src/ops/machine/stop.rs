@@ -2,18 +2,24 @@
 
 use super::{Target, for_each, is_running, targets};
 use crate::cli::{Answer, Context};
-use crate::doc::{Document, Name, Vmm};
+use crate::doc::{Document, Name, ShimState, Vmm};
 use crate::error::Result;
 use crate::guest::http;
 use crate::ops::tap;
-use crate::store::{MachineDir, id_of, is_started_by};
+use crate::store::{MachineDir, id_of, is_started_by, vm_lock};
 use crate::sys::fs::is_read_only;
-use crate::vmm;
-use std::path::PathBuf;
+use crate::vmm::{self, files};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long the agent may take to accept a shutdown.
 const AGENT_WAIT: Duration = Duration::from_secs(5);
+
+/// Between two looks whether a guest is up.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// How long a guest that reboots may be without a socket.
+const BETWEEN_BOOTS: Duration = Duration::from_secs(5);
 
 /// What `bg-vm stop` takes.
 #[derive(Clone, Debug)]
@@ -58,15 +64,21 @@ pub(super) fn stop_one(cx: &mut Context<'_>, target: &Target, args: &StopArgs) -
     target.answer(settled(cx, &machine)?)
 }
 
-/// Asks the agent, or else init by its keys, and waits until the VM has ended. The inner error says why it did not.
+/// Waits for the agent, asks it, or else init by its keys, and waits until the VM has ended. The inner error says why it did not.
 fn shut_down(
     cx: &mut Context<'_>,
     (machine, doc): (&MachineDir, &Document),
     wait: Duration,
 ) -> Result<Result<(), String>> {
-    let answers_within = cx.config.guest_deadline(AGENT_WAIT);
-    let (id, section): (String, Vmm) = (id_of(doc)?, doc.require()?);
-    let Some(state) = machine.running(&id)? else { return Ok(Ok(())) };
+    let (answers_within, deadline) = (cx.config.guest_deadline(AGENT_WAIT), Instant::now() + wait);
+    let Some(state) = machine.running(&id_of(doc)?)? else { return Ok(Err("its bg-shim is gone".into())) };
+    let section: Vmm = doc.require()?;
+    cx.stages.begin("boot_guest");
+    match wait_up(&section.vsock, &state, deadline)? {
+        Boot::Up => {}
+        Boot::Ended => return Ok(Ok(())),
+        Boot::UnderWay => return Ok(Err(format!("its guest was not up after {} s", wait.as_secs_f64()))),
+    }
     cx.stages.begin("ask_agent");
     if let Err(e) = http::post_shutdown(&section.vsock, answers_within) {
         crate::sys::signal::check()?;
@@ -79,8 +91,38 @@ fn shut_down(
         cx.remark(&format!("{}: {e}, so Ctrl+Alt+Del was pressed", machine.name()));
     }
     cx.stages.begin("shutdown");
-    let ended = vmm::wait_end(&state, wait)?;
+    let ended = vmm::wait_end(&state, deadline.saturating_duration_since(Instant::now()))?;
     Ok(if ended { Ok(()) } else { Err(format!("it had {} s", wait.as_secs_f64())) })
+}
+
+/// What became of a guest's boot.
+enum Boot {
+    /// The agent has been there.
+    Up,
+    /// It has not come in time.
+    UnderWay,
+    /// The VM has ended.
+    Ended,
+}
+
+/// Waits, at most until `deadline`, for the agent of a guest that boots: until then no one could ask the guest to shut down.
+fn wait_up(vsock: &Path, state: &ShimState, deadline: Instant) -> Result<Boot> {
+    let begun = Instant::now();
+    let is_booting = || {
+        // Between two boots of a guest its socket has neither name.
+        let is_between = begun.elapsed() < BETWEEN_BOOTS && vsock.parent().is_some_and(Path::is_dir);
+        vsock.with_file_name(files::VSOCK_EARLY).exists() || is_between && !vsock.exists()
+    };
+    while is_booting() {
+        let now = Instant::now();
+        if now >= deadline {
+            return Ok(Boot::UnderWay);
+        }
+        if vmm::wait_end(state, LOOK_AGAIN.min(deadline - now))? {
+            return Ok(Boot::Ended);
+        }
+    }
+    Ok(Boot::Up)
 }
 
 /// Ends the VM by its shim, whatever state it is in; the caller holds the lock.
@@ -89,10 +131,11 @@ pub(super) fn kill_locked(cx: &mut Context<'_>, machine: &MachineDir) -> Result<
     let id = id_of(&machine.document()?)?;
     let dir = machine.runtime_dir(&id)?;
     match machine.running(&id)? {
-        Some(state) => vmm::end_running(&dir, state),
-        None if is_started_by(&dir, machine.path())? => vmm::end(&dir),
-        None => Ok(()),
+        Some(state) => vmm::end_running(&dir, state)?,
+        None if is_started_by(&dir, machine.path())? => vmm::end(&dir)?,
+        None => {}
     }
+    vm_lock::check_ended(machine.path())
 }
 
 /// The record once the VM does not run: saved without `vmm` and without its TAP, given with its status.

@@ -4,38 +4,57 @@ use super::api::{ActionType, Fault, InstanceActionInfo, InstanceInfo, InstanceSt
 use crate::doc::to_json;
 use crate::error::{Code, Error, Result};
 use crate::guest::{http, vsock};
+use crate::sys::socket::peer;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Instant;
 
-/// The version of the Firecracker behind the socket, once its guest's processors run; `None` before.
+/// What the Firecracker behind a socket says of itself, and the process that it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::vmm) struct Answer {
+    /// Its version, once its guest's processors run.
+    pub running: Option<String>,
+    /// The process that listens.
+    pub pid: i32,
+}
+
+/// Asks the Firecracker behind the socket what it does.
 ///
 /// # Errors
 /// [`Code::GuestUnreachable`] where nobody answers before `deadline`, which is no wonder while it starts;
 /// [`Code::VmmFailed`] for an answer that is none, with its own words; a signal's.
-pub(in crate::vmm) fn running_version(socket: &Path, deadline: Instant) -> Result<Option<String>> {
-    let body = exchange(socket, "GET /", None, (200, deadline))?;
+pub(in crate::vmm) fn ask(socket: &Path, deadline: Instant) -> Result<Answer> {
+    let (body, pid) = exchange(socket, "GET /", None, (200, deadline))?;
     let text = String::from_utf8_lossy(&body);
     let info: InstanceInfo = serde_json::from_str(&text)
         .map_err(|e| Error::new(Code::VmmFailed, "Firecracker's answer to GET / is not as it should be").because(&e))?;
-    Ok((info.state == InstanceState::Running).then(|| info.vmm_version.replace(char::is_control, "\u{fffd}")))
+    let is_running = info.state == InstanceState::Running;
+    let running = is_running.then(|| info.vmm_version.replace(char::is_control, "\u{fffd}"));
+    Ok(Answer { running, pid })
 }
 
 /// Presses Ctrl+Alt+Del, which a guest's init takes for a reboot; the guest has not done anything yet when this returns.
 ///
 /// # Errors
-/// As those of [`running_version`].
+/// As those of [`ask`].
 pub(in crate::vmm) fn send_ctrl_alt_del(socket: &Path, deadline: Instant) -> Result<()> {
     let action = to_json(&InstanceActionInfo { action_type: ActionType::SendCtrlAltDel });
     exchange(socket, "PUT /actions", Some(&action), (204, deadline)).map(drop)
 }
 
-/// One request; gives the body of the reply, which has the status that was expected.
-fn exchange(socket: &Path, request: &str, body: Option<&str>, (expected, deadline): (u16, Instant)) -> Result<Vec<u8>> {
+/// One request; gives the body of the reply, which has the status that was expected, and the process that listens.
+fn exchange(
+    socket: &Path,
+    request: &str,
+    body: Option<&str>,
+    (expected, deadline): (u16, Instant),
+) -> Result<(Vec<u8>, i32)> {
     let within = |e: Error| match e.code() {
         Code::GuestUnreachable => e.within(format!("Firecracker gives no answer to {request}")),
         _ => e,
     };
     let stream = vsock::open(socket, deadline).map_err(within)?;
+    let pid = peer(stream.as_fd())?;
     let head = format!("{request} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n");
     let text = match body {
         Some(body) => {
@@ -46,7 +65,7 @@ fn exchange(socket: &Path, request: &str, body: Option<&str>, (expected, deadlin
     };
     let reply = http::exchange_on(stream, &text, deadline).map_err(within)?;
     if reply.status == expected {
-        return Ok(reply.body);
+        return Ok((reply.body, pid));
     }
     let error = Error::new(Code::VmmFailed, format!("Firecracker answers {} to {request}", reply.status));
     Err(match serde_json::from_slice::<Fault>(&reply.body) {
@@ -102,9 +121,11 @@ mod tests {
         for (reply, expected) in cases {
             let dir = tempfile::tempdir().unwrap();
             let server = answering(dir.path(), reply);
-            let got = running_version(&dir.path().join("api"), Instant::now() + Duration::from_millis(300));
+            let got = ask(&dir.path().join("api"), Instant::now() + Duration::from_millis(300));
             match (got, expected) {
-                (Ok(got), Ok(expected)) => assert_eq!(got.as_deref(), expected),
+                (Ok(got), Ok(expected)) => {
+                    assert_eq!((got.running.as_deref(), got.pid), (expected, std::process::id().cast_signed()));
+                }
                 (Err(e), Err((code, says))) => {
                     assert!(e.code() == code && e.message().contains(says), "{e:?}");
                     assert!(!e.causes().concat().contains('\u{1b}'), "{e:?}");

@@ -2,6 +2,7 @@
 //! reset asks for. Here is what every VMM needs; how each is started has a file of its own.
 
 use super::Shim;
+use super::init_failed::InitFailed;
 use super::up::Up;
 use crate::build::kernel::initrd;
 use crate::config::scaled;
@@ -11,7 +12,7 @@ use crate::guest::vsock::served_at;
 use crate::store::boot;
 use crate::sys::cmd::{Child, Cmd, Stream};
 use crate::sys::fs::remove_file;
-use crate::sys::process::{ProcessId, stat};
+use crate::sys::process::ProcessId;
 use crate::timing::millis;
 use crate::vmm::bootcheck::refuse_unpadded;
 use crate::vmm::files;
@@ -22,6 +23,9 @@ use std::time::{Duration, Instant};
 
 /// How long a VMM may take to make the machine. Usually it takes 0.1 s.
 const VMM_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a process may take from its last instruction to its end.
+const EXITS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Between two looks whether somebody listens.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(1);
@@ -77,7 +81,7 @@ impl Shim {
 
     /// Takes away what the boot before has left, and listens where the guest will say that it is up.
     fn clear(&mut self) -> Result<()> {
-        (self.device, self.up) = (None, None);
+        (self.device, self.up, self.init_failed) = (None, None, InitFailed::default());
         (self.state.vmm, self.state.vsock_device) = (None, None);
         let up = served_at(&self.run_file(files::VSOCK), UP_PORT);
         for file in [files::VSOCK, files::VSOCK_EARLY, files::VHOST, files::API, files::VMM_LOG, files::METRICS_PIPE] {
@@ -112,6 +116,22 @@ impl Shim {
         refuse_unpadded(self.launch.kind, assembled.context(format!("cannot assemble the initrd {}", path.display()))?)
     }
 
+    /// Refuses a VMM that is not our child: a script that started it and waits would be ended in its place. Notes the program that
+    /// the child runs by now, since a script may have become the VMM.
+    pub(super) fn check_vmm(&mut self, answers: i32) -> Result<()> {
+        let Some(child) = self.vmm.as_ref().map(|vmm| &vmm.child) else { return Ok(()) };
+        if answers == child.pid() {
+            // Of one that has ended since, its end tells.
+            self.state.vmm = document(child)?.or(self.state.vmm.take());
+            return self.save_state();
+        }
+        let message = format!("{} started the VMM as another process ({answers})", self.launch.vmm_program);
+        // It may have left the child's process group.
+        let ended = ProcessId::of(answers).and_then(|vmm| vmm.end()).err();
+        let error = ended.iter().fold(Error::new(Code::VmmFailed, message), |error, e| error.also(e.with_causes()));
+        Err(error.hint("a script has to become the VMM: begin its last line with exec"))
+    }
+
     /// Once the VMM has read it.
     pub(super) fn remove_initrd(&self) -> Result<()> {
         let initrd = self.run_file(files::INITRD);
@@ -129,9 +149,10 @@ pub(super) fn clean(cmd: Cmd) -> Cmd {
 pub(super) fn document(child: &Child) -> Result<Option<ProcessDoc>> {
     match ProcessId::of(child.pid()) {
         Ok(process) => process.try_into().map(Some),
-        Err(e) => match stat(child.pid())? {
-            Some(stat) if stat.state != 'Z' => Err(e),
-            _ => Ok(None),
+        // While a process exits, it has no executable any more, and is no zombie yet.
+        Err(e) => match child.pidfd().wait(EXITS_WITHIN)? {
+            false => Err(e),
+            true => Ok(None),
         },
     }
 }

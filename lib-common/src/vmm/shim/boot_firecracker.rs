@@ -49,7 +49,7 @@ impl Shim {
         let (serial_in, stdin) = std::io::pipe()?;
         let (console, stdout) = pipe()?;
         let (stderr, to_log) = pipe()?;
-        let cmd = firecracker::command(&self.launch);
+        let cmd = self.with_lock(firecracker::command(&self.launch));
         let argv = cmd.argv();
         let child = clean(cmd).spawn(Streams { stdin: Stream::Fd(serial_in.into()), stdout, stderr: to_log })?;
         self.state.vmm = document(&child)?;
@@ -79,9 +79,14 @@ impl Shim {
         // The last answer has its time, too: what is wrong with it is what the error says.
         let answer_within = self.within(ANSWER_WITHIN).max(ANSWER_WITHIN);
         loop {
-            let why = match client::running_version(&api, Instant::now() + answer_within) {
-                Ok(Some(version)) => return Ok(version),
-                Ok(None) => None,
+            let why = match client::ask(&api, Instant::now() + answer_within) {
+                Ok(answer) => {
+                    self.check_vmm(answer.pid)?;
+                    match answer.running {
+                        Some(version) => return Ok(version),
+                        None => None,
+                    }
+                }
                 Err(e) if e.code() == Code::GuestUnreachable => Some(e),
                 Err(e) => return Err(e.hint(format!("what it said is in {}", self.launch.log))),
             };

@@ -56,19 +56,25 @@ impl Shim {
                 other => return Err(self.not_expected(other)),
             }
         }
+        // A script may have become the device since.
+        if let Some(device) = &self.device {
+            self.state.vsock_device = document(&device.child)?.or(self.state.vsock_device.take());
+            self.save_state()?;
+        }
         self.hide_vsock()
     }
 
     fn start_qemu(&mut self) -> Result<()> {
         let (qmp, monitor) = socket()?;
+        let qmp = Qmp::new(qmp)?;
         let (console, serial) = socket()?;
         let (stderr, to_log) = pipe()?;
-        let cmd = qemu::command(&self.launch, self.tsc.and_then(|tsc| tsc.khz()));
+        let cmd = self.with_lock(qemu::command(&self.launch, self.tsc.and_then(|tsc| tsc.khz())));
         let argv = cmd.argv();
         let child = clean(cmd).spawn(Streams { stdin: monitor, stdout: serial, stderr: to_log })?;
         self.state.vmm = document(&child)?;
         let (console, stderr) = (Feed::new(console), Feed::new(stderr));
-        let monitor = Monitor::Qemu { qmp: Qmp::new(qmp), shutdown: None, disk_failed: false };
+        let monitor = Monitor::Qemu { qmp, shutdown: None, disk_failed: false };
         self.vmm = Some(Vmm { child, argv, console, stderr, monitor });
         self.save_state()
     }
@@ -78,6 +84,9 @@ impl Shim {
     fn wait_for_machine(&mut self) -> Result<()> {
         let deadline = self.vmm_deadline();
         self.expect(&Message::Greeting, deadline)?;
+        if let Some(writer) = self.vmm.as_ref().and_then(Vmm::qmp).and_then(Qmp::writer) {
+            self.check_vmm(writer)?;
+        }
         self.execute("qmp_capabilities", deadline)?;
         self.remove_initrd()?;
         self.execute("cont", deadline)

@@ -164,6 +164,7 @@ impl Shim {
             (Source::Console, _) => {
                 vmm.console.pump(|bytes| {
                     self.console.write(bytes);
+                    self.init_failed.read(bytes);
                     vmm.monitor.printed(bytes);
                 });
                 self.console_rests_until = Some(Instant::now() + REST);
@@ -232,7 +233,7 @@ impl Shim {
     }
 
     fn take_vmm_end(&mut self) -> Result<Option<Ended>> {
-        let Some(status) = self.vmm.as_mut().map(|v| v.child.try_wait()).transpose()?.flatten() else {
+        let Some(status) = self.vmm.as_mut().map(Vmm::reap).transpose()?.flatten() else {
             return Ok(None);
         };
         // It may have said and printed something between our last look and its end.

@@ -9,14 +9,17 @@ mod boot_firecracker;
 mod boot_qemu;
 mod events;
 mod halt;
+mod init_failed;
+mod launch_file;
 mod link;
 mod process;
 mod reason;
 mod up;
 
 use crate::doc::{ExitInfo, Identity, Launch, ProcessDoc, ShimReply, ShimState, to_json};
-use crate::error::{Code, Context, Error, Result};
-use crate::store::now;
+use crate::error::{Code, Error, Result};
+use crate::store::{now, vm_lock};
+use crate::sys::cmd::Cmd;
 use crate::sys::fs::{remove_file, replace, save};
 use crate::sys::process::ProcessId;
 use crate::sys::tsc::TscMeter;
@@ -24,10 +27,13 @@ use crate::sys::{cmd, signal, socket};
 use crate::vmm::capped::Capped;
 use crate::vmm::files;
 use events::Event;
+use init_failed::InitFailed;
+use launch_file::{check, read_strict};
 use link::Link;
 use nix::sys::signal::Signal;
 use process::{Device, Ended, Vmm};
-use std::os::fd::BorrowedFd;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use up::Up;
@@ -52,6 +58,8 @@ struct Shim {
     launch: Launch,
     identity: Identity,
     state: ShimState,
+    /// The VM's own lock, which the VMM inherits. Not even dropping the shim closes it: the process holds it to its end.
+    lock: &'static File,
     link: Option<Link>,
     /// Readable when this process is told to end; `None` once that was seen.
     signal: Option<BorrowedFd<'static>>,
@@ -63,6 +71,7 @@ struct Shim {
     /// Where the guest says that it is up, and whether it has, in this boot.
     up: Option<Up>,
     console: Capped,
+    init_failed: InitFailed,
     console_rests_until: Option<Instant>,
     log: Capped,
 }
@@ -118,6 +127,8 @@ impl Shim {
         let launch: Launch = read_strict(launch_file)?;
         check(&launch)?;
         let identity = read_strict(&launch.runtime_dir.join(files::IDENTITY))?;
+        // Before anything runs that could write to the VM's disks.
+        let lock = Box::leak(Box::new(vm_lock::take(launch.exit_file.parent().unwrap_or(Path::new("/")))?));
         let shim = own_process()?;
         let state =
             ShimState { machine_id: launch.machine_id.clone(), shim, vmm: None, vsock_device: None, reboots: 0 };
@@ -128,6 +139,7 @@ impl Shim {
             launch,
             identity,
             state,
+            lock,
             link,
             signal,
             stopping,
@@ -136,6 +148,7 @@ impl Shim {
             device,
             up,
             console,
+            init_failed: InitFailed::default(),
             console_rests_until: None,
             log,
         };
@@ -194,6 +207,10 @@ impl Shim {
         let (mut booted, mut quick) = (Instant::now(), 0);
         loop {
             let (end, status) = self.one_run();
+            if end == End::Poweroff && !self.up.as_ref().is_some_and(Up::has_come) {
+                let failed = self.init_failed.why().map(|why| format!("the guest's /init gave up: {why}"));
+                return failed.map_or((end, status), |why| (End::Crashed, why));
+            }
             if end != End::Reboot {
                 return (end, status);
             }
@@ -262,7 +279,7 @@ impl Shim {
         for (signal, wait) in [(Signal::SIGTERM, GRACE), (Signal::SIGKILL, Duration::from_secs(5))] {
             let deadline = Instant::now() + wait;
             if let Some(vmm) = &self.vmm {
-                let _ = vmm.child.pidfd().signal(signal);
+                vmm.child.signal_group(signal);
             }
             while self.vmm.is_some() {
                 match self.next(deadline) {
@@ -303,6 +320,11 @@ impl Shim {
 
     fn save_state(&self) -> Result<()> {
         replace(&self.run_file(files::STATE), format!("{}\n", to_json(&self.state)).as_bytes(), 0o600)
+    }
+
+    /// A VMM that holds the VM's lock for as long as it lives.
+    fn with_lock(&self, vmm: Cmd) -> Cmd {
+        vmm.inherit(self.lock.as_fd())
     }
 
     fn run_file(&self, name: &str) -> PathBuf {
@@ -365,22 +387,6 @@ fn classify(ended: &Ended, stopping: bool) -> End {
         Some("guest-reset") if ended.status.success() => End::Reboot,
         _ => End::Crashed,
     }
-}
-
-/// Refuses to remove a directory, at the end, that is not this VM's.
-fn check(launch: &Launch) -> Result<()> {
-    let id = &launch.machine_id;
-    let fine = id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit());
-    if fine && launch.runtime_dir.file_name().is_some_and(|name| name == &id[..12]) {
-        return Ok(());
-    }
-    let message = format!("{} is not the runtime directory of the VM `{}`", launch.runtime_dir, id.escape_debug());
-    Err(Error::new(Code::BadDocument, message))
-}
-
-fn read_strict<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = fs_err::read_to_string(path)?;
-    crate::doc::strict(&text).context(format!("{} is not as it should be", path.display()))
 }
 
 fn own_process() -> Result<ProcessDoc> {

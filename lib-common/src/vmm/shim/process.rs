@@ -2,16 +2,17 @@
 
 use super::halt::Halt;
 use super::reason::reason;
-use crate::error::{ChildFailure, Code, Error};
+use crate::error::{ChildFailure, Code, Error, Result};
 use crate::sys::cmd::{Child, describe};
 use crate::sys::poll::readable;
 use crate::vmm::capped::Capped;
 use crate::vmm::qemu_qmp::Qmp;
+use nix::sys::signal::Signal;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitStatus;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How much is read at once, in bytes.
 const CHUNK: usize = 16 << 10;
@@ -64,6 +65,14 @@ impl Monitor {
 }
 
 impl Vmm {
+    /// Its status if it has ended. What a script started beside it ends with it, since that has the VM's lock, too.
+    pub(super) fn reap(&mut self) -> Result<Option<ExitStatus>> {
+        if self.child.pidfd().wait(Duration::ZERO)? {
+            self.child.signal_group(Signal::SIGKILL);
+        }
+        self.child.try_wait()
+    }
+
     /// QEMU's monitor.
     pub(super) fn qmp(&self) -> Option<&Qmp> {
         match &self.monitor {
