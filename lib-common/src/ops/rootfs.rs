@@ -42,7 +42,7 @@ pub struct BuildArgs {
 pub fn build(args: &BuildArgs, cx: &mut Context<'_>) -> Result<Answer> {
     match &args.recipe {
         Recipe::Void(recipe) if args.dry_run => {
-            let planned = void::plan(recipe, &cx.config.cache_dir, &mut cx.stages)?;
+            let planned = void::plan(recipe, cx.config.cache()?, &mut cx.stages)?;
             tell_changes(planned.plan(), cx);
             cx.emit_text(&manifest::render(planned.packages()));
             return Ok(Answer::Done);
@@ -52,7 +52,7 @@ pub fn build(args: &BuildArgs, cx: &mut Context<'_>) -> Result<Answer> {
     let mut doc = document(args.kernel.as_deref(), cx)?;
     let rootfs = match &args.recipe {
         Recipe::Debian(recipe) => {
-            let places = Places::new(&cx.config.cache_dir);
+            let places = Places::new(cx.config.cache()?);
             debian::build(recipe, args.use_cache, &places, &mut cx.stages)?
         }
         Recipe::Void(recipe) => build_void(recipe, args.use_cache, &doc, cx)?,
@@ -66,7 +66,7 @@ pub fn build(args: &BuildArgs, cx: &mut Context<'_>) -> Result<Answer> {
 /// The packages are configured by a guest with the document's kernel; the lock file is written once that has gone well.
 fn build_void(recipe: &void::Recipe, use_cache: bool, doc: &Document, cx: &mut Context<'_>) -> Result<Rootfs> {
     let kernel = kernel(doc)?;
-    let planned = void::plan(recipe, &cx.config.cache_dir, &mut cx.stages)?;
+    let planned = void::plan(recipe, cx.config.cache()?, &mut cx.stages)?;
     check_arch(planned.arch(), &kernel)?;
     tell_changes(planned.plan(), cx);
     let plan = planned.plan();
@@ -89,7 +89,7 @@ fn build_void_release(
     cx: &mut Context<'_>,
 ) -> Result<Rootfs> {
     let kernel = kernel(doc)?;
-    let checked = void::release::check(recipe, &cx.config.cache_dir, &mut cx.stages)?;
+    let checked = void::release::check(recipe, cx.config.cache()?, &mut cx.stages)?;
     check_arch(checked.arch(), &kernel)?;
     if let Some(rootfs) = checked.cached().filter(|_| use_cache) {
         return Ok(rootfs);
