@@ -30,6 +30,7 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use up::Up;
+use zeroize::Zeroizing;
 
 /// How long the starter may take to save its record.
 const KEEP_WITHIN: Duration = Duration::from_secs(60);
@@ -378,7 +379,8 @@ fn check(launch: &Launch) -> Result<()> {
 }
 
 fn read_strict<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = fs_err::read_to_string(path)?;
+    // It may hold the guest's host key.
+    let text = Zeroizing::new(fs_err::read_to_string(path)?);
     crate::doc::strict(&text).context(format!("{} is not as it should be", path.display()))
 }
 
