@@ -347,7 +347,8 @@ fn a_vm_that_would_hang_is_not_started_and_leaves_nothing() {
     write(sandbox.state("images/a/initrd"), initrd(RELEASE, &MODULES[..6])).unwrap();
     let mut command = sandbox.command("bg-vm", &["create", "dev", "--work-size", fixture::WORK]);
     for (variable, program) in [("BG_QEMU", "sh"), ("BG_VHOST_DEVICE_VSOCK", "vhost-device-vsock")] {
-        command.env(variable, host.bin(program));
+        // What a setting names may be no link.
+        command.env(variable, host.bin(program).canonicalize().unwrap());
     }
     let doc = finish(command.spawn().unwrap(), b"").failed_with(Code::BootCheck);
     let said = format!("{} {:?}", doc.message, doc.causes);

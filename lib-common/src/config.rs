@@ -8,15 +8,16 @@ use crate::doc::{Cidr, KernelArgs, Name, VmmChoice};
 use crate::error::{Code, Error, Result};
 use crate::guest::ssh::Via;
 use crate::net::subnet;
-use crate::sys::program;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 mod bundle;
+mod file;
 mod legacy;
 mod parse;
+mod programs;
 mod settings;
 
 pub use parse::{parse_boot_timeout, parse_memory_mib, parse_seconds, parse_size, parse_vcpu};
@@ -148,11 +149,8 @@ impl Config {
     /// Reads the layers. `root`: whether the caller is root.
     pub fn load(env: &Env, root: bool) -> Result<Self> {
         let (mut values, mut legacy) = (Layer::new(), vec![]);
-        let home = env.get("XDG_CONFIG_HOME").filter(|d| d.starts_with('/')).map(PathBuf::from);
-        let home = home.or_else(|| Some(PathBuf::from(env.get("HOME")?).join(".config")));
-        let user = home.map(|d| d.join("banger/config.toml"));
-        for file in [Some(PathBuf::from("/etc/banger/config.toml")), user].into_iter().flatten() {
-            values.extend(read_file(&file, &mut legacy)?);
+        for file in file::places(env)? {
+            values.extend(file::read(&file, &mut legacy)?);
         }
         for (key, variable, ..) in KEYS {
             if let Some(value) = env.get(*variable).filter(|v| !v.is_empty()) {
@@ -173,9 +171,12 @@ impl Config {
             if let Some(dir) = env.get(variable).filter(|d| d.starts_with('/')) {
                 return Ok(PathBuf::from(dir).join("banger"));
             }
-            match env.get("HOME") {
-                Some(home) => Ok(PathBuf::from(home).join(in_home).join("banger")),
-                None => Err(Error::new(Code::BadConfig, "HOME is not set").hint("set BG_STATE_DIR and BG_CACHE_DIR")),
+            match file::home(env)? {
+                Some(home) => Ok(home.join(in_home).join("banger")),
+                None => {
+                    Err(Error::new(Code::BadConfig, "HOME is not set, and you have no entry in the passwd database")
+                        .hint("set HOME, or BG_STATE_DIR and BG_CACHE_DIR"))
+                }
             }
         };
         let state_dir = match (path(values, "state_dir")?, root) {
@@ -215,7 +216,7 @@ impl Config {
             legacy: vec![],
             guest_agent: path(values, "guest_agent")?,
             firecracker: path(values, "firecracker")?,
-            qemu: parsed(values, "qemu", |v| Ok::<_, String>(PathBuf::from(v)))?,
+            qemu: parsed(values, "qemu", programs::parse_qemu)?,
             vhost_device_vsock: path(values, "vhost_device_vsock")?,
             tool_dir: std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.to_owned())),
             values: values.clone(),
@@ -242,39 +243,6 @@ impl Config {
         (!self.legacy.is_empty()).then(|| format!("old names: {}", self.legacy.join("; ")))
     }
 
-    /// The guest agent's binary: configured, else the bundle's, else `../libexec/banger/` from the tool, else beside the tool.
-    pub fn agent_path(&self) -> Result<PathBuf> {
-        let missing = |what: String| {
-            Error::new(Code::MissingFile, what).hint("run `make build`, or set BG_GUEST_AGENT to the agent's binary")
-        };
-        if let Some(path) = &self.guest_agent {
-            let gone = || missing(format!("the guest agent {} is not there", path.display()));
-            return path.is_file().then(|| path.clone()).ok_or_else(gone);
-        }
-        if let Some(bundle) = self.bundle()? {
-            return bundle.file(&bundle.bundle.agent_path);
-        }
-        let places =
-            self.tool_dir.iter().flat_map(|dir| [dir.join("../libexec/banger/guest-agent"), dir.join("guest-agent")]);
-        places.into_iter().find(|p| p.is_file()).ok_or_else(|| missing("the guest agent's binary was not found".into()))
-    }
-
-    /// The Firecracker to run: configured, whether it is there or not; else the bundle's; else the one in `PATH`.
-    ///
-    /// # Errors
-    /// As [`Config::bundle`].
-    pub fn firecracker_path(&self) -> Result<Option<PathBuf>> {
-        if let Some(path) = &self.firecracker {
-            return Ok(Some(path.clone()));
-        }
-        if let Some(bundle) = self.bundle()?
-            && let Some(path) = &bundle.bundle.firecracker_path
-        {
-            return bundle.file(path).map(Some);
-        }
-        Ok(program::find(Path::new("firecracker")).ok())
-    }
-
     /// How long something that usually has a guest done it within `usual` may take on this host: in proportion to the
     /// time that a boot may take.
     pub fn guest_deadline(&self, usual: Duration) -> Duration {
@@ -285,31 +253,6 @@ impl Config {
     pub fn deadline(&self, asked: Option<Duration>, usual_seconds: u64) -> Duration {
         asked.unwrap_or_else(|| self.guest_deadline(Duration::from_secs(usual_seconds)))
     }
-
-    /// The QEMU to run: configured, else by the architecture's name in `PATH`.
-    pub fn qemu_path(&self) -> PathBuf {
-        let by_name = || PathBuf::from(format!("qemu-system-{}", std::env::consts::ARCH));
-        self.qemu.clone().unwrap_or_else(by_name)
-    }
-
-    /// vhost-device-vsock: configured, else in `PATH`, else where `pipelines/setup` puts it.
-    pub fn vhost_device_vsock_path(&self) -> Result<PathBuf> {
-        if let Some(path) = &self.vhost_device_vsock {
-            return Ok(path.clone());
-        }
-        let cached = self.cache_dir.join("vhost-device-vsock/bin/vhost-device-vsock");
-        program::find(Path::new("vhost-device-vsock"))
-            .or_else(|missing| if cached.is_file() { Ok(cached) } else { Err(missing) })
-    }
-
-    /// A tool of this suite, beside the one that runs.
-    pub fn tool(&self, name: &str) -> Result<PathBuf> {
-        let beside = self.tool_dir.as_ref().map(|d| d.join(name)).filter(|p| p.is_file());
-        beside.ok_or_else(|| {
-            Error::new(Code::MissingProgram, format!("the program `{name}` is not beside this one"))
-                .hint("install the suite as a whole: cargo install --path .")
-        })
-    }
 }
 
 /// How long a boot may take that is waited for with the usual deadlines.
@@ -318,42 +261,6 @@ pub const USUAL_BOOT: Duration = Duration::from_secs(60);
 /// A deadline where a boot may take `boot`, in proportion: `usual` where that is [`USUAL_BOOT`].
 pub fn scaled(usual: Duration, boot: Duration) -> Duration {
     usual.mul_f64(boot.as_secs_f64() / USUAL_BOOT.as_secs_f64())
-}
-
-/// `legacy` gets a remark on each old name of a key.
-fn read_file(file: &Path, legacy: &mut Vec<String>) -> Result<Layer> {
-    let text = match std::fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Layer::new()),
-        Err(e) => return Err(Error::io("read", file, &e).with_code(Code::BadConfig)),
-    };
-    let bad = |what: String| Error::new(Code::BadConfig, format!("{}: {what}", file.display()));
-    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| bad(e.message().to_owned()))?;
-    let mut layer = Layer::new();
-    for (key, value) in table {
-        let new = legacy::key(&key);
-        let Some((known, ..)) = KEYS.iter().find(|(k, ..)| *k == new.unwrap_or(&key)) else {
-            let error = bad(format!("unknown key `{key}`"));
-            return Err(match crate::doc::nearest(&key, KEYS.iter().map(|(k, ..)| *k)) {
-                Some(near) => error.hint(format!("did you mean `{near}`?")),
-                None => error.hint("banger-config(5) lists the keys"),
-            });
-        };
-        let text = match value {
-            toml::Value::String(s) => s,
-            toml::Value::Integer(n) => n.to_string(),
-            other => return Err(bad(format!("`{key}` is a {}, not a string or number", other.type_str()))),
-        };
-        if new.is_some() {
-            legacy.push(format!("`{key}` in {} is now `{known}`", file.display()));
-        }
-        let before = layer.insert(known, (text.clone(), file.display().to_string()));
-        if before.is_some_and(|(before, _)| before != text) {
-            return Err(bad(format!("`{known}` stands there under several names, which say different things"))
-                .hint(format!("keep `{known}` alone")));
-        }
-    }
-    Ok(layer)
 }
 
 fn path(values: &Layer, key: &str) -> Result<Option<PathBuf>> {

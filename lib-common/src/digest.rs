@@ -4,7 +4,7 @@
 use crate::doc::Digest;
 use crate::error::{Code, Error, Result};
 use crate::sys::dirs::walk;
-use crate::sys::{fs::for_each_extent, signal};
+use crate::sys::{fs::for_each_extent, plain, signal};
 use fs_err as fs;
 use nix::errno::Errno;
 use sha2::{Digest as _, Sha256};
@@ -81,7 +81,7 @@ pub fn of_content(path: &Path) -> Result<Digest> {
 /// Calls `f(offset, bytes)` for the data of a sparse file, in order, and gives its size. Extents begin at multiples of
 /// the file system's block size, and chunks end at multiples of [`BLOCK`] or at the end of their extent.
 fn for_each_chunk(path: &Path, mut f: impl FnMut(u64, &[u8]) -> Result<(), Errno>) -> Result<u64> {
-    let file = std::fs::File::open(path).map_err(|e| missing(path, &e))?;
+    let file = plain::named(path)?;
     let size = file.metadata().map_err(|e| Error::io("read", path, &e))?.len();
     let mut buffer = vec![0; CHUNK];
     let walked = for_each_extent(&file, size.cast_signed(), |start, end| {

@@ -74,9 +74,9 @@ codes! {
     Permission = "permission" => 77,
     /// A configuration file or `BG_*` variable is wrong.
     BadConfig = "bad_config" => 78,
-    /// SIGINT; what was begun has been undone.
+    /// SIGINT or SIGQUIT; what was begun has been undone.
     Interrupted = "interrupted" => 130,
-    /// SIGTERM; what was begun has been undone.
+    /// SIGTERM, SIGHUP or SIGXCPU; what was begun has been undone.
     Terminated = "terminated" => 143,
 }
 
@@ -221,6 +221,9 @@ impl Error {
         let message = format!("cannot {what} {}", path.display());
         let mut error = Error::new(code_of(source), message).because(source);
         error.0.no_room = is_no_room(source);
+        if source.kind() == std::io::ErrorKind::FileTooLarge {
+            error = error.hint("see the limit on files' sizes: ulimit -f");
+        }
         error.detail("path", path.display().to_string())
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::cli::printable;
 use crate::doc::Timing;
+use crate::sys::thread;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::time::{ClockId, clock_gettime};
 use serde_json::json;
@@ -147,13 +148,16 @@ impl Stages {
             bar.set_style(style);
         }
         bar.set_message(words);
-        // Short operations stay silent.
+        // Short operations stay silent, and so do those that get no thread.
         let shown_later = bar.clone();
-        std::thread::spawn(move || {
+        let _ = thread::spawn(move || {
             std::thread::sleep(Duration::from_secs(1));
             if !shown_later.is_finished() {
                 shown_later.set_draw_target(ProgressDrawTarget::stderr());
-                shown_later.enable_steady_tick(Duration::from_millis(250));
+            }
+            while !shown_later.is_finished() {
+                shown_later.tick();
+                std::thread::sleep(Duration::from_millis(250));
             }
         });
         self.bar = Some(bar);

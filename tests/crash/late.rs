@@ -100,3 +100,18 @@ fn a_tool_whose_terminal_is_closed_undoes_what_it_began() {
         }
     }
 }
+
+#[test]
+fn sigquit_and_sigxcpu_undo_what_was_begun() {
+    use lib_common::error::Code;
+    for (signal, code) in [(Signal::SIGQUIT, Code::Interrupted), (Signal::SIGXCPU, Code::Terminated)] {
+        let world = World::new(&[]);
+        let gate = Gate::new(&world);
+        let child = gate.suite.command(&["create", "dev"]).process_group(0).spawn().unwrap();
+        until("the shim waits", || gate.here.exists());
+        kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+        gate.open();
+        finish(child, b"").failed_with(code);
+        world.assert_nothing_is_left();
+    }
+}

@@ -5,10 +5,12 @@
 
 mod documents;
 mod guests;
+mod limits;
 mod names;
 mod records;
 mod running;
 mod sessions;
+mod settings;
 mod terminals;
 mod vmms;
 

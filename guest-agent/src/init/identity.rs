@@ -52,7 +52,7 @@ fn lay_down_in(root: &Path, identity: &Identity) -> Result<()> {
     files::write_if_different(&etc("hostname"), &line(&identity.hostname), 0o644)?;
     files::write_if_different(&etc("machine-id"), &line(&identity.machine_id), 0o444)?;
     hosts::write(&etc("hosts"), &identity.hostname, &identity.hosts)?;
-    files::write_if_different(&etc("ssh/ssh_host_ed25519_key"), &line(&identity.host_key), 0o600)?;
+    files::write_if_different(&etc("ssh/ssh_host_ed25519_key"), &line(identity.host_key.reveal()), 0o600)?;
     files::write_if_different(&etc("ssh/ssh_host_ed25519_key.pub"), &line(&identity.host_key_public), 0o644)
 }
 

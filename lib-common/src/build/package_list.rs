@@ -2,7 +2,11 @@
 //! not count.
 
 use crate::error::{Code, Error, Result};
+use crate::sys::plain;
 use std::path::Path;
+
+/// The longest list that is read, in bytes.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// What values of `--packages` name, each a FILE (it has a `/`) or names with commas between, in their order. `checked` gives
 /// a name as the package manager gets it.
@@ -27,11 +31,10 @@ pub fn no_name(text: &str) -> Error {
 }
 
 fn from_file(path: &Path, checked: fn(&str) -> Result<String>) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Error::io("read", path, &e).with_code(Code::MissingFile),
-        _ => Error::io("read", path, &e),
-    })?;
-    from_lines(&text, checked).map_err(|e| e.within(format!("{} is not a package list", path.display())))
+    let bad = |e: Error| e.within(format!("{} is not a package list", path.display()));
+    let text = String::from_utf8(plain::read_named(path, MAX_BYTES)?)
+        .map_err(|e| bad(Error::new(Code::BadInput, "it is not UTF-8").because(&e)))?;
+    from_lines(&text, checked).map_err(bad)
 }
 
 /// One name a line; `#` begins a comment.

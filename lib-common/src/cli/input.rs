@@ -3,7 +3,7 @@
 use super::Context;
 use crate::doc::{Document, Kind, MAX_BYTES, Name};
 use crate::error::{Code, Error, Result};
-use std::fs::File;
+use crate::sys::plain;
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -33,9 +33,9 @@ impl Context<'_> {
         self.stages.begin("input");
         let bytes = match &source.file {
             Some(path) => {
-                let file = File::open(path).map_err(|e| match e.kind() {
-                    std::io::ErrorKind::NotFound => Error::io("read", path, &e).with_code(Code::MissingFile),
-                    _ => Error::io("read", path, &e),
+                let file = plain::named(path).map_err(|e| match e.code() {
+                    Code::BadInput => e.hint("give a document that is no file on stdin, without --file"),
+                    _ => e,
                 })?;
                 read_capped(file).map_err(|e| Error::io("read", path, &e))?
             }

@@ -19,7 +19,7 @@ pub use table::{Format, Output};
 use crate::config::{Config, Env, process_env};
 use crate::error::{Code, Error, Result};
 use crate::store::Store;
-use crate::sys::signal;
+use crate::sys::{limits, signal};
 use crate::timing::Stages;
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -78,7 +78,7 @@ pub struct Context<'a> {
 /// Runs a tool on this process: `fn main() -> ExitCode { cli::main("bg-seed", run) }`.
 pub fn main<A: Parser>(tool: &'static str, run: fn(A, &mut Context<'_>) -> Result<Answer>) -> ExitCode {
     let stderr_is_terminal = std::io::stderr().is_terminal();
-    if let Err(e) = signal::install() {
+    if let Err(e) = limits::no_core_dumps().and_then(|()| signal::install()) {
         return ExitCode::from(output::report(tool, &e, &mut std::io::stderr(), stderr_is_terminal));
     }
     let io = Io {
@@ -98,7 +98,9 @@ pub fn internal(tool: &'static str, help: &str, option: &str, run: fn(&Path) -> 
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     let print = |text: &str| writeln!(std::io::stdout(), "{text}").map_err(|e| closed(&e));
     let result = match &args[..] {
-        [given, value] if given == option => signal::install().and_then(|()| run(Path::new(value))),
+        [given, value] if given == option => {
+            limits::no_core_dumps().and_then(|()| signal::install()).and_then(|()| run(Path::new(value)))
+        }
         [only] if only == "--help" || only == "-h" => print(help),
         [only] if only == "--version" || only == "-V" => print(&format!("{tool} {}", env!("CARGO_PKG_VERSION"))),
         _ => Err(Error::new(Code::Usage, format!("{tool} takes {option} and its value, and nothing else"))

@@ -48,7 +48,7 @@ impl Loaded {
             Some(Wanted::File(json)) => (json, true),
             None => (default_dir(state_dir).join("bundle.json"), false),
         };
-        // The way to one that was named is its namer's own matter.
+        // Links on the way to one that was named are its namer's own matter.
         let dir = json.parent().unwrap_or(Path::new("/"));
         let dir = if named { std::fs::canonicalize(dir).unwrap_or_else(|_| dir.into()) } else { dir.into() };
         let json = dir.join(json.file_name().unwrap_or_default());
@@ -58,6 +58,7 @@ impl Loaded {
             }
             return Err(Error::new(Code::MissingFile, format!("{} is not there", json.display())).hint(MEND));
         };
+        owned::is_safe_from_others(&dir)?;
         let mut bytes = vec![];
         let read = file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes);
         read.map_err(|e| Error::io("read", &json, &e))?;

@@ -47,7 +47,7 @@ impl Config {
             "image" => None,
             "bundle" => self.bundle().ok().flatten().map(|bundle| shown(bundle.json())),
             "guest_agent" => found(self.agent_path().ok()),
-            "qemu" => Some(shown(&self.qemu_path())),
+            "qemu" => found(self.qemu_path().ok()),
             "firecracker" => found(self.firecracker_path().ok().flatten()),
             "vhost_device_vsock" => found(self.vhost_device_vsock_path().ok()),
             _ => Some(default.to_owned()),

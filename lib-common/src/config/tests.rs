@@ -1,4 +1,5 @@
 use super::*;
+use std::path::Path;
 
 fn env(pairs: &[(&str, &str)]) -> Env {
     pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
@@ -29,6 +30,16 @@ fn directories_follow_the_user_and_root() {
 }
 
 #[test]
+fn home_is_absolute_or_that_of_the_passwd_database() {
+    for home in ["", "relative", "./x"] {
+        let e = Config::load(&env(&[("HOME", home)]), false).unwrap_err();
+        assert_eq!((e.code(), e.get_hint()), (Code::BadConfig, Some("unset HOME")), "{home}");
+    }
+    let own = crate::sys::host::home_of_caller().unwrap();
+    assert!(Config::load(&env(&[]), false).unwrap().cache_dir.starts_with(own));
+}
+
+#[test]
 fn what_is_wrong_is_named_with_its_place() {
     for (variable, value, word) in [
         ("BG_VCPU", "0", "1 to 32"),
@@ -39,6 +50,7 @@ fn what_is_wrong_is_named_with_its_place() {
         ("BG_BOOT_TIMEOUT", "0", "1 to 86400"),
         ("BG_KERNEL_ARGS", "a\nb", "ASCII"),
         ("BG_FIRECRACKER", "firecracker", "absolute"),
+        ("BG_QEMU", "evil/qemu", "absolute"),
     ] {
         let e = Config::load(&env(&[("HOME", "/nowhere"), (variable, value)]), false).unwrap_err();
         assert_eq!(e.code(), Code::BadConfig);
@@ -51,7 +63,7 @@ fn an_unknown_key_names_the_nearest() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("config.toml");
     std::fs::write(&file, "memmory = \"1G\"\n").unwrap();
-    let e = read_file(&file, &mut vec![]).unwrap_err();
+    let e = file::read(&file, &mut vec![]).unwrap_err();
     assert_eq!(e.get_hint(), Some("did you mean `memory`?"));
 }
 

@@ -232,8 +232,7 @@ fn e2fsck(options: &[&str], path: &Path) -> Result<(ExitStatus, String, Error)> 
     let cmd = Cmd::new("e2fsck").args(options).arg(path).env("LC_ALL", "C");
     let mut child = cmd.spawn(Streams { stdout: Stream::Pipe, ..Streams::default() })?;
     let mut report = vec![];
-    if let Some(pipe) = child.stdout() {
-        let mut pipe = crate::sys::signal::Interruptible(pipe);
+    if let Some(mut pipe) = child.stdout()? {
         (&mut pipe).take(REPORT_MAX).read_to_end(&mut report)?;
         io::copy(&mut pipe, &mut io::sink())?;
     }

@@ -2,6 +2,7 @@
 //! the kernel's Documentation/filesystems/ext4/super.rst.
 
 use crate::error::{Code, Error, Result};
+use crate::sys::plain;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -44,10 +45,7 @@ impl Superblock {
     ///
     /// Errors: [`Code::MissingFile`] for a file that is not there, [`Code::BadInput`] for one that is no ext4.
     pub fn read(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Error::io("read", path, &e).with_code(Code::MissingFile),
-            _ => Error::io("read", path, &e),
-        })?;
+        let file = plain::named(path)?;
         let no_ext4 = || {
             Error::new(Code::BadInput, format!("{} is not an ext4 file system", path.display()))
                 .detail("path", path.display().to_string())

@@ -4,7 +4,7 @@
 use super::journal;
 use super::layout::Layout;
 use crate::error::{Code, Error, Result};
-use crate::sys::signal;
+use crate::sys::{plain, signal};
 use ext4_view::{Ext4, Ext4Error, Ext4Read};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -110,7 +110,7 @@ pub(super) fn open(path: &Path, patience: Patience, bytes: u64) -> Result<Ext4, 
 ///
 /// Errors: [`Code::BadInput`] for one that cannot.
 pub(super) fn ensure_sane(path: &Path) -> Result<()> {
-    sane(&fs_err::File::open(path)?.into_file(), path).map(drop)
+    sane(&plain::named(path)?, path).map(drop)
 }
 
 fn sane(file: &File, path: &Path) -> Result<Layout> {

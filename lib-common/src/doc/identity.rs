@@ -1,6 +1,6 @@
 //! What one boot of one VM is given: a file in the initrd that the host appends, read by the guest's `/init`.
 
-use super::{Cidr, Name};
+use super::{Cidr, Name, Secret};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
@@ -42,7 +42,7 @@ pub struct Identity {
     /// Lines for root's `authorized_keys`.
     pub authorized_keys: Vec<String>,
     /// The SSH host key: an OpenSSH private key in PEM.
-    pub host_key: String,
+    pub host_key: Secret,
     /// Its public half, `ssh-ed25519 …`.
     pub host_key_public: String,
     /// What the second disk is.

@@ -18,6 +18,7 @@ mod listeners;
 mod machine;
 mod net;
 mod report;
+mod secret;
 mod setting;
 mod shim;
 mod types;
@@ -49,6 +50,7 @@ pub use machine::{
 };
 pub use net::{Net, Network, NetworkRecord, PoolCount, TapInfo, Uplink};
 pub use report::{Check, Report};
+pub use secret::Secret;
 pub use setting::Setting;
 pub use shim::{Launch, LaunchDisk, LaunchNet, ShimReply};
 pub use types::{AbsPath, Cidr, Digest, KernelArgs, Mac, Name, RelPath};

@@ -72,6 +72,9 @@ impl Space {
     pub fn current(config: &Config) -> Result<Self> {
         let netns = crate::sys::netns::inode()?;
         let root = config.net_dir.clone();
+        crate::sys::owned::check_shared_dir(&root).map_err(|e| {
+            if e.code() == Code::Permission { e.also("it is the directory of networks: BG_NET_DIR") } else { e }
+        })?;
         Ok(Space { dir: root.join(netns.to_string()), root, netns, lock_wait: config.lock_wait })
     }
 

@@ -49,7 +49,7 @@ pub enum DryRun {
 /// Errors: those of [`debian::build`], of [`void::plan`] and what follows, and of the document.
 pub fn build(args: &BuildArgs, cx: &mut Context<'_>) -> Result<Answer> {
     if let (Recipe::Void(recipe), Some(dry_run)) = (&args.recipe, args.dry_run) {
-        let planned = void::plan(recipe, &cx.config.cache_dir, &mut cx.stages)?;
+        let planned = void::plan(recipe, cx.config.cache()?, &mut cx.stages)?;
         tell(planned.plan(), cx);
         match dry_run {
             DryRun::Manifest => cx.emit_text(&manifest::render(planned.packages())),
@@ -60,7 +60,7 @@ pub fn build(args: &BuildArgs, cx: &mut Context<'_>) -> Result<Answer> {
     let mut doc = document(args.kernel.as_deref(), cx)?;
     let rootfs = match &args.recipe {
         Recipe::Debian(recipe) => {
-            let places = Places::new(&cx.config.cache_dir);
+            let places = Places::new(cx.config.cache()?);
             debian::build(recipe, args.use_cache, &places, &mut cx.stages)?
         }
         Recipe::Void(recipe) => build_void(recipe, args, &doc, cx)?,
@@ -75,7 +75,7 @@ pub fn build(args: &BuildArgs, cx: &mut Context<'_>) -> Result<Answer> {
 /// once that has gone well.
 fn build_void(recipe: &void::Recipe, args: &BuildArgs, doc: &Document, cx: &mut Context<'_>) -> Result<Rootfs> {
     let before = if recipe.base { Some(kernel(doc)?) } else { None };
-    let planned = void::plan(recipe, &cx.config.cache_dir, &mut cx.stages)?;
+    let planned = void::plan(recipe, cx.config.cache()?, &mut cx.stages)?;
     let arch = planned.arch().to_owned();
     before.iter().try_for_each(|kernel| check_arch(&arch, kernel))?;
     tell(planned.plan(), cx);
@@ -104,7 +104,7 @@ fn build_void_release(
     cx: &mut Context<'_>,
 ) -> Result<Rootfs> {
     let kernel = kernel(doc)?;
-    let checked = void::release::check(recipe, &cx.config.cache_dir, &mut cx.stages)?;
+    let checked = void::release::check(recipe, cx.config.cache()?, &mut cx.stages)?;
     check_arch(checked.arch(), &kernel)?;
     if let Some(rootfs) = checked.cached().filter(|_| args.use_cache) {
         return Ok(rootfs);

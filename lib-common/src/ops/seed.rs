@@ -43,7 +43,7 @@ fn into_cache(cx: &mut Context<'_>, mut doc: Document, sizes: &[u64]) -> Result<
     let rootfs: Rootfs = doc.require()?;
     let key =
         sizes.iter().fold(format!("banger seed {FORMAT}\n{}\n", rootfs.digest), |key, size| format!("{key}{size}\n"));
-    let slot = Slot::new(&cx.config.cache_dir, "seed", &digest::of_bytes(key.as_bytes()))?;
+    let slot = Slot::new(cx.config.cache()?, "seed", &digest::of_bytes(key.as_bytes()))?;
     if !is_whole(slot.dir(), sizes) {
         make_in_cache(cx, (&rootfs, sizes), &slot)?;
     }

@@ -34,7 +34,7 @@ use crate::sys::owned;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// The directories of one banger, and how long to wait for its locks.
 #[derive(Clone, Debug)]
@@ -268,9 +268,14 @@ pub fn random_id() -> Result<String> {
     }))
 }
 
-/// Now, RFC 3339 UTC with milliseconds.
+/// Now, RFC 3339 UTC with milliseconds. A clock beyond the years that RFC 3339 can say is taken for the last of them, or for 1970.
 pub fn now() -> String {
-    format!("{:.3}", jiff::Timestamp::now())
+    time_text(SystemTime::now())
+}
+
+fn time_text(time: SystemTime) -> String {
+    let beyond = if time > SystemTime::UNIX_EPOCH { jiff::Timestamp::MAX } else { jiff::Timestamp::UNIX_EPOCH };
+    format!("{:.3}", jiff::Timestamp::try_from(time).unwrap_or(beyond))
 }
 
 #[cfg(test)]

@@ -152,3 +152,11 @@ fn intents_that_are_announced_are_on_disk_before_the_name_is_seen_and_said_once(
     assert_ne!(journal(), before);
     assert_eq!(to.journal().open_operation().unwrap().unwrap().undo, [&expected[..], &[later]].concat());
 }
+
+#[test]
+fn a_clock_beyond_the_years_that_can_be_written_is_no_panic() {
+    let at = |seconds| time_text(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+    assert_eq!(at(1), "1970-01-01T00:00:01.000Z");
+    assert!(at(300_000_000_000).starts_with("9999-12-"), "{}", at(300_000_000_000));
+    assert_eq!(time_text(SystemTime::UNIX_EPOCH - Duration::from_secs(400_000_000_000)), "1970-01-01T00:00:00.000Z");
+}

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_types)]
 
+pub use super::child_pipe::ChildPipe;
 use super::cmd::Cmd;
 use super::ended::{describe, tail};
 use super::process::PidFd;
@@ -28,12 +29,22 @@ pub struct Child {
 impl Child {
     /// Takes over a child that was just started as the leader of its own process group.
     pub(super) fn new(cmd: &Cmd, mut inner: std::process::Child) -> Result<Self> {
-        let pidfd = PidFd::of_child(pid_of(&inner))?;
+        let pidfd = match PidFd::of_child(pid_of(&inner)) {
+            Ok(pidfd) => pidfd,
+            Err(e) => {
+                let _ = inner.kill();
+                let _ = inner.wait();
+                return Err(e);
+            }
+        };
         let keep = cmd.stderr_tail;
         let pipe = inner.stderr.take();
         // Dropped, it is ended.
         let mut child = Child { cmd: cmd.clone(), inner, pidfd, stderr: None, status: None };
-        child.stderr = pipe.map(|pipe| thread::spawn(move || tail(pipe, keep))).transpose()?;
+        if let Some(pipe) = pipe {
+            let pipe = ChildPipe::new(pipe, &child.pidfd)?.deaf();
+            child.stderr = Some(thread::spawn(move || tail(pipe, keep))?);
+        }
         Ok(child)
     }
 
@@ -52,9 +63,9 @@ impl Child {
         self.inner.stdin.take()
     }
 
-    /// The reading end of its stdout, once, where that is a pipe.
-    pub fn stdout(&mut self) -> Option<std::process::ChildStdout> {
-        self.inner.stdout.take()
+    /// The reading end of its stdout, once, where that is a pipe. It ends with the child, and with an error at a signal.
+    pub fn stdout(&mut self) -> Result<Option<ChildPipe<std::process::ChildStdout>>> {
+        Ok(self.inner.stdout.take().map(|pipe| ChildPipe::new(pipe, &self.pidfd)).transpose()?)
     }
 
     /// Sends a signal to it and to what it has started in its process group.
@@ -82,8 +93,9 @@ impl Child {
         if status.success() { Ok(()) } else { Err(self.failure(status)) }
     }
 
-    /// The error for a child that ended with `status`.
+    /// The error for a child that has ended with `status`.
     pub fn failure(&mut self, status: ExitStatus) -> Error {
+        // Its reader ends with the child.
         let stderr = self.stderr.take().and_then(|t| t.join().ok()).unwrap_or_default();
         let stderr = String::from_utf8_lossy(&stderr).into_owned();
         let status = describe(status);
@@ -94,11 +106,16 @@ impl Child {
         error.child(ChildFailure { argv: self.cmd.argv(), status, stderr })
     }
 
+    /// Takes the status of a child that has ended, and kills what it has left in its process group.
     fn reap(&mut self) -> Result<ExitStatus> {
-        if self.status.is_none() {
-            self.status = Some(self.inner.wait()?);
+        if let Some(status) = self.status {
+            return Ok(status);
         }
-        Ok(self.status.expect("set above"))
+        // Not reaped yet, so neither the pid nor the group's id can belong to another program.
+        let _ = killpg(Pid::from_raw(self.pid()), Signal::SIGKILL);
+        let status = self.inner.wait()?;
+        self.status = Some(status);
+        Ok(status)
     }
 }
 
@@ -108,13 +125,9 @@ impl Drop for Child {
             return;
         }
         let _shield = signal::shield();
-        let group = Pid::from_raw(self.pid());
-        // Not reaped yet, so neither the pid nor the group's id can belong to anybody else.
-        let _ = killpg(group, Signal::SIGTERM);
-        if !self.pidfd.wait(self.cmd.grace).unwrap_or(false) {
-            let _ = killpg(group, Signal::SIGKILL);
-        }
-        let _ = self.inner.wait();
+        let _ = killpg(Pid::from_raw(self.pid()), Signal::SIGTERM);
+        let _ = self.pidfd.wait(self.cmd.grace);
+        let _ = self.reap();
     }
 }
 

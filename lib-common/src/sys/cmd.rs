@@ -3,8 +3,8 @@
 
 #![allow(unsafe_code, clippy::disallowed_types)]
 
-pub use super::child::Child;
 use super::child::pid_of;
+pub use super::child::{Child, ChildPipe};
 pub use super::ended::describe;
 use super::poll::readable;
 use super::process::PidFd;
@@ -217,8 +217,8 @@ impl Cmd {
     pub fn output(&self, limit: u64) -> Result<Vec<u8>> {
         let mut child = self.spawn(Streams { stdout: Stream::Pipe, ..Streams::default() })?;
         let mut out = vec![];
-        if let Some(pipe) = child.stdout() {
-            let read = signal::Interruptible(pipe).take(limit + 1).read_to_end(&mut out);
+        if let Some(pipe) = child.stdout()? {
+            let read = pipe.take(limit + 1).read_to_end(&mut out);
             signal::check()?;
             read.map_err(|e| self.failed_with("cannot read from", &e))?;
         }
@@ -241,8 +241,11 @@ impl Cmd {
         let mut child = self.spawn(Streams { stdin: Stream::Null, stdout, stderr })?;
         let (mut said, mut buffer) = (vec![], [0; 4096]);
         loop {
-            if readable(&[ours.as_fd()], deadline)?.is_empty() {
-                return Err(late());
+            match readable(&[ours.as_fd(), child.pidfd().as_fd()], deadline)?.first() {
+                Some(0) => {}
+                // It has ended, and what still holds the pipe is not waited for.
+                Some(_) => break,
+                None => return Err(late()),
             }
             match ours.read(&mut buffer)? {
                 0 => break,

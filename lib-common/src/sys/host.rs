@@ -22,6 +22,11 @@ pub fn cpus() -> Result<u32> {
     Ok(std::thread::available_parallelism()?.get() as u32)
 }
 
+/// The home directory that the passwd database has for the caller.
+pub fn home_of_caller() -> Option<PathBuf> {
+    Some(nix::unistd::User::from_uid(nix::unistd::geteuid()).ok()??.dir)
+}
+
 /// How many processes ran or wanted to, in the mean of the last minute.
 pub fn load_average() -> Result<f64> {
     let text = read("/proc/loadavg")?;

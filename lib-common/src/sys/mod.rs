@@ -3,6 +3,8 @@
 #[cfg(feature = "host")]
 mod child;
 #[cfg(feature = "host")]
+mod child_pipe;
+#[cfg(feature = "host")]
 pub mod cmd;
 #[cfg(feature = "host")]
 pub mod dirs;
@@ -17,6 +19,8 @@ pub mod guest_signal;
 pub mod host;
 #[cfg(feature = "guest")]
 pub mod interface;
+#[cfg(feature = "host")]
+pub mod limits;
 #[cfg(feature = "host")]
 pub mod lock;
 #[cfg(feature = "host")]

@@ -49,6 +49,45 @@ pub fn open_installed(root: &Path, below: impl AsRef<Path>) -> Result<Option<Fil
     reach(root, below.as_ref(), (Wanted::File, Owner::CallerOrRoot))?.map(reopened).transpose()
 }
 
+/// Opens the regular file `path`, by which the configuration is given or which it names. `None` where it is missing.
+///
+/// # Errors
+/// [`Code::Permission`] for a symbolic link, and for a file that a user other than root and the caller owns, can write to, or can
+/// replace.
+pub fn open_trusted(path: &Path) -> Result<Option<File>> {
+    trusted(path)?.map(reopened).transpose()
+}
+
+/// Says whether the regular file `path` is there, such as a program, which need not be readable.
+///
+/// # Errors
+/// As [`open_trusted`].
+pub fn is_trusted(path: &Path) -> Result<bool> {
+    Ok(trusted(path)?.is_some())
+}
+
+fn trusted(path: &Path) -> Result<Option<(OwnedFd, PathBuf)>> {
+    let (dir, name) = split(path);
+    let dir = match std::fs::canonicalize(dir) {
+        Ok(dir) => dir,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io("read", path, &e)),
+    };
+    let found = reach(&dir, Path::new(name), (Wanted::File, Owner::CallerOrRoot))?;
+    // The file is open by now: a directory that is safe cannot have had another one.
+    found.map(|found| is_safe_from_others(&dir).map(|()| found)).transpose()
+}
+
+/// Refuses a directory that all users share, and that a user other than root and the caller owns, can write to, or can replace.
+/// It may be missing.
+///
+/// # Errors
+/// [`Code::Permission`], also for a symbolic link.
+pub fn check_shared_dir(dir: &Path) -> Result<()> {
+    reach(dir, Path::new(""), (Wanted::Directory, Owner::CallerOrRoot))?;
+    is_safe_from_others(dir)
+}
+
 /// What the descriptor stands for, whatever has that name by now.
 fn reopened((found, path): (OwnedFd, PathBuf)) -> Result<File> {
     File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).map_err(|e| Error::io("read", &path, &e))
@@ -164,15 +203,31 @@ fn own(opened: nix::Result<OwnedFd>, path: &Path, (wanted, owner): (Wanted, Owne
         return Err(refused(path, &format!("is {}, not {wanted}", in_words(kind))));
     }
     let me = nix::unistd::geteuid().as_raw();
-    if stat.st_uid != me && (owner == Owner::Caller || stat.st_uid != 0) {
+    if stat.st_uid != me && (owner == Owner::Caller || !is_root(stat.st_uid, path)?) {
         return Err(refused(path, &format!("belongs to user {}, and you are user {me}", stat.st_uid)));
+    }
+    // A file of the caller's alone lies in a directory that is the caller's alone.
+    if owner == Owner::CallerOrRoot && wanted == Wanted::File && others_may_write(stat.st_mode, stat.st_gid) {
+        return Err(refused(path, "can be written to by others").hint(format!("chmod go-w {}", path.display())));
     }
     Ok(Some(fd))
 }
 
+/// True for root's uid. Where the namespace has no name for root, as for an ordinary user's own network, root is who owns `/`.
+fn is_root(uid: u32, path: &Path) -> Result<bool> {
+    let root = || std::fs::symlink_metadata("/").map_err(|e| Error::io("open", path, &e));
+    Ok(uid == 0 || uid == root()?.uid())
+}
+
+/// True if a group other than the caller's and root's, or everybody, may write.
+fn others_may_write(mode: u32, gid: u32) -> bool {
+    mode & 0o002 != 0 || mode & 0o020 != 0 && ![nix::unistd::getegid().as_raw(), 0].contains(&gid)
+}
+
 /// Refuses a directory that somebody else could replace, or change what is in: on the way to it, and it itself, each belongs
 /// to root or the caller, and nobody else may write there. In a directory with the sticky bit, such as /tmp, everybody's things
-/// are safe. What is missing is made by the caller. Links on the way are followed as the kernel does.
+/// are safe. What is missing is made by the caller, in a directory that has to be root's or the caller's. Links on the way are
+/// followed as the kernel does.
 ///
 /// The caller's own group counts as the caller: there are systems on which each user has a group for himself, and files are
 /// writable for it.
@@ -191,7 +246,7 @@ pub fn is_safe_from_others(dir: &Path) -> Result<()> {
             Err(e) => return Err(Error::io("read", there, &e)),
         }
     };
-    let (me, group) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let me = nix::unistd::geteuid().as_raw();
     let look = |at: &Path| std::fs::symlink_metadata(at).map_err(|e| Error::io("read", at, &e));
     // Where the namespace has no name for root, as for an ordinary user's own network, it is who has this.
     let root = look(Path::new("/"))?;
@@ -199,10 +254,10 @@ pub fn is_safe_from_others(dir: &Path) -> Result<()> {
         let meta = look(at)?;
         let (mode, owner) = (meta.mode(), meta.uid());
         // Whose the directory itself is, is asked where it is reached.
-        if at != real && owner != me && owner != 0 && owner != root.uid() {
+        if (at != real || there != dir) && owner != me && owner != 0 && owner != root.uid() {
             return Err(refused(at, &format!("belongs to user {owner}, who can replace what is in it")));
         }
-        let others = mode & 0o002 != 0 || mode & 0o020 != 0 && ![group, 0, root.gid()].contains(&meta.gid());
+        let others = others_may_write(mode, meta.gid()) && (mode & 0o002 != 0 || meta.gid() != root.gid());
         let sticky = mode & 0o1000 != 0;
         if others && !sticky {
             let mend = format!("chmod go-w {}", at.display());
@@ -235,104 +290,4 @@ fn refused(path: &Path, what: &str) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::symlink;
-
-    fn refusal(path: &Path) -> String {
-        let e = read(path, 100).unwrap_err();
-        assert_eq!((e.code(), e.get_hint().is_some()), (Code::Permission, true), "{e}");
-        e.message().rsplit_once("/ours/").unwrap().1.to_owned()
-    }
-
-    #[test]
-    fn only_plain_files_in_plain_directories_are_read() {
-        let temp = tempfile::tempdir().unwrap();
-        let (ours, theirs) = (temp.path().join("ours"), temp.path().join("theirs"));
-        for dir in [&ours, &theirs] {
-            std::fs::create_dir(dir).unwrap();
-            std::fs::write(dir.join("file"), "content").unwrap();
-        }
-        assert_eq!(read(&ours.join("file"), 4).unwrap().unwrap(), b"cont");
-        assert_eq!(read_end(&ours.join("file"), 4).unwrap().unwrap(), b"tent");
-        assert_eq!(read_end(&ours.join("file"), 400).unwrap().unwrap(), b"content");
-        assert!(read(&ours.join("none"), 4).unwrap().is_none() && !is_dir(&ours, "none/file").unwrap());
-        assert!(is_file(&ours.join("file")).unwrap() && is_dir(&ours, "").unwrap());
-        symlink(theirs.join("file"), ours.join("link")).unwrap();
-        symlink(&theirs, ours.join("dir")).unwrap();
-        symlink("/nowhere", ours.join("dangling")).unwrap();
-        nix::unistd::mkfifo(&ours.join("fifo"), Mode::S_IRWXU).unwrap();
-        let _socket = std::os::unix::net::UnixListener::bind(ours.join("socket")).unwrap();
-        for (name, said) in [
-            ("link", "link is a symbolic link, not a regular file"),
-            ("dangling", "dangling is a symbolic link, not a regular file"),
-            ("fifo", "fifo is a FIFO, not a regular file"),
-            ("socket", "socket is a socket, not a regular file"),
-            ("dir/file", "dir is a symbolic link, not a directory"),
-        ] {
-            assert_eq!(refusal(&ours.join(name)), said);
-        }
-        for below in ["dir/file", "dir", "../theirs", "file/x"] {
-            assert_eq!(is_dir(&ours, below).unwrap_err().code(), Code::Permission, "{below}");
-        }
-    }
-
-    #[test]
-    fn directories_that_others_can_change_are_refused() {
-        let temp = tempfile::tempdir().unwrap();
-        let (shared, ours) = (temp.path().join("shared"), temp.path().join("shared/ours"));
-        std::fs::create_dir_all(&ours).unwrap();
-        let mode = |path: &Path, mode: u32| {
-            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
-        };
-        let refused = |path: &Path| match is_safe_from_others(path) {
-            Ok(()) => None,
-            Err(e) => {
-                assert_eq!(e.code(), Code::Permission, "{e}");
-                e.message().split_once(" can be").map(|(path, _)| path.rsplit('/').next().unwrap().to_owned())
-            }
-        };
-        for (of_shared, of_ours, who) in [
-            (0o755, 0o700, None),
-            (0o755, 0o755, None),
-            // The caller's own group is the caller.
-            (0o775, 0o770, None),
-            (0o777, 0o700, Some("shared")),
-            (0o1777, 0o700, None),
-            (0o1777, 0o777, Some("ours")),
-            // As a tmpfs is mounted: what is in it is asked whose it is.
-            (0o755, 0o1777, None),
-        ] {
-            mode(&shared, of_shared);
-            mode(&ours, of_ours);
-            assert_eq!(refused(&ours).as_deref(), who, "{of_shared:o} {of_ours:o}");
-            let missing = refused(&ours.join("not/yet"));
-            assert_eq!(missing.as_deref(), who, "what will be made there: {of_shared:o} {of_ours:o}");
-        }
-        if nix::unistd::geteuid().is_root() {
-            mode(&ours, 0o700);
-            mode(&shared, 0o755);
-            std::os::unix::fs::chown(&shared, Some(12345), None).unwrap();
-            let e = is_safe_from_others(&ours).unwrap_err();
-            assert!(e.message().contains("shared belongs to user 12345"), "{e}");
-            std::os::unix::fs::chown(&shared, Some(0), Some(12345)).unwrap();
-            mode(&shared, 0o775);
-            assert_eq!(refused(&ours).as_deref(), Some("shared"), "another group");
-        }
-    }
-
-    #[test]
-    fn what_is_another_users_is_refused() {
-        let root = nix::unistd::geteuid().is_root();
-        let temp = tempfile::tempdir().unwrap();
-        let dir = temp.path().join("ours");
-        std::fs::create_dir(&dir).unwrap();
-        if root {
-            std::os::unix::fs::chown(&dir, Some(12345), None).unwrap();
-            let e = is_dir(temp.path(), "ours").unwrap_err();
-            assert!(e.message().ends_with("belongs to user 12345, and you are user 0"), "{e}");
-        } else {
-            assert!(is_dir(Path::new("/"), "etc").unwrap_err().message().contains("belongs to user 0"));
-        }
-    }
-}
+mod tests;

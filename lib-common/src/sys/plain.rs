@@ -41,6 +41,37 @@ pub fn open(path: &Path, write: bool) -> Result<Option<(File, Metadata)>> {
     Ok(Some((file, meta)))
 }
 
+/// Opens a regular file that the user names, to read it: a document, a list, a key, a kernel. The user chooses whose it is, and may
+/// name a link.
+///
+/// # Errors
+/// [`Code::MissingFile`]; [`Code::BadInput`] for a FIFO, a device, a socket or a directory: none of them is waited for or read.
+pub fn named(path: &Path) -> Result<File> {
+    let io = |e: &std::io::Error| Error::io("read", path, e);
+    let file = match File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(io(&e).with_code(Code::MissingFile)),
+        // A socket.
+        Err(e) if e.raw_os_error() == Some(libc::ENXIO) => return Err(not_plain(path)),
+        Err(e) => return Err(io(&e)),
+    };
+    if file.metadata().map_err(|e| io(&e))?.is_file() { Ok(file) } else { Err(not_plain(path)) }
+}
+
+/// Reads a regular file that the user names; more than `limit` bytes are refused.
+///
+/// # Errors
+/// As [`named`]; [`Code::BadInput`] for a longer file.
+pub fn read_named(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let mut bytes = vec![];
+    let read = named(path)?.take(limit + 1).read_to_end(&mut bytes);
+    read.map_err(|e| Error::io("read", path, &e))?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::new(Code::BadInput, format!("{} is larger than {limit} bytes", path.display())));
+    }
+    Ok(bytes)
+}
+
 /// Its content as text, at most `limit` bytes of it.
 ///
 /// # Errors
@@ -77,6 +108,14 @@ mod tests {
                 assert!(e.code() == Code::BadInput && e.message().contains(name), "{name}: {e}");
             }
         }
+        assert_eq!(read_named(&at("link"), 7).unwrap(), b"content", "the user may name a link");
+        for (name, code) in
+            [("dir", Code::BadInput), ("fifo", Code::BadInput), ("socket", Code::BadInput), ("none", Code::MissingFile)]
+        {
+            assert_eq!(named(&at(name)).unwrap_err().code(), code, "{name}");
+        }
+        assert_eq!(named(Path::new("/dev/zero")).unwrap_err().code(), Code::BadInput);
+        assert_eq!(read_named(&at("file"), 6).unwrap_err().code(), Code::BadInput);
         if nix::unistd::geteuid().is_root() {
             std::os::unix::fs::chown(at("file"), Some(12345), None).unwrap();
             assert_eq!(open(&at("file"), false).unwrap_err().code(), Code::Permission);

@@ -1,11 +1,11 @@
-//! SIGINT, SIGTERM and SIGHUP, as a state that long work asks for and a descriptor that waits can poll.
+//! SIGINT, SIGQUIT, SIGTERM, SIGHUP and SIGXCPU, as a state that long work asks for and a descriptor that waits can poll.
 //!
 //! Signals belong to the process, so this state does too. The first one cancels; what is undone after it runs in a
 //! [`shield`], where nothing is cancelled again.
 
 #![allow(unsafe_code)]
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Context, Error, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -26,16 +26,28 @@ extern "C" fn on_signal(signal: i32) {
     unsafe { nix::libc::write(FD.load(Ordering::SeqCst), (&raw const one).cast(), 8) };
 }
 
-/// Makes SIGINT and SIGTERM cancel instead of kill, and SIGHUP, which comes when a terminal is closed, unless whoever started us
-/// has it ignored (nohup(1)). To be called once, first thing in `main`.
+/// Does nothing: a handler, unlike `SIG_IGN`, is not inherited by the programs that are started.
+extern "C" fn on_full_file(_: i32) {}
+
+/// Makes SIGINT, SIGQUIT, SIGTERM and SIGXCPU (a limit on processor time) cancel instead of kill, and SIGHUP, which comes when a
+/// terminal is closed, unless the parent has it ignored (nohup(1)). A write beyond a limit on files' sizes fails with EFBIG,
+/// without SIGXFSZ. To be called once, first thing in `main`.
 pub fn install() -> Result<()> {
-    let event = EVENT.get_or_init(|| {
-        EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).expect("an eventfd can be had")
-    });
+    let event = match EVENT.get() {
+        Some(event) => event,
+        None => {
+            let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+            let made = EventFd::from_value_and_flags(0, flags).context("cannot prepare for signals")?;
+            EVENT.get_or_init(|| made)
+        }
+    };
     FD.store(event.as_fd().as_raw_fd(), Ordering::SeqCst);
     // No SA_RESTART: a blocking read or flock ends with EINTR, and its caller asks `check`.
     let action = SigAction::new(SigHandler::Handler(on_signal), SaFlags::empty(), SigSet::empty());
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+    let full_file = SigAction::new(SigHandler::Handler(on_full_file), SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: the handler does nothing.
+    unsafe { sigaction(Signal::SIGXFSZ, &full_file) }?;
+    for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGXCPU, Signal::SIGHUP] {
         // SAFETY: the handler touches atomics and an eventfd only.
         let before = unsafe { sigaction(signal, &action) }?;
         if signal == Signal::SIGHUP && matches!(before.handler(), SigHandler::SigIgn) {
@@ -53,7 +65,13 @@ pub fn check() -> Result<()> {
     }
     match GOT.load(Ordering::SeqCst) {
         0 => Ok(()),
-        nix::libc::SIGINT => Err(Error::new(Code::Interrupted, "interrupted; what was begun has been undone")),
+        nix::libc::SIGINT | nix::libc::SIGQUIT => {
+            Err(Error::new(Code::Interrupted, "interrupted; what was begun has been undone"))
+        }
+        nix::libc::SIGXCPU => {
+            Err(Error::new(Code::Terminated, "the limit on processor time is reached; what was begun has been undone")
+                .hint("see the limit: ulimit -t"))
+        }
         _ => Err(Error::new(Code::Terminated, "terminated; what was begun has been undone")),
     }
 }

@@ -82,7 +82,7 @@ fn decide(
         (VmmChoice::Firecracker, _) => (Some(firecracker()?), None),
         (VmmChoice::Auto, None) => match firecracker() {
             Ok(found) => (Some(found), None),
-            Err(e) if matches!(e.code(), Code::Interrupted | Code::Terminated) => return Err(e),
+            Err(e) if matches!(e.code(), Code::Interrupted | Code::Terminated | Code::Permission) => return Err(e),
             Err(e) => (None, Some(format!("no Firecracker can be used: {}", e.with_causes()))),
         },
         _ => (None, None),

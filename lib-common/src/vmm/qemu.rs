@@ -17,7 +17,8 @@ pub(super) fn command(launch: &Launch, tsc_khz: Option<u64>) -> Cmd {
         .args(["-name", &format!("banger:{}:{}", launch.name, launch.machine_id)])
         // ACPI, since Debian's kernel takes no virtio-mmio devices from its command line. No PIC and no PIT: the
         // kernel sees in ACPI that it need not set up a PIC, and what an unset PIC delivers is vector 0, a divide error.
-        .args(["-M", "microvm,acpi=on,pit=off,pic=off,memory-backend=m"])
+        // The guest's memory holds its secrets, and goes into no core dump.
+        .args(["-M", "microvm,acpi=on,pit=off,pic=off,memory-backend=m,dump-guest-core=off"])
         // vhost-user devices see the guest's memory, so it is shared.
         .args(["-object", &format!("memory-backend-memfd,id=m,size={memory}M,share=on")])
         .args(accel(launch.accel))
@@ -120,7 +121,7 @@ pub(super) mod tests {
     #[test]
     fn the_command_line_of_an_emulated_vm() {
         let expected = "/usr/bin/qemu-system-x86_64 -name banger:dev:0123456789abcdef0123456789abcdef \
-            -M microvm,acpi=on,pit=off,pic=off,memory-backend=m -object memory-backend-memfd,id=m,size=1024M,share=on \
+            -M microvm,acpi=on,pit=off,pic=off,memory-backend=m,dump-guest-core=off -object memory-backend-memfd,id=m,size=1024M,share=on \
             -accel tcg,thread=multi -cpu max,svm=off,vmx=off,erms=off,fsrm=off -smp 2 -m 1024M \
             -nodefaults -no-user-config -display none -no-reboot -S \
             -chardev socket,id=qmp,fd=0 -mon chardev=qmp,mode=control \

@@ -25,6 +25,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
 
 /// How long a start may take until the guest's processors run: what the shim allows its parts, and some.
 const READY_WITHIN: Duration = Duration::from_secs(50);
@@ -58,7 +59,7 @@ impl Programs {
         if let Some((vmm, version)) = &choice.firecracker {
             return Ok(Programs { shim, vmm: vmm.clone(), version: Some(version.to_string()), vsock: None });
         }
-        let vmm = AbsPath::new(program::find(&config.qemu_path())?)?;
+        let vmm = AbsPath::new(program::find(&config.qemu_path()?)?)?;
         let vsock = AbsPath::new(program::find(&config.vhost_device_vsock_path()?)?)?;
         Ok(Programs { shim, vmm, version: None, vsock: Some(vsock) })
     }
@@ -212,7 +213,7 @@ impl Shim {
         remove_dir(dir)?;
         let run_dir = RunDir { path: Some(dir.clone()) };
         private_dir(dir)?;
-        replace(&dir.join(files::IDENTITY), to_json(identity).as_bytes(), 0o600)?;
+        replace(&dir.join(files::IDENTITY), Zeroizing::new(to_json(identity)).as_bytes(), 0o600)?;
         replace(&dir.join(files::LAUNCH), format!("{}\n", to_json(launch)).as_bytes(), 0o600)?;
         let log = append_to(&launch.log)?;
         let (socket, theirs) = UnixStream::pair()?;

@@ -1,7 +1,7 @@
 //! Files over http and https, resumed where they were cut off. Knows nothing of packages.
 
 use crate::error::{Code, Error, Result};
-use crate::sys::signal;
+use crate::sys::{plain, signal};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::Path;
@@ -13,6 +13,8 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 const SILENCE: Duration = Duration::from_secs(10);
 /// So often in a row, without a byte in between.
 const TRIES: u32 = 3;
+/// The longest list of certificates that is read, in bytes.
+const MAX_ROOTS: u64 = 16 << 20;
 /// Before the second try; each further one waits as much longer.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -135,7 +137,7 @@ fn empty(path: &Path) -> std::io::Result<()> {
 fn host_roots() -> Vec<Certificate<'static>> {
     let named = std::env::var_os("SSL_CERT_FILE").map(std::path::PathBuf::from);
     let mut places = named.into_iter().chain(ROOTS.iter().map(std::path::PathBuf::from));
-    let Some(pem) = places.find_map(|path| std::fs::read(path).ok()) else { return vec![] };
+    let Some(pem) = places.find_map(|path| plain::read_named(&path, MAX_ROOTS).ok()) else { return vec![] };
     let certificate = |item| match item {
         Ok(PemItem::Certificate(certificate)) => Some(certificate),
         _ => None,

@@ -12,7 +12,9 @@ use crate::build::slot::TEMP_PREFIX;
 use crate::digest;
 use crate::doc::Digest;
 use crate::error::{Code, Context, Error, Result};
+use crate::sys::fs::private_dir;
 use crate::sys::lock::Lock;
+use crate::sys::plain;
 use crate::sys::signal;
 use crate::sys::thread;
 use fs_err as fs;
@@ -86,7 +88,7 @@ impl Fetcher {
                 Index::read(&file, true)?
             }
             Location::Url(url) => {
-                fs::create_dir_all(&self.dir)?;
+                private_dir(&self.dir)?;
                 let temp = self.temporary()?;
                 self.client().get(&format!("{url}/{name}"), temp.path(), MAX_INDEX, &|_| ())?;
                 Index::read(temp.path(), self.staging).context(format!("the repository {url} cannot be read"))?
@@ -143,7 +145,7 @@ impl Fetcher {
     /// download.
     pub fn fetch(&self, all: &[Archive], note: &mut dyn FnMut(&str)) -> Result<Vec<PathBuf>> {
         let _lock = if all.iter().any(|one| one.location.is_remote()) {
-            fs::create_dir_all(&self.dir)?;
+            private_dir(&self.dir)?;
             Some(Lock::take(&self.dir.join(".lock"), OTHERS)?)
         } else {
             None
@@ -239,7 +241,7 @@ impl Fetcher {
 
     fn verify(&self, path: &Path) -> Result<()> {
         let signature = sig2(path);
-        let signature = fs::read(&signature).map_err(|e| Error::io("read", &signature, &e))?;
+        let signature = plain::read_named(&signature, MAX_SIGNATURE)?;
         if self.keys.iter().any(|key| key.verify(path, &signature).is_ok()) {
             return Ok(());
         }

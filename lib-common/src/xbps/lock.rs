@@ -5,6 +5,7 @@ use super::pkgver::PkgVer;
 use super::resolve::Chosen;
 use crate::doc::Digest;
 use crate::error::{Code, Context, Error, Result};
+use crate::sys::plain;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -47,18 +48,14 @@ impl Lock {
     /// # Errors
     /// [`Code::BadDocument`] with the number of a line that is none.
     pub fn read(path: &Path) -> Result<Option<Self>> {
-        let text = match std::fs::metadata(path) {
-            Ok(found) if found.len() > MAX_BYTES => {
-                return Err(Error::new(Code::BadDocument, format!("{} is too large for a lock file", path.display())));
-            }
-            Ok(_) => std::fs::read_to_string(path),
-            Err(e) => Err(e),
+        let bytes = match plain::read_named(path, MAX_BYTES) {
+            Ok(bytes) => bytes,
+            Err(e) if e.code() == Code::MissingFile => return Ok(None),
+            Err(e) if e.code() == Code::BadInput => return Err(e.with_code(Code::BadDocument)),
+            Err(e) => return Err(e),
         };
-        match text {
-            Ok(text) => Lock::parse(&text).map(Some).context(format!("{} is not a lock file", path.display())),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(Error::io("read", path, &e)),
-        }
+        let text = String::from_utf8(bytes).map_err(|e| Error::new(Code::BadDocument, "it is not UTF-8").because(&e));
+        text.and_then(|text| Lock::parse(&text)).map(Some).context(format!("{} is not a lock file", path.display()))
     }
 
     fn parse(text: &str) -> Result<Self> {

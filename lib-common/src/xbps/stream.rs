@@ -1,6 +1,7 @@
 //! A compressed tar as a stream of bytes, by its first bytes: zstd, gzip, bzip2, xz, an LZ4 frame, or none.
 
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
+use crate::sys::plain;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::Path;
@@ -21,10 +22,7 @@ pub(super) enum Stream {
 
 /// Opens a file for [`Stream::new`].
 pub(super) fn open(path: &Path) -> Result<File> {
-    File::open(path).map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => Error::io("read", path, &e).with_code(Code::MissingFile),
-        _ => Error::io("read", path, &e),
-    })
+    plain::named(path)
 }
 
 impl Stream {

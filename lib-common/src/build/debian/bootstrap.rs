@@ -7,7 +7,7 @@ use crate::disk::ext4::{self, Format};
 use crate::error::{ChildFailure, Code, Error, Result};
 use crate::sys::cmd::{Cmd, Stream, Streams};
 use crate::sys::program;
-use crate::sys::signal::{self, Interruptible};
+use crate::sys::signal;
 use std::io::{BufReader, BufWriter};
 use std::path::Path;
 use std::time::Duration;
@@ -41,11 +41,11 @@ pub fn run(what: &Bootstrap, added: &[Added], image: (&Path, u64), format: Forma
     let mut disk = ext4::make_from_tar(image.0, image.1, format)?;
     let streams = Streams { stdout: Stream::Pipe, ..Streams::default() };
     let mut mmdebstrap = command(what).grace(CLEANUP).stderr_tail(STDERR_TAIL).spawn(streams)?;
-    let Some(stdout) = mmdebstrap.stdout() else {
+    let Some(stdout) = mmdebstrap.stdout()? else {
         return Err(Error::new(Code::Internal, "the pipe from mmdebstrap is gone"));
     };
     // The filter owns both ends, so whatever stops it lets the other program see the end of its pipe.
-    let input = BufReader::with_capacity(256 << 10, Interruptible(stdout));
+    let input = BufReader::with_capacity(256 << 10, stdout);
     let output = BufWriter::with_capacity(128 << 10, &mut disk);
     match filter(input, output, added, what.epoch) {
         Ok(passed) => {

@@ -9,6 +9,7 @@ use crate::digest;
 use crate::disk::ext4;
 use crate::doc::{BuildStepKind, Digest, Kernel, Rootfs};
 use crate::error::{Code, Error, Result};
+use crate::sys::plain;
 use copy::Copy;
 use std::fmt::Write as _;
 use std::io::Read;
@@ -162,7 +163,7 @@ fn planned(step: &Step, distro: &dyn Distro) -> Result<Planned> {
 }
 
 fn script(path: &Path) -> Result<Vec<u8>> {
-    let file = std::fs::File::open(path).map_err(|e| missing(path, &e))?;
+    let file = plain::named(path)?;
     let mut bytes = vec![];
     file.take(MAX_SCRIPT + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, &e))?;
     match bytes.len() as u64 {

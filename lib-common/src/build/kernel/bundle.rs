@@ -9,6 +9,8 @@ use crate::doc::{AbsPath, Digest, Kernel};
 use crate::error::{Code, Error, Result};
 use crate::sys::cmd::Cmd;
 use crate::sys::dirs::walk;
+use crate::sys::fs::private_dir;
+use crate::sys::plain;
 use crate::sys::signal;
 use crate::timing::Stages;
 use fs_err as fs;
@@ -104,7 +106,7 @@ fn fetch(name: &str, places: &Places, site: Site<'_>, stages: &mut Stages) -> Re
         let message = format!("apt did not download the {} that its lists promise", plan.file);
         return Err(Error::new(Code::DigestMismatch, message).hint("apt-get update"));
     }
-    fs::create_dir_all(&debs)?;
+    private_dir(&debs)?;
     fs::rename(&got, &kept)?;
     fs::remove_dir_all(&dir)?;
     Ok(kept)
@@ -165,7 +167,7 @@ fn index(tree: &modules::Tree, base: &Path, version: &str, depmod: &Path) -> Res
 }
 
 fn write_initrd(path: &Path, agent: &Path, modules: &[initrd::Module]) -> Result<Digest> {
-    let dynamic = Elf::parse(&fs::File::open(agent)?, "the guest agent")?.is_dynamic()?;
+    let dynamic = Elf::parse(&fs::File::from_parts(plain::named(agent)?, agent), "the guest agent")?.is_dynamic()?;
     if dynamic {
         let message = format!("the guest agent {} is linked dynamically, and an initrd has no loader", agent.display());
         return Err(Error::new(Code::BadInput, message).hint("make build"));

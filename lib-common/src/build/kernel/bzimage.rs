@@ -8,6 +8,7 @@ use super::unpack;
 use crate::digest::Hashing;
 use crate::doc::Digest;
 use crate::error::{Code, Context, Error, Result};
+use crate::sys::plain;
 use fs_err as fs;
 use std::io::{BufRead as _, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -98,10 +99,7 @@ pub fn release_at_a_glance<R: ReadAt + ?Sized>(vmlinux: &Elf<'_, R>) -> Result<O
 }
 
 fn open(path: &Path) -> Result<fs::File> {
-    fs::File::open(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Error::from(e).with_code(Code::MissingFile),
-        _ => e.into(),
-    })
+    plain::named(path).map(|file| fs::File::from_parts(file, path))
 }
 
 fn check(vmlinux: &fs::File) -> Result<()> {

@@ -95,7 +95,7 @@ fn line(name: &str, metadata: &std::fs::Metadata) -> String {
 }
 
 fn digest_of(file: &Path) -> Result<Digest> {
-    if !file.is_file() {
+    if !file.exists() {
         return Err(super::missing(file));
     }
     digest::of_file(file)

@@ -122,7 +122,7 @@ pub fn unpack(deb: &Path, to: &Path) -> Result<Unpacked> {
     // Absolute, so that no name is taken for an option.
     let cmd = Cmd::new("dpkg-deb").arg("--fsys-tarfile").arg(std::path::absolute(deb)?).env("LC_ALL", "C");
     let mut child = cmd.spawn(Streams { stdout: Stream::Pipe, ..Streams::default() })?;
-    let Some(pipe) = child.stdout() else { return Err(Error::new(Code::Internal, "dpkg-deb has no stdout")) };
+    let Some(pipe) = child.stdout()? else { return Err(Error::new(Code::Internal, "dpkg-deb has no stdout")) };
     let mut pipe = pipe.take(MAX_UNPACKED);
     let extracted = extract(&mut pipe, to);
     if let Err(Fault::Ours(e)) = extracted {

@@ -5,11 +5,12 @@
 
 use crate::doc::{IDENTITY_PATH, Identity, MODULES_DIR, MODULES_LIST, to_json};
 use crate::error::{Code, Context, Error, Result};
+use crate::sys::plain;
 use cpio::newc::{Builder, ModeFileType};
-use fs_err as fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use zeroize::Zeroizing;
 
 /// An assembled initrd is a multiple of this, in bytes: a page.
 pub const ALIGNMENT: u64 = 4096;
@@ -63,7 +64,7 @@ pub fn write_base(out: &mut impl Write, agent: &Path, modules: &[Module]) -> Res
 /// over a page (512 MiB of memory), the five with more than 3,200 bytes in the last page hung; padded, none did in 24 boots.
 pub fn assemble(base: &Path, identity: &Identity, out: &mut impl Write) -> Result<u64> {
     // A file of std's own, which the kernel copies without this process.
-    let (mut file, _) = fs::File::open(base)?.into_parts();
+    let mut file = plain::named(base)?;
     let mut start = [0; 6];
     let is_cpio = file.read_exact_at(&mut start, 0).is_ok() && start == *b"070701";
     if !is_cpio {
@@ -71,13 +72,14 @@ pub fn assemble(base: &Path, identity: &Identity, out: &mut impl Write) -> Resul
     }
     let mut length = io::copy(&mut file, out)?;
     length += pad(out, length, 4)?;
-    let identity = to_json(identity);
+    let identity = Zeroizing::new(to_json(identity));
     let entries = [
         ("banger".to_owned(), Entry::Dir(0o700)),
         (relative(IDENTITY_PATH).to_owned(), Entry::File(0o600, identity.as_bytes())),
     ];
-    let mut second = vec![];
-    write_archive(&mut second, &entries)?;
+    // With room for all of it: what a vector outgrows is not overwritten.
+    let mut second = Zeroizing::new(Vec::with_capacity(identity.len() + 4096));
+    write_archive(&mut *second, &entries)?;
     out.write_all(&second)?;
     length += second.len() as u64;
     length += pad(out, length, ALIGNMENT)?;
@@ -110,7 +112,7 @@ fn write_archive(out: &mut impl Write, entries: &[(String, Entry<'_>)]) -> Resul
                 write_file(out, header, &mut &bytes[..], bytes.len() as u64)?;
             }
             Entry::Copy(mode, path) => {
-                let mut file = fs::File::open(*path)?;
+                let mut file = plain::named(path)?;
                 let header = header.mode(*mode).set_mode_file_type(ModeFileType::Regular);
                 let length = file.metadata()?.len();
                 write_file(out, header, &mut file, length).context(format!("cannot archive {}", path.display()))?;
@@ -149,13 +151,14 @@ fn relative(path: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fs_err as fs;
 
     fn identity(extra: usize) -> Identity {
         Identity {
             machine_id: "0".repeat(32),
             hostname: "x".repeat(extra),
             authorized_keys: vec![],
-            host_key: String::new(),
+            host_key: "".into(),
             host_key_public: String::new(),
             second_disk: crate::doc::SecondDisk::Work,
             proxy_port: None,

@@ -62,7 +62,7 @@ impl Places {
         let sbin = Path::new("/usr/sbin/depmod");
         Ok(Places {
             depmod: if sbin.is_file() { sbin.into() } else { "depmod".into() },
-            cache_dir: config.cache_dir.clone(),
+            cache_dir: config.cache()?.to_owned(),
             agent: config.agent_path()?,
             apt_lists: PathBuf::from("/var/lib/apt/lists"),
         })

@@ -9,7 +9,7 @@ use super::initrd::Module;
 use super::unpack;
 use crate::error::{Code, Context, Error, Result};
 use crate::sys::dirs::walk;
-use fs_err as fs;
+use crate::sys::plain;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, Read};
 use std::path::{Component, Path, PathBuf};
@@ -215,10 +215,10 @@ impl Info {
 
 /// The index file, or `None` where there is none.
 fn read_index(path: &Path) -> Result<Option<String>> {
-    let file = match fs::File::open(path) {
+    let file = match plain::named(path) {
         Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e.into()),
+        Err(e) if e.code() == Code::MissingFile => return Ok(None),
+        Err(e) => return Err(e),
     };
     let mut bytes = vec![];
     file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
@@ -231,7 +231,7 @@ fn read_index(path: &Path) -> Result<Option<String>> {
 
 /// A module's ELF, unpacked if it is `.ko.gz`, `.ko.xz` or `.ko.zst`.
 fn read_module(path: &Path) -> Result<Vec<u8>> {
-    let file = fs::File::open(path)?;
+    let file = plain::named(path)?;
     let mut bytes = vec![];
     let packed = module_stem(&path.to_string_lossy()).is_some_and(|(_, suffix)| !suffix.is_empty());
     if packed {
@@ -287,6 +287,7 @@ pub(super) mod testing {
     use super::super::elf::testing::module;
     use super::super::unpack::{Format, testing::pack};
     use super::*;
+    use fs_err as fs;
 
     /// `(path, depends)`; a packed one by its suffix. With modules.builtin, without modules.dep.
     pub(in super::super) fn tree(root: &Path, version: &str, modules: &[(&str, &str)], builtin: &[&str]) {

@@ -11,7 +11,7 @@ use super::head::{Header, header};
 use crate::digest::{self, Hashing};
 use crate::doc::Digest;
 use crate::error::Result;
-use crate::sys::fs::remove_file;
+use crate::sys::fs::{private_dir, remove_file};
 use budget::{Budget, Part};
 use fs_err as fs;
 use std::fs::File;
@@ -82,7 +82,7 @@ impl Cache {
     pub fn open(cache: &Path, most: u64) -> Result<Self> {
         let dir = cache.join("downloads");
         for name in ["content", "urls"] {
-            fs::create_dir_all(dir.join(name))?;
+            private_dir(&dir.join(name))?;
         }
         let mut cache = Cache { dir, budget: Budget::default() };
         let there = cache.prune(most, MOST_FILES)?;

@@ -8,12 +8,17 @@ use crate::sys::owned;
 use ssh_key::rand_core::OsRng;
 use ssh_key::{Algorithm, LineEnding, PrivateKey, PublicKey};
 use std::fmt;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// The longest private key that is read, in bytes.
+const MAX_KEY: usize = 64 << 10;
 
 /// A guest's SSH host key.
 pub struct HostKey {
-    private_pem: String,
+    private_pem: Zeroizing<String>,
     public_line: String,
 }
 
@@ -88,12 +93,23 @@ fn existing(store: &Store) -> Result<Option<String>> {
     read(&path)?.as_ref().map(public_line).transpose()
 }
 
+/// The text of a private key, which nobody but root and the caller can have put there; `None` where it is missing.
+///
+/// # Errors
+/// As [`owned::open_trusted`]; [`Code::BadInput`] for what is too long for a key.
+pub fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>> {
+    let Some(file) = owned::open_trusted(path)? else { return Ok(None) };
+    // With room for all of it: what a string outgrows is not overwritten.
+    let mut text = Zeroizing::new(String::with_capacity(MAX_KEY + 1));
+    file.take(MAX_KEY as u64 + 1).read_to_string(&mut text).map_err(|e| Error::io("read", path, &e))?;
+    if text.len() > MAX_KEY {
+        return Err(Error::new(Code::BadInput, format!("{} is no private key: it is too long", path.display())));
+    }
+    Ok(Some(text))
+}
+
 fn read(path: &Path) -> Result<Option<PrivateKey>> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::io("read", path, &e)),
-    };
+    let Some(text) = read_private(path)? else { return Ok(None) };
     let damaged = || format!("{} is not an OpenSSH private key", path.display());
     let key = PrivateKey::from_openssh(text.trim_start());
     key.map(Some)
@@ -123,8 +139,8 @@ fn generate(comment: &str) -> Result<PrivateKey> {
     Ok(key)
 }
 
-fn pem(key: &PrivateKey) -> Result<String> {
-    key.to_openssh(LineEnding::LF).map(|text| text.to_string()).map_err(internal).context("cannot write a private key")
+fn pem(key: &PrivateKey) -> Result<Zeroizing<String>> {
+    key.to_openssh(LineEnding::LF).map_err(internal).context("cannot write a private key")
 }
 
 fn public_line(key: &PrivateKey) -> Result<String> {

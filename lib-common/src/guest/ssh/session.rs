@@ -9,8 +9,9 @@ mod pump;
 
 use self::allowance::Allowance;
 use self::pump::Pump;
+use super::keys;
 use crate::error::{Code, Error, Result};
-use crate::sys::{poll, signal};
+use crate::sys::{limits, poll, signal};
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::socket::{MsgFlags, recv};
@@ -106,7 +107,10 @@ impl Session {
             ));
         }
         // libssh2 would give up where a signal comes while it opens the file.
-        let key = std::fs::read_to_string(login.private_key).map_err(|e| Error::io("read", login.private_key, &e))?;
+        limits::hide_memory()?;
+        let key = keys::read_private(login.private_key)?.ok_or_else(|| {
+            Error::new(Code::MissingFile, format!("the private key {} is not there", login.private_key.display()))
+        })?;
         let login_with_key = || session.ssh.userauth_pubkey_memory(login.user, None, &key, None);
         session.again(login_with_key).map_err(|e| e.within("the guest's sshd refuses the key"))?;
         Ok(session)

@@ -103,7 +103,7 @@ pub fn audit(store: &Store, config: &Config, args: VerifyArgs) -> Result<Vec<Fou
     found.extend(images::images(store, args.deep)?);
     found.extend(images::unnamed(store)?);
     found.extend(files::staging(store, config)?);
-    found.extend(files::temporary(store, &config.cache_dir)?);
+    found.extend(files::temporary(store, config.cache()?)?);
     let mut nobodys = files::runtime(store, dirs, &known)?;
     nobodys.extend(processes::processes(store, running, &known)?);
     machines::spare_damaged(&mut nobodys, &damaged);

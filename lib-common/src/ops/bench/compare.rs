@@ -5,6 +5,7 @@ use super::summary::thousandths;
 use crate::cli::{Answer, Context};
 use crate::doc::{API_VERSION, Bench, BenchDiff, Measure, MeasureDiff, Unit, strict, to_json};
 use crate::error::{Code, Context as _, Error, Result};
+use crate::sys::plain;
 use std::path::{Path, PathBuf};
 
 /// With fewer samples on either side nothing is judged.
@@ -49,11 +50,11 @@ pub fn compare(cx: &mut Context<'_>, args: &CompareArgs) -> Result<Answer> {
 }
 
 fn read(path: &Path) -> Result<Bench> {
-    let length = fs_err::metadata(path)?.len();
-    if length > MOST_BYTES {
-        return Err(Error::new(Code::BadDocument, format!("{} is larger than {MOST_BYTES} bytes", path.display())));
-    }
-    let bench: Bench = strict(&fs_err::read_to_string(path)?).context(format!("{} is no `Bench`", path.display()))?;
+    let bytes = plain::read_named(path, MOST_BYTES).map_err(|e| match e.code() {
+        Code::BadInput => e.with_code(Code::BadDocument),
+        _ => e,
+    })?;
+    let bench: Bench = strict(&String::from_utf8_lossy(&bytes)).context(format!("{} is no `Bench`", path.display()))?;
     if (bench.api_version.as_str(), bench.kind.as_str()) != (API_VERSION, "Bench") {
         return Err(Error::new(Code::BadDocument, format!("{} is a document of another kind", path.display())));
     }

@@ -6,12 +6,12 @@ use crate::doc::{Document, Kind, Net, Timing, strict};
 use crate::error::{Code, Error, Result};
 use crate::net::name;
 use crate::sys::cmd::{Child, Cmd, Stream, Streams};
-use crate::sys::signal::Interruptible;
+use crate::sys::thread;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::hash::Hash;
 use std::io::{Read, Write};
-use std::sync::Barrier;
+use std::sync::RwLock;
 
 /// So many come at once.
 pub(super) const MANY: u32 = 64;
@@ -23,18 +23,21 @@ pub(super) fn threads(scene: &mut Scene) -> Result<Vec<f64>> {
     scene.network.pool()?.set_target(0)?;
     scene.fill(MANY)?;
     let ids: Vec<_> = (0..MANY).map(|_| scene.new_id()).collect();
-    let (begin, config) = (Barrier::new(ids.len()), &scene.config);
+    let (begin, config) = (RwLock::new(()), &scene.config);
     let call = |id| {
-        begin.wait();
+        // Until all threads have started.
+        drop(begin.read());
         acquire(config, id, Way::Warm)
     };
     let results: Vec<Result<(Loan, f64)>> = std::thread::scope(|scope| {
         let call = &call;
-        let threads: Vec<_> = ids.into_iter().map(|id| scope.spawn(move || call(id))).collect();
+        let held = begin.write();
+        let threads: Vec<_> = ids.into_iter().map(|id| thread::scoped(scope, move || call(id))).collect();
+        drop(held);
         let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
             thread.join().unwrap_or_else(|_| Err(wrong("a thread panicked".into())))
         };
-        threads.into_iter().map(join).collect()
+        threads.into_iter().map(|thread| thread.and_then(join)).collect()
     });
     settle(scene, results.into_iter().collect::<Result<_>>()?)
 }
@@ -59,8 +62,8 @@ pub(super) fn processes(scene: &mut Scene) -> Result<Vec<f64>> {
     let mut loans = vec![];
     for (mut child, id) in started.into_iter().zip(ids) {
         let mut out = vec![];
-        if let Some(stdout) = child.stdout() {
-            Interruptible(stdout).read_to_end(&mut out)?;
+        if let Some(mut stdout) = child.stdout()? {
+            stdout.read_to_end(&mut out)?;
         }
         child.finish()?;
         let (net, ms) = lent(&out)?;

@@ -60,7 +60,7 @@ fn assembled(base: &Path) -> Result<Option<u64>> {
         machine_id: "0".repeat(32),
         hostname: "host".into(),
         authorized_keys: vec![],
-        host_key: String::new(),
+        host_key: "".into(),
         host_key_public: String::new(),
         second_disk: SecondDisk::Work,
         proxy_port: None,

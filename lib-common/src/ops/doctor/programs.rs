@@ -57,7 +57,10 @@ impl Facts {
     /// # Errors
     /// The signal that came.
     pub fn look(config: &Config) -> Result<Self> {
-        let qemu = look(&config.qemu_path(), &["--version"])?;
+        let qemu = match config.qemu_path() {
+            Ok(path) => look(&path, &["--version"])?,
+            Err(e) => Err(e),
+        };
         let machines = match &qemu {
             Ok(found) => said(&found.path, &["-M", "help"])?.unwrap_or_default(),
             Err(_) => String::new(),
@@ -66,9 +69,12 @@ impl Facts {
             Ok(path) => look(&path, &["--version"])?,
             Err(e) => Err(e),
         };
-        let firecracker = match config.firecracker_path().unwrap_or_default() {
-            Some(path) => Some(Found { said: said(&path, &["--version"])?, path }),
-            None => None,
+        let firecracker = match config.firecracker_path() {
+            Ok(Some(path)) => Some(Found { said: said(&path, &["--version"])?, path }),
+            Err(e) if e.code() == Code::Permission => {
+                Some(Found { path: "firecracker".into(), said: Err(e.with_causes()) })
+            }
+            _ => None,
         };
         let others =
             ["e2fsck", "resize2fs", "debugfs"].into_iter().find_map(|name| program::find(Path::new(name)).err());

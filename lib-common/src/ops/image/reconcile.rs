@@ -17,6 +17,7 @@ use crate::ops::seed;
 use crate::store::{Store, save_record};
 use crate::sys::dirs::list;
 use crate::sys::fs::{link_or_clone, sync_all};
+use crate::sys::plain;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -244,7 +245,7 @@ fn modules(image: &Image, recorded: &Kernel, release: Option<&str>) -> Result<Op
 
 fn is_cpio(path: &Path) -> Result<bool> {
     let mut start = vec![];
-    fs_err::File::open(path)?.take(CPIO.len() as u64).read_to_end(&mut start)?;
+    plain::named(path)?.take(CPIO.len() as u64).read_to_end(&mut start)?;
     Ok(start == CPIO)
 }
 

@@ -71,7 +71,7 @@ pub fn build(cx: &mut Context<'_>, args: &BuildArgs) -> Result<Answer> {
     let mut admitted = Admitted::default();
     args.allowed_hosts.iter().try_for_each(|host| admitted.add_host(host))?;
     let plan = Plan::of(&args.recipe, &base.rootfs, &base.kernel)?;
-    let slot = Slot::new(&cx.config.cache_dir, "image", &plan.key)?;
+    let slot = Slot::new(cx.config.cache()?, "image", &plan.key)?;
     let anew = args.force || plan.shell;
     let found = if anew { None } else { finish::load(&slot) };
     let made = match found {

@@ -146,7 +146,7 @@ fn install(cx: &mut Context<'_>, vm: &BuildVm, (job, packages): (Job<'_>, &Packa
     for source in distro.sources(&printed(vm, "package sources", distro.print_sources())?) {
         admitted.add_source(&source).map_err(|e| e.within("the guest has a package source that cannot be used"))?;
     }
-    let proxy = Proxy::start(vm.vsock(), admitted.clone(), Some(&cx.config.cache_dir))?;
+    let proxy = Proxy::start(vm.vsock(), admitted.clone(), Some(cx.config.cache()?))?;
     let outcome = script_in(cx, vm, distro::install(distro, packages, Some(PROXY)).as_bytes(), log)?;
     let (stats, refused, failed) = (proxy.stats(), proxy.refused(), proxy.failed());
     log.note(&format!(

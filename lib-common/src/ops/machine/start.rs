@@ -6,15 +6,14 @@ use crate::cli::{Answer, Context};
 use crate::disk::look;
 use crate::doc::{
     AbsPath, Accel, Document, Guest, Identity, ImageRef, Kernel, Launch, LaunchDisk, LaunchNet, MAX_BYTES, Name,
-    SecondDisk, Spec, State, Status, Undo, Vmm,
+    SecondDisk, Secret, Spec, State, Status, Undo, Vmm,
 };
 use crate::error::{Code, Error, Result};
 use crate::guest::ssh::keys;
 use crate::ops::tap;
 use crate::store::{MachineDir, Operation, id_of};
 use crate::sys::lock::Lock;
-use crate::sys::owned;
-use crate::sys::thread;
+use crate::sys::{limits, owned, thread};
 use crate::vmm::{self, Choosing, Started, bootcheck};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -286,17 +285,19 @@ fn launch_plan(
 }
 
 /// Host key and `guest` section: made with the VM, kept for its life.
-pub(super) fn prepare_guest(doc: &mut Document, machine: &MachineDir) -> Result<(String, Guest)> {
+pub(super) fn prepare_guest(doc: &mut Document, machine: &MachineDir) -> Result<(Secret, Guest)> {
+    limits::hide_memory()?;
     let file = machine.host_key();
-    if let (Some(guest), Some(pem)) = (doc.section::<Guest>()?, owned::read_text(&file, MAX_BYTES as u64)?) {
-        return Ok((pem, guest));
+    if let (Some(guest), Some(pem)) = (doc.section::<Guest>()?, owned::read(&file, MAX_BYTES as u64)?) {
+        let damaged = || Error::new(Code::BadInput, format!("{} is not an OpenSSH private key", file.display()));
+        return Ok((String::from_utf8(pem).map_err(|_| damaged())?.into(), guest));
     }
     let key = keys::new_host_key()?;
     // On disk by `settle`.
     crate::sys::fs::replace(&file, key.private_pem().as_bytes(), 0o600)?;
     let guest = Guest { host_key: key.public_line().to_owned(), user: "root".into() };
     doc.set(&guest);
-    Ok((key.private_pem().to_owned(), guest))
+    Ok((key.private_pem().to_owned().into(), guest))
 }
 
 /// Who the guest is, with a work disk; its host key is made with the VM, and goes into the document.

@@ -3,10 +3,11 @@
 
 use crate::cli::{Answer, Context};
 use crate::doc::{Guest, Name};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::guest::live::Live;
 use crate::guest::ssh::{self, ClientConfig, Via, Ways, keys};
-use crate::sys::{program, socket};
+use crate::sys::{limits, poll, program, socket};
+use nix::poll::PollFlags;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ pub struct Connection {
 /// [`crate::Code::NotRunning`] as soon as the VM has ended, [`crate::Code::TimedOut`] at the end of `connect_timeout`;
 /// those of [`Ways::of`].
 pub fn stdio(wanted: &Connection, cx: &mut Context<'_>) -> Result<Answer> {
+    end_with_ssh(cx)?;
     let guest = connect(wanted, cx)?;
     cx.stages.begin("relay");
     let (stdin, stdout) = cx.standard_streams();
@@ -40,11 +42,26 @@ pub fn stdio(wanted: &Connection, cx: &mut Context<'_>) -> Result<Answer> {
 /// # Errors
 /// As those of [`stdio`].
 pub fn fdpass(wanted: &Connection, cx: &mut Context<'_>) -> Result<Answer> {
+    end_with_ssh(cx)?;
     let guest = connect(wanted, cx)?;
     let (_, stdout) = cx.standard_streams();
     socket::hand_on(stdout.as_fd(), guest.as_fd())
         .map_err(|e| e.hint("--fdpass is for ssh's ProxyCommand with ProxyUseFdpass; else there is --stdio"))?;
     Ok(Answer::Done)
+}
+
+/// Ends this process with the ssh that has started it: one that is killed would leave it waiting for the guest.
+///
+/// # Errors
+/// [`Code::ClosedStdout`] where ssh is gone already.
+fn end_with_ssh(cx: &Context<'_>) -> Result<()> {
+    limits::end_with_parent()?;
+    let (_, stdout) = cx.standard_streams();
+    let asked = [(stdout.as_fd(), PollFlags::empty())];
+    match poll::wait(&asked, Some(Instant::now()))?[0].is_empty() {
+        true => Ok(()),
+        false => Err(Error::new(Code::ClosedStdout, "ssh has ended")),
+    }
 }
 
 fn connect(wanted: &Connection, cx: &mut Context<'_>) -> Result<OwnedFd> {

@@ -55,3 +55,45 @@ fn what_is_said_on_either_stream_is_heard_and_nobody_is_waited_for_without_end()
     assert_eq!(said("yes", &[], long).unwrap_err().code(), Code::CommandFailed);
     assert_eq!(said("/nowhere/nft", &[], long).unwrap_err().code(), Code::MissingProgram);
 }
+
+/// The pid that a script printed, and which runs no longer: a zombie whose reaper has not come yet has ended, too.
+fn ended(pid: &str) -> bool {
+    super::super::process::stat(pid.trim().parse().unwrap()).unwrap().is_none_or(|stat| "ZX".contains(stat.state))
+}
+
+fn sh(script: &str) -> Cmd {
+    Cmd::new("sh").args(["-c", script])
+}
+
+#[test]
+fn a_child_that_has_ended_is_not_waited_for_because_of_what_it_left_behind() {
+    let begun = Instant::now();
+    // One in its process group, and one in a session of its own, which hold its streams.
+    for left in ["sleep 60 &", "setsid sleep 60 &"] {
+        let e = sh(&format!("{left} echo why >&2; exit 3")).run().unwrap_err();
+        assert_eq!(e.get_child().unwrap().stderr, "why\n", "{left}");
+        assert_eq!(sh(&format!("{left} echo said")).output(100).unwrap(), b"said\n", "{left}");
+        assert_eq!(sh(&format!("{left} echo 1.2.3")).said(Duration::from_secs(50)).unwrap(), "1.2.3\n", "{left}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn the_process_group_of_a_child_ends_with_it() {
+    let begun = Instant::now();
+    let soon = |pid: &str| {
+        while !ended(pid) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{pid} lives");
+            std::thread::yield_now();
+        }
+    };
+    let left = sh("sleep 60 >/dev/null 2>&1 & echo $!").output(100).unwrap();
+    soon(&String::from_utf8(left).unwrap());
+    // Dropped, with a member that ignores SIGTERM, and whose leader does not.
+    let script = "(trap '' TERM; while :; do sleep 1; done) & echo $!; exec sleep 60";
+    let mut child = sh(script).spawn(Streams { stdout: Stream::Pipe, ..Streams::default() }).unwrap();
+    let mut line = [0; 32];
+    let n = child.stdout().unwrap().unwrap().read(&mut line).unwrap();
+    drop(child);
+    soon(std::str::from_utf8(&line[..n]).unwrap());
+}

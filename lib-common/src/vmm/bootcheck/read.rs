@@ -6,6 +6,7 @@ use crate::build::kernel::modules::{Info, module_name};
 use crate::build::kernel::{archive, bzimage};
 use crate::doc::{MODULES_DIR, MODULES_LIST};
 use crate::error::{Code, Error, Result};
+use crate::sys::plain;
 use std::path::Path;
 
 /// No module and no list of modules is larger, in bytes.
@@ -111,12 +112,11 @@ fn answer(e: Error) -> Result<String> {
 }
 
 fn open(path: &Path, what: &str) -> Result<fs_err::File> {
-    fs_err::File::open(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => {
-            Error::new(Code::MissingFile, format!("the {what} {} is not there", path.display()))
-                .hint("`bg-image verify` says what the image lacks")
-                .detail("path", path.display().to_string())
-        }
-        _ => e.into(),
-    })
+    let opened = plain::named(path).map_err(|e| match e.code() {
+        Code::MissingFile => Error::new(Code::MissingFile, format!("the {what} {} is not there", path.display()))
+            .hint("`bg-image verify` says what the image lacks")
+            .detail("path", path.display().to_string()),
+        _ => e,
+    })?;
+    Ok(fs_err::File::from_parts(opened, path))
 }

@@ -88,7 +88,7 @@ fn ask(program: &Path) -> Result<String> {
         return Err(Error::new(Code::TimedOut, format!("it did not say it within {} s", WITHIN.as_secs())));
     }
     let mut said = vec![];
-    if let Some(pipe) = child.stdout() {
+    if let Some(pipe) = child.stdout()? {
         pipe.take(MOST).read_to_end(&mut said)?;
     }
     child.finish()?;

@@ -1,5 +1,6 @@
 use super::testing::{DEBIAN, tree};
 use super::*;
+use fs_err as fs;
 
 const VERSION: &str = "6.1.0-9-cloud-amd64";
 const EXT4: &[&str] = &["kernel/fs/ext4/ext4.ko"];

@@ -43,7 +43,7 @@ impl Debvm {
     pub(super) fn prepare(place: &Place, cx: &mut Context<'_>, setup: &mut BTreeMap<String, String>) -> Result<Self> {
         let program = program::find(Path::new("debvm-run"))?;
         cx.stages.begin("debvm_image");
-        let cached = place.config.cache_dir.join("debvm");
+        let cached = place.config.cache()?.join("debvm");
         make_image(&cached)?;
         let image = cached.join("rootfs.ext4");
         let host_key = Cmd::new("debugfs").args(["-R", HOST_KEY]).arg(&image).output(4096)?;

@@ -11,7 +11,7 @@ use crate::ops::bench::tap::MOST_DEVICES;
 use crate::ops::tap;
 use crate::sys::cmd::Cmd;
 use crate::sys::fs::{private_dir, remove_dir, sync_all};
-use crate::sys::signal;
+use crate::sys::{signal, thread};
 use crate::timing::{Stages, millis};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -170,9 +170,10 @@ impl Bench<'_> {
         let create = |name| place.run("bg-vm", &arguments(name, &place.image, net));
         let ran = std::thread::scope(|scope| {
             let create = &create;
-            let threads: Vec<_> = names.iter().map(|name| scope.spawn(move || create(name))).collect();
+            let threads: Vec<_> = names.iter().map(|name| thread::scoped(scope, move || create(name))).collect();
             let panicked = || Err(Error::new(Code::Internal, "a thread panicked"));
-            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| panicked())).collect::<Result<Vec<_>>>()
+            let ended = threads.into_iter().map(|thread| thread?.join().unwrap_or_else(|_| panicked()));
+            ended.collect::<Result<Vec<_>>>()
         })?;
         let wall = begun.elapsed().as_secs_f64();
         self.samples.add_in(Unit::PerS, "parallel_creates", existing, thousandths(f64::from(count) / wall));

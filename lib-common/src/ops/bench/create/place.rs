@@ -203,8 +203,8 @@ fn run(cmd: &Cmd, stdin: &[u8], answers: &[i32]) -> Result<Ran> {
 fn finish(mut child: crate::sys::cmd::Child, begun: Instant, answers: &[i32]) -> Result<Ran> {
     let cpu_before = host::children_cpu_s()?;
     let mut out = vec![];
-    if let Some(stdout) = child.stdout() {
-        let read = signal::Interruptible(stdout).read_to_end(&mut out);
+    if let Some(mut stdout) = child.stdout()? {
+        let read = stdout.read_to_end(&mut out);
         signal::check()?;
         read?;
     }

@@ -12,6 +12,7 @@ use crate::sys::cmd::{Cmd, Streams};
 use crate::sys::fs::save;
 use crate::sys::host::children_cpu_s;
 use crate::sys::poll::{readable, wait};
+use crate::sys::thread;
 use crate::timing::millis;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
@@ -150,7 +151,7 @@ impl Guest<'_> {
         let (stream, _) = listener.accept()?;
         std::thread::scope(|scope| {
             let relayed = &stream;
-            scope.spawn(move || relay(relayed.as_fd(), relayed.as_fd(), guest));
+            thread::scoped(scope, move || relay(relayed.as_fd(), relayed.as_fd(), guest))?;
             let ended = ssh.pidfd().wait(by.saturating_duration_since(Instant::now()));
             let at = Instant::now();
             // How ssh ended says how it went; the relay ends with the connection.
