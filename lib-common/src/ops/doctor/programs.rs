@@ -6,7 +6,7 @@ use crate::build::debian::bootstrap;
 use crate::config::Config;
 use crate::disk::ext4;
 use crate::doc::{Check, VmmKind};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::sys::cmd::Cmd;
 use crate::sys::{program, signal};
 use std::path::{Path, PathBuf};

@@ -37,7 +37,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use up::Up;
-use zeroize::Zeroizing;
 
 /// How long the starter may take to save its record.
 const KEEP_WITHIN: Duration = Duration::from_secs(60);
