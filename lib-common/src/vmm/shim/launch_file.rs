@@ -16,6 +16,7 @@ pub(super) fn check(launch: &Launch) -> Result<()> {
 }
 
 pub(super) fn read_strict<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = fs_err::read_to_string(path)?;
+    // It may hold the guest's host key.
+    let text = zeroize::Zeroizing::new(fs_err::read_to_string(path)?);
     crate::doc::strict(&text).context(format!("{} is not as it should be", path.display()))
 }
