@@ -15,7 +15,7 @@ fn a_hostile_archive_is_refused_and_a_harmless_one_is_taken() {
         let (file, real) = (&row[0], row[1].as_str());
         let name = file.rsplit_once("-1_1.").unwrap().0;
         // What the real tools had installed before is in the same transaction here.
-        let before = row[4].split(|c: char| c == ',' || c == ' ').filter(|word| !word.is_empty() && *word != "-");
+        let before = row[4].split([',', ' ']).filter(|word| !word.is_empty() && *word != "-");
         let before = before.map(|pkgver| pkgver.rsplit_once("-1_").map_or(pkgver, |(name, _)| name));
         let wanted = before.chain([name]).collect::<Vec<_>>().join(",");
         let sandbox = Sandbox::new();
