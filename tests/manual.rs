@@ -27,7 +27,8 @@ fn every_tool_has_a_page_and_every_page_a_tool() {
 fn options(help: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for line in help.lines().map(str::trim_start).filter(|l| l.starts_with('-')) {
-        let words = line.split([' ', ',', '=']).take_while(|w| w.starts_with('-') || w.is_empty());
+        // `--dry-run[=<FORMAT>]` is an option whose value may be left away.
+        let words = line.split([' ', ',', '=', '[']).take_while(|w| w.starts_with('-') || w.is_empty());
         found.extend(words.filter(|w| w.starts_with("--")).map(|w| w.trim_end_matches("...").to_owned()));
     }
     found.retain(|option| !COMMON.contains(&option.as_str()));

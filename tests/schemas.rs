@@ -7,7 +7,7 @@ use crate::support::{Sandbox, Terminals, updating};
 use lib_common::cli::{Answer, Source};
 use lib_common::doc::{
     Bench, BenchDiff, Bundle, ErrorDoc, Finding, Health, Image, ImageDiff, Kind, Machine, ManifestEntry, Network,
-    PortInfo, Registered, Report, Setting, TapInfo,
+    PlanEntry, PortInfo, Registered, Report, Setting, TapInfo,
 };
 use proptest::prelude::*;
 use schemars::{JsonSchema, schema_for};
@@ -30,6 +30,7 @@ fn the_committed_schemas_are_those_of_the_types() {
         ("machine.json", schema::<Machine>()),
         ("manifest-entry.json", schema::<ManifestEntry>()),
         ("network.json", schema::<Network>()),
+        ("plan-entry.json", schema::<PlanEntry>()),
         ("port.json", schema::<PortInfo>()),
         ("report.json", schema::<Report>()),
         ("setting.json", schema::<Setting>()),

@@ -13,14 +13,15 @@ pub fn text(below: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// Every file below a directory whose name ends with `suffix`: its path in the project, and its text.
+/// Every file of text below a directory whose name ends with `suffix`: its path in the project, and its text. Packed data is
+/// no text.
 pub fn files(below: &str, suffix: &str) -> Vec<(String, String)> {
     let mut found = vec![];
     for path in super::children(&root(below)) {
         let name = path.strip_prefix(root("")).unwrap().to_str().unwrap().to_owned();
         if path.is_dir() {
             found.extend(files(&name, suffix));
-        } else if name.ends_with(suffix) {
+        } else if name.ends_with(suffix) && !name.ends_with(".zst") {
             let text = text(&name);
             found.push((name, text));
         }

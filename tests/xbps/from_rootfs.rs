@@ -90,7 +90,7 @@ fn a_signed_tarball_becomes_a_root_with_what_every_image_has() {
         ("cat /usr/bin/ping", "ping\n"),
         ("cat /bin/ping6", "ping\n"),
         ("cat /etc/hostname", "localhost\n"),
-        ("cat /var/lib/banger/configure/list", "001 banger 1 noarch\n"),
+        ("cat /var/lib/banger/configure/list", &format!("001 banger 1 {}\n", std::env::consts::ARCH)),
     ] {
         assert_eq!(debugfs(&image, request), expected, "{request}");
     }

@@ -176,12 +176,23 @@ fn what_cannot_be_installed_together_is_refused() {
         ("not exactly that one", changed(&|s| s.run_depends = list("bgother-1_2")), OTHER),
         ("a library that nobody has", changed(&|s| s.shlib_requires = list("libbgnone.so.7")), "libbgnone.so.7"),
         ("a conflict", changed(&|s| s.conflicts = list("bgother>=0")), OTHER),
-        ("a replacement", changed(&|s| s.replaces = list("bgother>=0")), OTHER),
     ] {
         let dir = repository(&sandbox, what, |all| all.add(&spec).add(&other()));
         let said = refused(&sandbox, what, &build(&sandbox, dir.to_str().unwrap(), &[]));
         assert!(said.contains(word), "{what}: {said}");
     }
+}
+
+#[test]
+fn a_package_that_another_one_replaces_is_left_out_with_a_remark() {
+    let sandbox = Sandbox::new();
+    let mut spec = victim();
+    spec.replaces = vec!["bgother>=0".to_owned()];
+    let dir = repository(&sandbox, "replaces", |all| all.add(&spec).add(&other()));
+    let done = build(&sandbox, dir.to_str().unwrap(), &["--dry-run"]);
+    assert_eq!(done.exit, 0, "{done:?}");
+    assert!(done.text().contains(VICTIM) && !done.text().contains(OTHER), "{done:?}");
+    assert!(done.stderr.contains("`bgother-1_1` is left out: another package replaces it"), "{done:?}");
 }
 
 #[test]

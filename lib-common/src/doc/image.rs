@@ -90,6 +90,19 @@ pub struct ManifestEntry {
     pub architecture: String,
 }
 
+/// A line of the plan of a root file system: one package of the transaction, in its order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct PlanEntry {
+    /// Name, version and revision: `vim-9.1_1`.
+    pub pkgver: String,
+    /// The directory or address that has it; null where a lock file decided.
+    pub repository: Option<String>,
+    /// `install`, or `remove` for a package that another one of the transaction replaces.
+    pub action: String,
+}
+
 /// How a root file system was provisioned.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "host", derive(schemars::JsonSchema))]

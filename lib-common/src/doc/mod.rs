@@ -38,8 +38,8 @@ pub use identity::{
     SSH_PORT, SecondDisk, UP_PORT,
 };
 pub use image::{
-    Build, BuildStep, BuildStepKind, FileFacts, Image, Kernel, ManifestEntry, Registered, Rootfs, Seed, SeedSize,
-    Timing,
+    Build, BuildStep, BuildStepKind, FileFacts, Image, Kernel, ManifestEntry, PlanEntry, Registered, Rootfs, Seed,
+    SeedSize, Timing,
 };
 pub use image_diff::{Change, ImageDiff, PackageChange, PackageDiff, SizeDiff};
 pub use journal::{JournalLine, ProcessDoc, ShimState, Undo};

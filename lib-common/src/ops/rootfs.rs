@@ -5,7 +5,7 @@ pub mod configure;
 use crate::build::debian::{self, Places};
 use crate::build::{manifest, void};
 use crate::cli::{Answer, Context, Source};
-use crate::doc::{Document, Kernel, Kind, Name, Rootfs};
+use crate::doc::{Document, Kernel, Kind, Name, Rootfs, to_json};
 use crate::error::{Code, Error, Result};
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ pub fn build(args: &BuildArgs, cx: &mut Context<'_>) -> Result<Answer> {
         tell(planned.plan(), cx);
         match dry_run {
             DryRun::Manifest => cx.emit_text(&manifest::render(planned.packages())),
-            DryRun::Plan => planned.plan().lines().iter().for_each(|line| cx.emit_line(line)),
+            DryRun::Plan => planned.plan().entries().iter().for_each(|entry| cx.emit_line(&to_json(entry))),
         }
         return Ok(Answer::Done);
     }

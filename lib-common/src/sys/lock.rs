@@ -54,7 +54,7 @@ impl Lock {
     fn try_once(path: &Path) -> Result<Option<Self>> {
         let file = match Locked::take(open(path)?, LOCK_EX) {
             Ok(file) => file,
-            Err(Errno::EWOULDBLOCK | Errno::EINTR) => return Ok(None),
+            Err(Errno::EWOULDBLOCK) => return Ok(None),
             Err(e) => return Err(Error::io("lock", path, &e.into())),
         };
         // Whoever held it may have removed the file (with the VM it belonged to): then this is a lock on nothing.
@@ -106,7 +106,7 @@ impl Locked {
 impl Drop for Locked {
     fn drop(&mut self) {
         // What else may go wrong the close makes good.
-        while flock(&self.0, LOCK_UN) == Err(Errno::EINTR) {}
+        let _ = flock(&self.0, LOCK_UN);
     }
 }
 
@@ -133,8 +133,8 @@ pub fn take_until_closed(path: &Path, wait: Duration) -> Result<Option<File>> {
     loop {
         match flock(&file, LOCK_EX | LOCK_NB) {
             Ok(()) => return Ok(Some(file)),
-            Err(Errno::EWOULDBLOCK | Errno::EINTR) if Instant::now() >= deadline => return Ok(None),
-            Err(Errno::EWOULDBLOCK | Errno::EINTR) => {}
+            Err(Errno::EWOULDBLOCK) if Instant::now() >= deadline => return Ok(None),
+            Err(Errno::EWOULDBLOCK) => {}
             Err(e) => return Err(Error::io("lock", path, &e.into())),
         }
         super::signal::check()?;
@@ -142,9 +142,15 @@ pub fn take_until_closed(path: &Path, wait: Duration) -> Result<Option<File>> {
     }
 }
 
+/// Calls flock(2), again where a signal has interrupted it: an interrupted call says nothing of the lock.
 fn flock(file: &File, how: c_int) -> nix::Result<()> {
-    // SAFETY: a system call on a descriptor that is open for the whole call.
-    Errno::result(unsafe { nix::libc::flock(file.as_raw_fd(), how) }).map(drop)
+    loop {
+        // SAFETY: a system call on a descriptor that is open for the whole call.
+        match Errno::result(unsafe { nix::libc::flock(file.as_raw_fd(), how) }) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(drop),
+        }
+    }
 }
 
 /// Takes the lock of an open file that is being written, until it is closed: whoever is killed has let it go. A file system

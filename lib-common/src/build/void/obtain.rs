@@ -1,10 +1,12 @@
 //! Which packages a root is made of, by its lock file or else by the repositories as they are now, and their files.
 
+use crate::doc::PlanEntry;
 use crate::error::{Code, Error, Result};
 use crate::xbps::fetch::{Archive, Fetcher};
 use crate::xbps::location::Location;
 use crate::xbps::lock::{Lock, Locked};
 use crate::xbps::package::Package;
+use crate::xbps::pkgver::PkgVer;
 use crate::xbps::props::Props;
 use crate::xbps::repodata::{Index, IndexEntry};
 use crate::xbps::resolve::{self, Action, Chosen, Repository, Step};
@@ -55,17 +57,6 @@ impl Pending {
 enum From {
     LockFile,
     Repositories { repositories: Vec<Repository>, steps: Vec<Step>, changes: Option<Vec<String>> },
-}
-
-/// A line of a plan, as JSON.
-#[derive(Debug, serde::Serialize)]
-struct PlanLine<'a> {
-    /// `vim-9.1_1`.
-    pkgver: &'a str,
-    /// Where it is: a directory or an address. Null where a lock file decided.
-    repository: Option<String>,
-    /// `install`, or `remove` for what another one replaces.
-    action: &'static str,
 }
 
 impl Request {
@@ -122,21 +113,19 @@ impl Plan {
         skipped.chain(removed).collect()
     }
 
-    /// The transaction as lines of JSON, in its order; of a lock file its packages, by name.
-    pub fn lines(&self) -> Vec<String> {
-        let line = |line: &PlanLine<'_>| crate::doc::to_json(line);
+    /// The transaction, in its order; of a lock file its packages, by name.
+    pub fn entries(&self) -> Vec<PlanEntry> {
+        let entry = |pkgver: &PkgVer, repository: Option<&Location>, action: Action| PlanEntry {
+            pkgver: pkgver.to_string(),
+            repository: repository.map(Location::to_string),
+            action: action.as_str().into(),
+        };
         match &self.from {
-            From::LockFile => {
-                let locked = |one: &Locked| {
-                    line(&PlanLine { pkgver: one.pkgver.as_str(), repository: None, action: Action::Install.as_str() })
-                };
-                self.lock.packages().map(locked).collect()
-            }
+            From::LockFile => self.lock.packages().map(|one| entry(&one.pkgver, None, Action::Install)).collect(),
             From::Repositories { repositories, steps, .. } => {
-                let step = |step: &Step| {
-                    let repository = Some(repositories[step.chosen.repository].location.to_string());
-                    let pkgver = step.chosen.entry.props.pkgver.as_str();
-                    line(&PlanLine { pkgver, repository, action: step.action.as_str() })
+                let step = |Step { chosen, action }: &Step| {
+                    let location = &repositories[chosen.repository].location;
+                    entry(&chosen.entry.props.pkgver, Some(location), *action)
                 };
                 steps.iter().map(step).collect()
             }
