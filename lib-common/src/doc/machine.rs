@@ -225,6 +225,30 @@ pub struct Status {
     /// How the last run ended, where it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<ExitInfo>,
+    /// Why the VM is paused, where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
+}
+
+/// Why a guest's processors stand still: the VMM could not write to the file of a disk. The write waits, so nothing is lost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Paused {
+    /// What failed, in words: `the host's disk is full`.
+    pub reason: String,
+    /// The disk's file.
+    pub path: AbsPath,
+    /// Since when, RFC 3339 UTC.
+    pub since: String,
+    /// Whether the guest goes on by itself as soon as the host has room; else it waits for `bg-vm restart` or `bg-vm kill`.
+    pub resumes: bool,
+}
+
+impl std::fmt::Display for Paused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.reason, self.path)
+    }
 }
 
 /// A VM's state.
@@ -234,6 +258,8 @@ pub struct Status {
 pub enum State {
     /// Its shim and VMM live.
     Running,
+    /// Its shim and VMM live, and the guest stands still, since the host could not write to one of its disks.
+    Paused,
     /// It was shut down, or never started.
     Stopped,
     /// Its VMM or shim died without being asked to.
@@ -243,10 +269,16 @@ pub enum State {
 }
 
 impl State {
+    /// True if the VM has processes: it can be stopped, and not started.
+    pub const fn runs(self) -> bool {
+        matches!(self, State::Running | State::Paused)
+    }
+
     /// As in the document.
     pub const fn as_str(self) -> &'static str {
         match self {
             State::Running => "running",
+            State::Paused => "paused",
             State::Stopped => "stopped",
             State::Crashed => "crashed",
             State::Incomplete => "incomplete",

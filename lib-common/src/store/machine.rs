@@ -2,7 +2,7 @@
 
 use super::{Journal, Store, Way, boot, processes, read_record_of, save_record};
 use crate::doc::{
-    AbsPath, Document, ExitInfo, Kind, Launch, MAX_BYTES, Name, ProcessDoc, ShimState, State, Status, Vmm,
+    AbsPath, Document, ExitInfo, Kind, Launch, MAX_BYTES, Name, Paused, ProcessDoc, ShimState, State, Status, Vmm,
 };
 use crate::error::{Code, Error, Result, sound};
 use crate::sys::dirs::list;
@@ -201,7 +201,7 @@ impl MachineDir {
             return self.with_computed(doc);
         }
         let mut doc = Document::new(Kind::Machine, &self.name);
-        doc.set(&Status { state: State::Incomplete, exit: None });
+        doc.set(&Status { state: State::Incomplete, exit: None, paused: None });
         Ok(doc)
     }
 
@@ -209,26 +209,28 @@ impl MachineDir {
         let id = id_of(&doc)?;
         let recorded: Option<Vmm> = doc.section()?;
         let exit = self.exit_info()?;
-        let state = match (self.running_by(&id, || Ok(recorded.clone()))?, recorded, &exit) {
+        let live = self.running_by(&id, || Ok(recorded.clone()))?;
+        let paused = live.as_ref().and_then(|live| live.paused.clone());
+        let state = match (live, recorded, &exit) {
             (Some(live), Some(mut vmm), _) => {
                 if let Some(now) = live.vmm {
                     (vmm.pid, vmm.start_time) = (now.pid, now.start_time);
                 }
                 doc.set(&vmm);
-                State::Running
+                if paused.is_some() { State::Paused } else { State::Running }
             }
             (Some(_), None, _) => State::Running,
             (None, _, Some(exit)) if exit.reason == "crashed" => State::Crashed,
             (None, Some(_), None) => State::Crashed,
             (None, ..) => State::Stopped,
         };
-        let running = state == State::Running;
+        let running = state.runs();
         if !running {
             doc.remove("vmm");
         }
         let booted = if running { boot::timings(&self.runtime_dir(&id)?) } else { vec![] };
         doc.replace_timings(boot::GUEST, &booted)?;
-        doc.set(&Status { state, exit: exit.filter(|_| !running) });
+        doc.set(&Status { state, exit: exit.filter(|_| !running), paused });
         Ok(doc)
     }
 
@@ -249,6 +251,12 @@ impl MachineDir {
 /// What keeps it from being read: then nobody knows whether a VM runs.
 pub fn shim_state(runtime_dir: &Path) -> Result<Option<ShimState>> {
     Ok(shim_now(runtime_dir)?.map(|(state, _)| state))
+}
+
+/// Why the VM of a runtime directory is paused, by what its shim wrote there; `None` where it is not, or nothing says so.
+pub fn paused_in(runtime_dir: &Path) -> Option<Paused> {
+    let text = owned::read_text(&runtime_dir.join("shim.json"), MAX_BYTES as u64).ok()??;
+    crate::doc::strict::<ShimState>(&text).ok()?.paused
 }
 
 /// Whether the shim of a runtime directory lives.
@@ -279,7 +287,7 @@ fn lost(id: &str, dir: &AbsPath, vmm: Vmm) -> Result<Option<ShimState>> {
     };
     let Some(shim) = process(vmm.shim_pid, vmm.shim_start_time)? else { return Ok(None) };
     let vmm = process(vmm.pid, vmm.start_time)?;
-    Ok(Some(ShimState { machine_id: id.to_owned(), shim, vmm, vsock_device: None, reboots: 0 }))
+    Ok(Some(ShimState { machine_id: id.to_owned(), shim, vmm, vsock_device: None, reboots: 0, paused: None }))
 }
 
 /// The directory of the VM that was started in a runtime directory, by what its starter wrote there; `None` where that is

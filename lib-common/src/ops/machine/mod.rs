@@ -23,7 +23,7 @@ pub use stats::stats;
 pub use stop::{StopArgs, kill, stop};
 
 use crate::cli::{Context, Source};
-use crate::doc::{Document, Kind, Name, State, Status};
+use crate::doc::{Document, Kind, Name, Status};
 use crate::error::{Code, Error, Failures, Result, looked_at};
 use crate::store::{MachineDir, boot, id_of};
 use crate::sys::lock::Lock;
@@ -114,7 +114,7 @@ impl Target {
     }
 }
 
-/// Whether the document that [`MachineDir::current`] gave is of a running VM.
+/// True if the document that [`MachineDir::current`] gave is of a VM that runs or is paused.
 pub(super) fn is_running(doc: &Document) -> Result<bool> {
-    Ok(doc.section::<Status>()?.is_some_and(|s| s.state == State::Running))
+    Ok(doc.section::<Status>()?.is_some_and(|s| s.state.runs()))
 }

@@ -6,7 +6,7 @@ use crate::cli::{Answer, Context};
 use crate::disk::look;
 use crate::doc::{
     AbsPath, Accel, Document, Guest, Identity, ImageRef, Kernel, Launch, LaunchDisk, LaunchNet, MAX_BYTES, Name,
-    SecondDisk, Spec, Undo, Vmm,
+    SecondDisk, Spec, Status, Undo, Vmm,
 };
 use crate::error::{Code, Error, Result};
 use crate::guest::ssh::keys;
@@ -101,7 +101,10 @@ fn start_one(cx: &mut Context<'_>, target: &Target) -> Result<Document> {
             let message = format!("the VM `{name}` runs, and cannot be reached: its runtime directory is gone");
             return Err(Error::new(Code::InUse, message).hint(format!("bg-vm restart {name}")));
         }
-        cx.remark(&format!("{} runs already", target.name));
+        match doc.section::<Status>()?.and_then(|status| status.paused) {
+            Some(paused) => cx.remark(&format!("{} runs already, and is paused: {paused}", target.name)),
+            None => cx.remark(&format!("{} runs already", target.name)),
+        }
         return target.answer(doc);
     }
     doc.remove("status");

@@ -2,18 +2,21 @@
 
 use super::{Target, for_each, is_running, targets};
 use crate::cli::{Answer, Context};
-use crate::doc::{Document, Name, Vmm};
+use crate::doc::{Document, Name, ShimState, Vmm};
 use crate::error::Result;
 use crate::guest::http;
 use crate::ops::tap;
-use crate::store::{MachineDir, id_of, is_started_by};
+use crate::store::{MachineDir, id_of, is_started_by, paused_in};
 use crate::sys::fs::is_read_only;
 use crate::vmm;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long the agent may take to accept a shutdown.
 const AGENT_WAIT: Duration = Duration::from_secs(5);
+
+/// How often a VM that shuts down is looked at, whether it is paused.
+const LOOKS_EVERY: Duration = Duration::from_millis(500);
 
 /// What `bg-vm stop` takes.
 #[derive(Clone, Debug)]
@@ -67,6 +70,10 @@ fn shut_down(
     let answers_within = cx.config.guest_deadline(AGENT_WAIT);
     let (id, section): (String, Vmm) = (id_of(doc)?, doc.require()?);
     let Some(state) = machine.running(&id)? else { return Ok(Ok(())) };
+    let dir = machine.runtime_dir(&id)?;
+    if let Err(why) = wait_while_paused(&dir, &state, wait)? {
+        return Ok(Err(why));
+    }
     cx.stages.begin("ask_agent");
     if let Err(e) = http::post_shutdown(&section.vsock, answers_within) {
         crate::sys::signal::check()?;
@@ -79,8 +86,35 @@ fn shut_down(
         cx.remark(&format!("{}: {e}, so Ctrl+Alt+Del was pressed", machine.name()));
     }
     cx.stages.begin("shutdown");
-    let ended = vmm::wait_end(&state, wait)?;
-    Ok(if ended { Ok(()) } else { Err(format!("it had {} s", wait.as_secs_f64())) })
+    // A guest writes as it shuts down, and may be paused for that.
+    let deadline = Instant::now() + wait;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if vmm::wait_end(&state, left.min(LOOKS_EVERY))? {
+            return Ok(Ok(()));
+        }
+        if let Err(why) = wait_while_paused(&dir, &state, left)? {
+            return Ok(Err(why));
+        }
+        if left.is_zero() {
+            return Ok(Err(format!("it had {} s", wait.as_secs_f64())));
+        }
+    }
+}
+
+/// Waits while a paused VM is about to go on, at most `wait`: a paused guest cannot shut down. The inner error says why it
+/// stays paused.
+fn wait_while_paused(dir: &Path, state: &ShimState, wait: Duration) -> Result<Result<(), String>> {
+    let deadline = Instant::now() + wait.min(vmm::GOES_ON_WITHIN);
+    while let Some(paused) = paused_in(dir) {
+        if !vmm::can_go_on(&paused) || Instant::now() >= deadline {
+            return Ok(Err(format!("it is paused: {paused}")));
+        }
+        if vmm::wait_end(state, LOOKS_EVERY)? {
+            break;
+        }
+    }
+    Ok(Ok(()))
 }
 
 /// Ends the VM by its shim, whatever state it is in; the caller holds the lock.

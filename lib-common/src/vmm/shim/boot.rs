@@ -68,7 +68,7 @@ impl Shim {
 
     /// Takes away what the boot before has left, and listens where the guest will say that it is up.
     fn clear(&mut self) -> Result<()> {
-        (self.device, self.up) = (None, None);
+        (self.device, self.up, self.state.paused) = (None, None, None);
         (self.state.vmm, self.state.vsock_device) = (None, None);
         let up = served_at(&self.run_file(files::VSOCK), UP_PORT);
         for file in [files::VSOCK, files::VSOCK_EARLY, files::VHOST, files::API, files::VMM_LOG, files::METRICS_PIPE] {
