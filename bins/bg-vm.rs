@@ -107,6 +107,9 @@ struct Plan {
     /// Memory
     #[arg(long, value_name = "SIZE", value_parser = parse_memory_mib)]
     memory: Option<u64>,
+    /// Allow more memory than the host has
+    #[arg(long)]
+    overcommit: bool,
     /// The root disk's size, if it is to be larger than the image's
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     root_size: Option<u64>,
@@ -189,6 +192,7 @@ impl From<Plan> for PlanArgs {
             image: p.image,
             vcpu: p.vcpu,
             memory_mib: p.memory,
+            overcommit: p.overcommit,
             root_bytes: p.root_size,
             work_bytes: p.work_size,
             net: (p.net || p.no_net || p.nat).then_some(!p.no_net),

@@ -56,6 +56,9 @@ pub struct Spec {
     pub vcpu: u32,
     /// Memory in MiB.
     pub memory_mib: u64,
+    /// Whether it may have more memory than the host.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overcommit: bool,
     /// The root disk's size; 0 is the image's own.
     pub root_bytes: u64,
     /// The work disk's size.
@@ -324,9 +327,15 @@ pub struct Stats {
     /// Used on the guest's root file system, by its agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest_root_used_bytes: Option<u64>,
+    /// The size of that file system, by its agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_root_total_bytes: Option<u64>,
     /// Used on the guest's work file system, by its agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest_work_used_bytes: Option<u64>,
+    /// The size of that file system, by its agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_work_total_bytes: Option<u64>,
     /// The guest's available memory, by its agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest_memory_available_bytes: Option<u64>,

@@ -2,6 +2,7 @@
 
 mod create;
 mod hosts;
+mod limits;
 mod list;
 mod logs;
 mod ports;
