@@ -39,19 +39,9 @@ enum Verb {
         boot: BootTimeout,
     },
     /// Shut a VM down
-    Stop {
-        #[command(flatten)]
-        targets: Targets,
-        #[command(flatten)]
-        wait: Wait,
-    },
+    Stop(Wait),
     /// Stop a VM, then start it
-    Restart {
-        #[command(flatten)]
-        targets: Targets,
-        #[command(flatten)]
-        wait: Wait,
-    },
+    Restart(Wait),
     /// End a VM at once, as if the power failed
     Kill(Targets),
     /// Remove a VM with its disks
@@ -144,6 +134,8 @@ struct Targets {
 
 #[derive(Args)]
 struct Wait {
+    #[command(flatten)]
+    targets: Targets,
     /// How long the guest may take to shut down before it is killed; 90 seconds are usual
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     timeout: Option<Duration>,
@@ -166,13 +158,13 @@ fn run(args: Cli, cx: &mut Context<'_>) -> lib_common::Result<Answer> {
             boot.apply(&mut cx.config);
             machine::start(cx, &t.names, t.file)
         }
-        Verb::Stop { targets: t, wait } => {
-            wait.boot.apply(&mut cx.config);
-            machine::stop(cx, &t.names, &StopArgs { file: t.file, timeout: cx.config.deadline(wait.timeout, 90) })
+        Verb::Stop(Wait { targets: t, timeout, boot }) => {
+            boot.apply(&mut cx.config);
+            machine::stop(cx, &t.names, &StopArgs { file: t.file, timeout: cx.config.deadline(timeout, 90) })
         }
-        Verb::Restart { targets: t, wait } => {
-            wait.boot.apply(&mut cx.config);
-            machine::restart(cx, &t.names, &StopArgs { file: t.file, timeout: cx.config.deadline(wait.timeout, 90) })
+        Verb::Restart(Wait { targets: t, timeout, boot }) => {
+            boot.apply(&mut cx.config);
+            machine::restart(cx, &t.names, &StopArgs { file: t.file, timeout: cx.config.deadline(timeout, 90) })
         }
         Verb::Kill(t) => machine::kill(cx, &t.names, t.file),
         Verb::Rm { targets: t, force } => machine::rm(cx, &t.names, &RemoveArgs { file: t.file, force }),
