@@ -39,19 +39,9 @@ enum Verb {
         boot: BootTimeout,
     },
     /// Shut a VM down
-    Stop {
-        #[command(flatten)]
-        targets: Targets,
-        #[command(flatten)]
-        wait: Wait,
-    },
+    Stop(Wait),
     /// Stop a VM, then start it
-    Restart {
-        #[command(flatten)]
-        targets: Targets,
-        #[command(flatten)]
-        wait: Wait,
-    },
+    Restart(Wait),
     /// End a VM at once, as if the power failed
     Kill(Targets),
     /// Remove a VM with its disks
@@ -107,6 +97,9 @@ struct Plan {
     /// Memory
     #[arg(long, value_name = "SIZE", value_parser = parse_memory_mib)]
     memory: Option<u64>,
+    /// Allow more memory than the host has
+    #[arg(long)]
+    overcommit: bool,
     /// The root disk's size, if it is to be larger than the image's
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     root_size: Option<u64>,
@@ -141,6 +134,8 @@ struct Targets {
 
 #[derive(Args)]
 struct Wait {
+    #[command(flatten)]
+    targets: Targets,
     /// How long the guest may take to shut down before it is killed; 90 seconds are usual
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     timeout: Option<Duration>,
@@ -163,13 +158,13 @@ fn run(args: Cli, cx: &mut Context<'_>) -> lib_common::Result<Answer> {
             boot.apply(&mut cx.config);
             machine::start(cx, &t.names, t.file)
         }
-        Verb::Stop { targets: t, wait } => {
-            wait.boot.apply(&mut cx.config);
-            machine::stop(cx, &t.names, &StopArgs { file: t.file, timeout: cx.config.deadline(wait.timeout, 90) })
+        Verb::Stop(Wait { targets: t, timeout, boot }) => {
+            boot.apply(&mut cx.config);
+            machine::stop(cx, &t.names, &StopArgs { file: t.file, timeout: cx.config.deadline(timeout, 90) })
         }
-        Verb::Restart { targets: t, wait } => {
-            wait.boot.apply(&mut cx.config);
-            machine::restart(cx, &t.names, &StopArgs { file: t.file, timeout: cx.config.deadline(wait.timeout, 90) })
+        Verb::Restart(Wait { targets: t, timeout, boot }) => {
+            boot.apply(&mut cx.config);
+            machine::restart(cx, &t.names, &StopArgs { file: t.file, timeout: cx.config.deadline(timeout, 90) })
         }
         Verb::Kill(t) => machine::kill(cx, &t.names, t.file),
         Verb::Rm { targets: t, force } => machine::rm(cx, &t.names, &RemoveArgs { file: t.file, force }),
@@ -189,6 +184,7 @@ impl From<Plan> for PlanArgs {
             image: p.image,
             vcpu: p.vcpu,
             memory_mib: p.memory,
+            overcommit: p.overcommit,
             root_bytes: p.root_size,
             work_bytes: p.work_size,
             net: (p.net || p.no_net || p.nat).then_some(!p.no_net),

@@ -363,3 +363,34 @@ fn several_are_removed_even_where_staging_is_missing() {
     sandbox.run("bg-vm", &["rm", "c"], "").ok();
     assert_eq!(sandbox.run("bg-vm", &["ls"], "").ok(), "");
 }
+
+#[test]
+fn a_new_vm_needs_a_size_that_the_host_has_and_a_name_of_its_own() {
+    let sandbox = store();
+    for name in ["localhost", "ip6-loopback", "7", "0x7f"] {
+        sandbox.run("bg-vm", &["create", name, "--no-start"], "").failed_with(Code::BadValue);
+    }
+    let e = sandbox.run("bg-vm", &["plan", "dev", "--memory", "4T"], "").failed_with(Code::BadValue);
+    assert!(e.hint.unwrap().contains("--overcommit"));
+    let plan = sandbox.run("bg-vm", &["plan", "dev", "--memory", "4T", "--overcommit"], "").json();
+    assert_eq!(plan["spec"]["overcommit"], true);
+    for (field, value) in [("vcpu", 99), ("vcpu", 0), ("memory_mib", 1)] {
+        let mut doc = plan.clone();
+        doc["spec"][field] = value.into();
+        let e = sandbox.run("bg-seed", &["clone"], doc.to_string()).failed_with(Code::BadValue);
+        assert!(e.message.contains(field), "{e:?}");
+    }
+    assert!(children(&sandbox.state("machines")).is_empty());
+
+    // One that was made before stays usable.
+    sandbox.run("bg-vm", &["create", "dev", "--no-start", "--work-size", WORK], "").ok();
+    std::fs::rename(sandbox.state("machines/dev"), sandbox.state("machines/localhost")).unwrap();
+    let record = sandbox.state("machines/localhost/machine.json");
+    let mut doc: Value = serde_json::from_str(&read_to_string(&record).unwrap()).unwrap();
+    (doc["name"], doc["spec"]["vcpu"]) = ("localhost".into(), 99.into());
+    std::fs::write(&record, doc.to_string()).unwrap();
+    assert_eq!(sandbox.run("bg-vm", &["ls"], "").json()["status"]["state"], "stopped");
+    sandbox.run("bg-vm", &["stop", "localhost"], "").ok();
+    sandbox.run("bg-vm", &["rm", "localhost"], "").ok();
+    assert!(children(&sandbox.state("machines")).is_empty());
+}

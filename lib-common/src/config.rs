@@ -20,7 +20,7 @@ mod parse;
 mod programs;
 mod settings;
 
-pub use parse::{parse_boot_timeout, parse_memory_mib, parse_seconds, parse_size, parse_vcpu};
+pub use parse::{MEMORY_MIB, VCPUS, parse_boot_timeout, parse_memory_mib, parse_seconds, parse_size, parse_vcpu};
 
 use parse::{parse_addresses, parse_net};
 

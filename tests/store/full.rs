@@ -3,11 +3,12 @@
 use super::{NONE, Place, World, is_full};
 use crate::support::children;
 use crate::support::launched::until;
+use crate::support::mounts::Mounts;
 use lib_common::sys::process::ProcessId;
 use std::path::PathBuf;
 
 /// The file system that the state directory of a world is.
-fn roomy(world: &World) -> &super::Mounts {
+fn roomy(world: &World) -> &Mounts {
     let Place::Mounts(mounts) = &world.place else { unreachable!("it was made so") };
     mounts
 }

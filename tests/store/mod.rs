@@ -8,15 +8,14 @@
 mod full;
 mod lost;
 mod model;
-mod mounts;
 mod races;
 mod soak;
 
 use crate::support::fixture::{Files, WORK};
 use crate::support::launched::fake_firecracker;
+use crate::support::mounts::Mounts;
 use crate::support::netns::Namespace;
 use crate::support::{Done, Sandbox, finish, program};
-use mounts::Mounts;
 use serde_json::Value;
 use std::process::Command;
 

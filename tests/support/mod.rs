@@ -7,6 +7,7 @@
 pub mod fixture;
 pub mod footprint;
 pub mod launched;
+pub mod mounts;
 pub mod netns;
 pub mod served;
 pub mod source;

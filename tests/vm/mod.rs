@@ -13,6 +13,7 @@ mod interrupted;
 mod life;
 mod nested;
 mod net;
+mod paused;
 mod repository;
 mod semantics;
 mod soak;

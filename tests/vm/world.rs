@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_types)]
 
 use crate::support::is_of_network;
+use crate::support::mounts::Mounts;
 use crate::support::netns::Namespace;
 use serde_json::Value;
 use std::io::Write;
@@ -87,6 +88,7 @@ pub struct World {
     bins: PathBuf,
     uid: Option<u32>,
     netns: Option<Namespace>,
+    mounts: Option<Mounts>,
     _turn: Turn,
 }
 
@@ -98,9 +100,29 @@ impl World {
 
     /// With that image registered and no other.
     pub fn with(name: &str, document: impl FnOnce(&World) -> &'static str) -> Self {
+        World::bare().furnished(name, document)
+    }
+
+    fn bare() -> Self {
         let turn = Turn::wait();
         let dir = tempfile::Builder::new().prefix("bg").tempdir().unwrap();
-        let world = World { dir, bins: bin_dir(), uid: None, netns: None, _turn: turn };
+        World { dir, bins: bin_dir(), uid: None, netns: None, mounts: None, _turn: turn }
+    }
+
+    /// The state directory of the image `debian` is a file system of its own, of so many MiB.
+    pub fn with_room(test: &str, mib: u32) -> Option<Self> {
+        let mut world = World::bare();
+        world.mounts = Some(Mounts::new(test, &world.dir.path().join("state"), mib)?);
+        Some(world.furnished("debian", image))
+    }
+
+    /// That file system.
+    pub fn mounts(&self) -> &Mounts {
+        self.mounts.as_ref().expect("the test has a file system")
+    }
+
+    fn furnished(self, name: &str, document: impl FnOnce(&World) -> &'static str) -> Self {
+        let world = self;
         let output = world.pipe("bg-register", &["--name", name], document(&world).as_bytes());
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         world
@@ -206,9 +228,10 @@ impl World {
 
     /// Any program, with the tools in its PATH.
     pub fn program(&self, program: &str) -> Command {
-        let mut command = match &self.netns {
-            None => Command::new(program),
-            Some(netns) => netns.command(program, &[]),
+        let mut command = match (&self.netns, &self.mounts) {
+            (Some(netns), _) => netns.command(program, &[]),
+            (None, Some(mounts)) => mounts.command(program, &[]),
+            (None, None) => Command::new(program),
         };
         self.dress(&mut command);
         command

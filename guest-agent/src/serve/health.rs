@@ -1,5 +1,6 @@
 //! Looking at the guest: what `/healthz` says. Whatever cannot be read is empty or 0, never an error.
 
+use super::disks::FileSystem;
 use super::sshd::Seen;
 use crate::VERSION;
 use lib_common::doc::{Health, HealthStatus, SecondDisk};
@@ -20,8 +21,12 @@ pub fn gather(sshd: Seen) -> Health {
     let (root_mounted, work_mounted) = (is_mounted(&mounts, "/", "vda"), is_mounted(&mounts, "/root", "vdb"));
     let known = told(crate::PROBLEMS_FILE);
     let work_fine = work_mounted || second_disk(&line(&own_file(crate::SECOND_DISK_FILE))) != SecondDisk::Work;
-    let disks_fine = root_mounted && work_fine && known.is_empty();
+    let root = FileSystem::at("/", "vda").unwrap_or_default();
+    let work = if work_mounted { FileSystem::at("/root", "vdb").unwrap_or_default() } else { FileSystem::default() };
+    let of_disks = [root.problems("/"), work.problems("/root")].concat();
+    let disks_fine = root_mounted && work_fine && known.is_empty() && of_disks.is_empty();
     let mut problems = known;
+    problems.extend(of_disks);
     problems.extend(told(crate::WARNINGS_FILE));
     let mut note = |fine: bool, text: &str| {
         if !fine {
@@ -47,8 +52,10 @@ pub fn gather(sshd: Seen) -> Health {
         work_mounted,
         sshd_answers,
         clock_unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64),
-        root_used_bytes: used_bytes("/"),
-        work_used_bytes: if work_mounted { used_bytes("/root") } else { 0 },
+        root_used_bytes: root.used,
+        root_total_bytes: Some(root.total),
+        work_used_bytes: work.used,
+        work_total_bytes: Some(work.total),
         memory_available_bytes: memory_available(&read("/proc/meminfo")),
         problems,
         notes: told(crate::NOTES_FILE),
@@ -134,11 +141,6 @@ fn memory_available(meminfo: &str) -> u64 {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let kib = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
     kib.unwrap_or_default().saturating_mul(1024)
-}
-
-fn used_bytes(path: &str) -> u64 {
-    nix::sys::statvfs::statvfs(path)
-        .map_or(0, |s| s.blocks().saturating_sub(s.blocks_free()).saturating_mul(s.fragment_size()))
 }
 
 fn bounded_lines(text: &str) -> Vec<String> {

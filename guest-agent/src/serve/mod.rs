@@ -3,6 +3,7 @@
 
 mod accept;
 mod clock;
+mod disks;
 mod health;
 mod http;
 mod io;

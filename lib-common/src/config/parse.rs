@@ -1,6 +1,7 @@
 //! The values of settings, from text: those of files and variables, and of flags that mean the same.
 
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// A size: bytes, or a number with `K`, `M`, `G` or `T` (powers of 1,024).
@@ -21,16 +22,22 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).filter(|n| *n <= 1 << 50).ok_or_else(wrong)
 }
 
+/// How much memory a VM may have, in MiB.
+pub const MEMORY_MIB: RangeInclusive<u64> = 64..=4 << 20;
+
+/// How many virtual processors a VM may have: as many as Firecracker takes.
+pub const VCPUS: RangeInclusive<u32> = 1..=32;
+
 /// Memory: a size in whole MiB, from 64M to 4T.
 pub fn parse_memory_mib(text: &str) -> Result<u64, String> {
     let bytes = parse_size(text)?;
-    let fits = bytes % (1 << 20) == 0 && (64 << 20..=4 << 40).contains(&bytes);
+    let fits = bytes % (1 << 20) == 0 && MEMORY_MIB.contains(&(bytes >> 20));
     if fits { Ok(bytes >> 20) } else { Err(format!("`{text}` is not a whole number of MiB from 64M to 4T")) }
 }
 
-/// Virtual processors: 1 to 32, as Firecracker takes them.
+/// Virtual processors: 1 to 32.
 pub fn parse_vcpu(text: &str) -> Result<u32, String> {
-    text.parse().ok().filter(|n| (1..=32).contains(n)).ok_or_else(|| format!("`{text}` is not a number from 1 to 32"))
+    text.parse().ok().filter(|n| VCPUS.contains(n)).ok_or_else(|| format!("`{text}` is not a number from 1 to 32"))
 }
 
 pub(super) fn parse_net(text: &str) -> Result<Option<bool>, String> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Health {
-    /// `ok` when root and work disk are mounted and sshd answers; HTTP status 200, else 503.
+    /// `ok` when root and work disk are mounted and sound and sshd answers; HTTP status 200, else 503.
     pub status: HealthStatus,
     /// The agent's version, which is the host's.
     pub agent_version: String,
@@ -31,8 +31,14 @@ pub struct Health {
     pub clock_unix_ms: u64,
     /// Used on the root file system.
     pub root_used_bytes: u64,
+    /// The root file system's size; absent where the agent is too old to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_total_bytes: Option<u64>,
     /// Used on the work disk's file system.
     pub work_used_bytes: u64,
+    /// The size of the work disk's file system; absent where the agent is too old to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work_total_bytes: Option<u64>,
     /// `MemAvailable`.
     pub memory_available_bytes: u64,
     /// What is wrong, in words; empty when nothing is. Entries that a repair kept apart are listed here too, and leave the
@@ -53,6 +59,6 @@ pub enum HealthStatus {
     Ok,
     /// sshd does not answer yet; disks are mounted.
     Starting,
-    /// A disk is not mounted, or a repair failed.
+    /// A disk is not mounted, or its file system is read-only, damaged or full; or a repair failed.
     Degraded,
 }

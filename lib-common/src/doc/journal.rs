@@ -1,6 +1,6 @@
 //! Lines of an object's intent journal, and the shim's live state: small private records beside the documents.
 
-use super::AbsPath;
+use super::{AbsPath, Paused};
 use serde::{Deserialize, Serialize};
 
 /// One line of a journal.
@@ -90,4 +90,7 @@ pub struct ShimState {
     pub vsock_device: Option<ProcessDoc>,
     /// How often the guest has rebooted.
     pub reboots: u32,
+    /// Why the guest stands still; absent while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
 }

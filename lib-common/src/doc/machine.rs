@@ -56,6 +56,9 @@ pub struct Spec {
     pub vcpu: u32,
     /// Memory in MiB.
     pub memory_mib: u64,
+    /// Whether it may have more memory than the host.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overcommit: bool,
     /// The root disk's size; 0 is the image's own.
     pub root_bytes: u64,
     /// The work disk's size.
@@ -225,6 +228,30 @@ pub struct Status {
     /// How the last run ended, where it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<ExitInfo>,
+    /// Why the VM is paused, where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
+}
+
+/// Why a guest's processors stand still: the VMM could not write to the file of a disk. The write waits, so nothing is lost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Paused {
+    /// What failed, in words: `the host's disk is full`.
+    pub reason: String,
+    /// The disk's file.
+    pub path: AbsPath,
+    /// Since when, RFC 3339 UTC.
+    pub since: String,
+    /// Whether the guest goes on by itself as soon as the host has room; else it waits for `bg-vm restart` or `bg-vm kill`.
+    pub resumes: bool,
+}
+
+impl std::fmt::Display for Paused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.reason, self.path)
+    }
 }
 
 /// A VM's state.
@@ -236,6 +263,8 @@ pub enum State {
     Running,
     /// The same in another pid namespace, such as that of `pipelines/in-netns`: from there alone it can be stopped.
     RunningElsewhere,
+    /// Its shim and VMM live, and the guest stands still, since the host could not write to one of its disks.
+    Paused,
     /// It was shut down, or never started.
     Stopped,
     /// Its VMM or shim died without being asked to.
@@ -245,9 +274,9 @@ pub enum State {
 }
 
 impl State {
-    /// Whether processes of the VM live, in whichever pid namespace.
+    /// True if processes of the VM live, in whichever pid namespace: it can be stopped, and not started.
     pub const fn lives(self) -> bool {
-        matches!(self, State::Running | State::RunningElsewhere)
+        matches!(self, State::Running | State::RunningElsewhere | State::Paused)
     }
 
     /// As in the document.
@@ -255,6 +284,7 @@ impl State {
         match self {
             State::Running => "running",
             State::RunningElsewhere => "running_elsewhere",
+            State::Paused => "paused",
             State::Stopped => "stopped",
             State::Crashed => "crashed",
             State::Incomplete => "incomplete",
@@ -300,9 +330,15 @@ pub struct Stats {
     /// Used on the guest's root file system, by its agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest_root_used_bytes: Option<u64>,
+    /// The size of that file system, by its agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_root_total_bytes: Option<u64>,
     /// Used on the guest's work file system, by its agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest_work_used_bytes: Option<u64>,
+    /// The size of that file system, by its agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_work_total_bytes: Option<u64>,
     /// The guest's available memory, by its agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest_memory_available_bytes: Option<u64>,

@@ -45,8 +45,8 @@ pub use image_diff::{Change, ImageDiff, PackageChange, PackageDiff, SizeDiff};
 pub use journal::{JournalLine, ProcessDoc, ShimState, Undo};
 pub use listeners::{Listener, Listeners, PortInfo, Protocol};
 pub use machine::{
-    Accel, CloneMethod, Disk, Disks, ExitInfo, Guest, ImageRef, Machine, Spec, State, Stats, Status, Vmm, VmmChoice,
-    VmmKind,
+    Accel, CloneMethod, Disk, Disks, ExitInfo, Guest, ImageRef, Machine, Paused, Spec, State, Stats, Status, Vmm,
+    VmmChoice, VmmKind,
 };
 pub use net::{Net, Network, NetworkRecord, PoolCount, TapInfo, Uplink};
 pub use report::{Check, Report};

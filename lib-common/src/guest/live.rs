@@ -1,9 +1,9 @@
 //! A running VM as its clients see it: where its vsock is, whether it still lives, and trying again until it answers.
 
-use crate::doc::{Document, ExitInfo, Name, State, Status, Vmm};
+use crate::doc::{Document, ExitInfo, Name, Paused, State, Status, Vmm};
 use crate::error::{Code, Error, Result};
 use crate::store::boot::Booted;
-use crate::store::{MachineDir, vm_lock};
+use crate::store::{MachineDir, paused_in, vm_lock};
 use crate::sys::process::{PidFd, ProcessId};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -50,10 +50,10 @@ impl Live {
         let mut doc = machine.current()?;
         let status: Status = doc.require()?;
         let name = machine.name();
-        if status.state != State::Running || !doc.has("vmm") {
+        if !status.state.lives() || !doc.has("vmm") {
             let error = Error::new(Code::NotRunning, format!("the VM `{name}` is not running"));
             return Err(match (status.state, status.exit) {
-                (State::Running, _) => error.also("it is just being started"),
+                (State::Running | State::Paused, _) => error.also("it is just being started"),
                 (State::Crashed, exit) => error
                     .also(crash(exit.as_ref()))
                     .hint(format!("`bg-vm logs {name}` shows its console, `bg-vm start {name}` starts it again")),
@@ -93,7 +93,9 @@ impl Live {
         let begun = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
-            let e = match attempt() {
+            // A paused guest answers nobody, and is not even asked: it may go on.
+            let attempted = self.paused().map_or_else(&mut attempt, |paused| Err(is_paused(&paused)));
+            let e = match attempted {
                 Err(e) if e.code() == Code::GuestUnreachable => e,
                 other => return other,
             };
@@ -103,6 +105,10 @@ impl Live {
             }
             if left.is_zero() {
                 let waited = begun.elapsed().as_secs_f32();
+                if let Some(paused) = self.paused() {
+                    let error = paused_error(&self.name, &paused).with_code(Code::TimedOut);
+                    return Err(error.also(format!("it did not go on within {waited:.1} s")));
+                }
                 let error = e
                     .with_code(Code::TimedOut)
                     .within(format!("the VM `{}` is not ready after {waited:.1} s", self.name));
@@ -112,10 +118,34 @@ impl Live {
         }
     }
 
-    /// The error to give for a failed attempt that is not repeated: a VM that has ended explains every other.
+    /// The error to give for a failed attempt that is not repeated: a VM that has ended or is paused explains every other.
     pub fn explain(&self, e: Error) -> Error {
-        if e.code() == Code::GuestUnreachable && self.has_ended().unwrap_or(false) { ended(&self.name) } else { e }
+        if e.code() != Code::GuestUnreachable {
+            return e;
+        }
+        if self.has_ended().unwrap_or(false) {
+            return ended(&self.name);
+        }
+        self.paused().map_or(e, |paused| paused_error(&self.name, &paused))
     }
+
+    /// Why it is paused, where it is.
+    pub fn paused(&self) -> Option<Paused> {
+        paused_in(self.runtime_dir())
+    }
+}
+
+/// The error of a guest that stands still, for whoever tries again.
+pub(super) fn is_paused(paused: &Paused) -> Error {
+    super::unreachable(format!("it is paused: {paused}"))
+}
+
+fn paused_error(name: &Name, paused: &Paused) -> Error {
+    let hint = match paused.resumes {
+        true => format!("make room there and it goes on by itself; `bg-vm kill {name}` ends it"),
+        false => format!("bg-vm restart {name}"),
+    };
+    Error::new(Code::GuestUnreachable, format!("the VM `{name}` is paused: {paused}")).hint(hint)
 }
 
 fn ended(name: &Name) -> Error {
@@ -186,7 +216,8 @@ pub(crate) mod tests {
                 machine.save(&doc).unwrap();
                 let process: ProcessDoc = ProcessId::of(vmm.pid).unwrap().try_into().unwrap();
                 let (shim, vmm) = (process.clone(), Some(process));
-                let state = ShimState { machine_id: id.clone(), shim, vmm, vsock_device: None, reboots: 0 };
+                let state =
+                    ShimState { machine_id: id.clone(), shim, vmm, vsock_device: None, reboots: 0, paused: None };
                 let runtime = machine.runtime_dir(&id).unwrap();
                 std::fs::create_dir(&runtime).unwrap();
                 std::fs::write(runtime.join("shim.json"), to_json(&state)).unwrap();

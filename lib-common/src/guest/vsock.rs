@@ -4,9 +4,11 @@
 //! vhost-device-vsock: the host writes `CONNECT PORT\n` and reads `OK NUMBER\n`; then the stream is the guest's. A guest
 //! that is not up yet, or does not listen, resets the connection; whether to try again is the caller's business.
 
+use super::live::is_paused;
 use super::timed::Timed;
 use super::unreachable;
 use crate::error::{Error, Result};
+use crate::store::paused_in;
 use crate::sys::poll;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
@@ -29,6 +31,10 @@ pub fn connect(socket: &Path, port: u32, deadline: Instant) -> Result<UnixStream
         crate::Code::GuestUnreachable => e.within(format!("the guest does not answer on vsock port {port}")),
         _ => e,
     };
+    // A connection that a guest did not accept before its client leaves can end the vsock device.
+    if let Some(paused) = socket.parent().and_then(paused_in) {
+        return Err(within(is_paused(&paused)));
+    }
     let stream = open(socket, deadline).map_err(within)?;
     handshake(stream, port, deadline).map_err(within)
 }

@@ -5,7 +5,7 @@ mod connector;
 pub use connector::{Connection, config, fdpass, known_hosts, logged_in, stdio};
 
 use crate::cli::{Answer, Context, Source};
-use crate::doc::{Document, Guest, HealthStatus, Kind, Name};
+use crate::doc::{Document, Guest, HealthStatus, Kind, Name, Paused};
 use crate::error::{Code, Error, Result};
 use crate::guest::http::get_health;
 use crate::guest::live::Live;
@@ -62,6 +62,8 @@ pub fn run(request: &Request, cx: &mut Context<'_>) -> Result<Answer> {
     let from_stdin = request.name.is_none() && request.file.is_none();
     let machine = machine(request, cx)?;
     let (live, doc) = Live::in_store(&machine)?;
+    let mut told = None;
+    tell_pause(&live, &mut told, cx);
     let (stdin, tty) = input(line.is_some(), from_stdin, cx)?;
     let via = request.via.unwrap_or(cx.config.ssh_via);
     // Said here, before ssh starts: it would only say that there is no connection.
@@ -73,7 +75,7 @@ pub fn run(request: &Request, cx: &mut Context<'_>) -> Result<Answer> {
     let cmd = ssh::command(&target, session)?;
     cx.stages.begin("session");
     cx.stages.hide();
-    let status = cmd.run_foreground(stdin, Stream::Inherit)?;
+    let status = cmd.run_foreground(stdin, Stream::Inherit, || tell_pause(&live, &mut told, cx))?;
     signal::check()?;
     if line.is_some() && status.code() != Some(SSH_FAILED) {
         note_command(&live, login_since_ms);
@@ -88,6 +90,17 @@ pub fn run(request: &Request, cx: &mut Context<'_>) -> Result<Answer> {
         remind(&live, cx);
     }
     Ok(Answer::Status(exit_status(status)))
+}
+
+/// Says once that the VM is paused, and once that it goes on: a session in it stands still meanwhile.
+fn tell_pause(live: &Live, told: &mut Option<Paused>, cx: &mut Context<'_>) {
+    let now = live.paused();
+    match (&now, &told) {
+        (Some(paused), None) => cx.remark(&format!("{} is paused: {paused}", live.name)),
+        (None, Some(_)) => cx.remark(&format!("{} goes on", live.name)),
+        _ => {}
+    }
+    *told = now;
 }
 
 /// Whether it was the host key that ssh has refused: what ssh says of that names a file to edit, which would not help. A guest
@@ -134,7 +147,7 @@ fn machine(request: &Request, cx: &mut Context<'_>) -> Result<MachineDir> {
 pub(in crate::ops) fn shell(cx: &mut Context<'_>, machine: &MachineDir, doc: &Document, tty: &File) -> Result<()> {
     let target = target(machine, doc, cx.config.guest_deadline(CONNECT), cx)?;
     let cmd = ssh::command(&target, Session { command: None, tty: true, forwards: &[] })?;
-    let status = cmd.run_foreground(tty.try_clone()?.into(), tty.try_clone()?.into())?;
+    let status = cmd.run_foreground(tty.try_clone()?.into(), tty.try_clone()?.into(), || {})?;
     signal::check()?;
     if status.code() == Some(SSH_FAILED) {
         return Err(Error::new(Code::GuestUnreachable, format!("the session in the VM `{}` broke", machine.name())));

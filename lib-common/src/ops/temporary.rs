@@ -62,6 +62,7 @@ pub(in crate::ops) fn spec(cx: &Context<'_>, image: Name) -> Spec {
         image,
         vcpu: cx.config.vcpu,
         memory_mib: cx.config.memory_mib,
+        overcommit: false,
         root_bytes: 0,
         work_bytes: cx.config.work_bytes,
         net: false,

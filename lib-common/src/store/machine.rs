@@ -3,7 +3,7 @@
 use super::vm_lock::{self, Held};
 use super::{Journal, Store, Way, boot, processes, read_record_of, save_record};
 use crate::doc::{
-    AbsPath, Document, ExitInfo, Kind, Launch, MAX_BYTES, Name, ProcessDoc, ShimState, State, Status, Vmm,
+    AbsPath, Document, ExitInfo, Kind, Launch, MAX_BYTES, Name, Paused, ProcessDoc, ShimState, State, Status, Vmm,
 };
 use crate::error::{Code, Error, Result, sound};
 use crate::sys::dirs::list;
@@ -222,7 +222,7 @@ impl MachineDir {
             return Ok(None);
         }
         let mut doc = Document::new(Kind::Machine, &self.name);
-        doc.set(&Status { state: State::Incomplete, exit: None });
+        doc.set(&Status { state: State::Incomplete, exit: None, paused: None });
         Ok(Some(doc))
     }
 
@@ -246,22 +246,25 @@ impl MachineDir {
         let recorded: Option<Vmm> = doc.section()?;
         let exit = self.exit_info()?;
         let live = self.running_by(&id, || Ok(recorded.clone()))?;
+        let paused = live.as_ref().and_then(|live| live.paused.clone());
         let state = match (&live, self.held_without(live.as_ref())?, &recorded, &exit) {
+            (Some(_), ..) if paused.is_some() => State::Paused,
             (Some(_), ..) | (None, Held::Here, ..) => State::Running,
             (None, Held::Elsewhere, ..) => State::RunningElsewhere,
             (None, Held::No, _, Some(exit)) if exit.reason == "crashed" => State::Crashed,
             (None, Held::No, Some(_), None) => State::Crashed,
             (None, Held::No, ..) => State::Stopped,
         };
+        let is_here = matches!(state, State::Running | State::Paused);
         match (recorded, live.and_then(|live| live.vmm)) {
             (Some(vmm), Some(now)) => doc.set(&Vmm { pid: now.pid, start_time: now.start_time, ..vmm }),
             // Pids of another namespace would lead to strangers.
-            _ if state != State::Running => doc.remove("vmm"),
+            _ if !is_here => doc.remove("vmm"),
             _ => {}
         }
-        let booted = if state == State::Running { boot::timings(&self.runtime_dir(&id)?) } else { vec![] };
+        let booted = if is_here { boot::timings(&self.runtime_dir(&id)?) } else { vec![] };
         doc.replace_timings(boot::GUEST, &booted)?;
-        doc.set(&Status { state, exit: exit.filter(|_| !state.lives()) });
+        doc.set(&Status { state, exit: exit.filter(|_| !state.lives()), paused });
         Ok(doc)
     }
 
@@ -293,6 +296,12 @@ pub fn shim_state(runtime_dir: &Path) -> Result<Option<ShimState>> {
     Ok(shim_now(runtime_dir)?.map(|(state, _)| state))
 }
 
+/// Why the VM of a runtime directory is paused, by what its shim wrote there; `None` where it is not, or nothing says so.
+pub fn paused_in(runtime_dir: &Path) -> Option<Paused> {
+    let text = owned::read_text(&runtime_dir.join("shim.json"), MAX_BYTES as u64).ok()??;
+    crate::doc::strict::<ShimState>(&text).ok()?.paused
+}
+
 /// Whether the shim of a runtime directory lives.
 ///
 /// # Errors
@@ -321,7 +330,7 @@ fn lost(id: &str, dir: &AbsPath, vmm: Vmm) -> Result<Option<ShimState>> {
     };
     let Some(shim) = process(vmm.shim_pid, vmm.shim_start_time)? else { return Ok(None) };
     let vmm = process(vmm.pid, vmm.start_time)?;
-    Ok(Some(ShimState { machine_id: id.to_owned(), shim, vmm, vsock_device: None, reboots: 0 }))
+    Ok(Some(ShimState { machine_id: id.to_owned(), shim, vmm, vsock_device: None, reboots: 0, paused: None }))
 }
 
 /// The directory of the VM that was started in a runtime directory, by what its starter wrote there; `None` where that is

@@ -21,7 +21,7 @@ mod staging;
 pub mod vm_lock;
 
 pub use journal::{Journal, OpenOperation, Operation, end_shim};
-pub use machine::{MachineDir, id_is_taken, id_of, is_started_by, shim_lives, shim_state, started_by};
+pub use machine::{MachineDir, id_is_taken, id_of, is_started_by, paused_in, shim_lives, shim_state, started_by};
 pub use staging::{Staging, free_name, remove_by_rename};
 
 use crate::config::Config;

@@ -29,6 +29,9 @@ const SAID_MAX: usize = 64 << 10;
 
 /// No wait is as long as this; `Instant` can hold it.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// How often the caller of a program in the foreground is called meanwhile.
+const MEANWHILE: Duration = Duration::from_secs(1);
 /// How long a child may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -268,7 +271,8 @@ impl Cmd {
 
     /// Runs it in our process group, with our own standard error, and gives its status. The terminal's signals reach it
     /// by themselves, SIGTERM is handed on, and neither ends the wait: the program decides. Ask [`signal::check`] after.
-    pub fn run_foreground(&self, stdin: Stream, stdout: Stream) -> Result<ExitStatus> {
+    /// `meanwhile` is called every second until a signal has come.
+    pub fn run_foreground(&self, stdin: Stream, stdout: Stream, mut meanwhile: impl FnMut()) -> Result<ExitStatus> {
         let mut command = self.command()?;
         let before_exec = || Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGHUP)?);
         // SAFETY: prctl is async-signal-safe.
@@ -277,7 +281,12 @@ impl Cmd {
         let mut child = command.spawn().map_err(|e| self.not_started(&e))?;
         drop(command);
         let pidfd = PidFd::of_child(pid_of(&child))?;
-        if let Err(e) = pidfd.wait(FOREVER) {
+        let mut waited = pidfd.wait(MEANWHILE);
+        while let Ok(false) = waited {
+            meanwhile();
+            waited = pidfd.wait(MEANWHILE);
+        }
+        if let Err(e) = waited {
             if e.code() == Code::Terminated {
                 pidfd.signal(Signal::SIGTERM)?;
             }

@@ -263,6 +263,13 @@ pub fn free_bytes(path: &Path) -> Result<u64> {
     Ok(stat.blocks_available() * stat.fragment_size())
 }
 
+/// Free bytes on the file system of `path` that this process may use: for root also the reserved ones.
+pub fn usable_bytes(path: &Path) -> Result<u64> {
+    let stat = nix::sys::statvfs::statvfs(path)?;
+    let blocks = if nix::unistd::geteuid().is_root() { stat.blocks_free() } else { stat.blocks_available() };
+    Ok(blocks * stat.fragment_size())
+}
+
 /// Whether nobody can write to the file system of `path`.
 pub fn is_read_only(path: &Path) -> bool {
     nix::sys::statvfs::statvfs(path).is_ok_and(|stat| stat.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY))

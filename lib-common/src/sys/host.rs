@@ -1,7 +1,7 @@
 //! What /proc says of this host, for whoever reads what was measured on it. Knows no domain.
 
 use super::dirs::list;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,30 @@ pub fn cpus() -> Result<u32> {
 /// The home directory that the passwd database has for the caller.
 pub fn home_of_caller() -> Option<PathBuf> {
     Some(nix::unistd::User::from_uid(nix::unistd::geteuid()).ok()??.dir)
+}
+
+/// The host's memory, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// In all.
+    pub total: u64,
+    /// What programs can still have without swapping.
+    pub available: u64,
+}
+
+/// The host's memory (proc_meminfo(5)).
+///
+/// # Errors
+/// What keeps it from being read.
+pub fn memory() -> Result<Memory> {
+    let text = read("/proc/meminfo")?;
+    let bytes = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+        let kib = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+        kib.map(|kib| kib.saturating_mul(1024))
+            .ok_or_else(|| Error::new(Code::Os, format!("/proc/meminfo does not say {key}")))
+    };
+    Ok(Memory { total: bytes("MemTotal")?, available: bytes("MemAvailable")? })
 }
 
 /// How many processes ran or wanted to, in the mean of the last minute.
@@ -95,6 +119,12 @@ fn read(path: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn available_memory_is_part_of_the_hosts() {
+        let memory = memory().unwrap();
+        assert!(memory.available > 0 && memory.available <= memory.total, "{memory:?}");
+    }
 
     #[test]
     fn a_path_is_on_the_nearest_and_latest_mount_above_it() {

@@ -17,6 +17,7 @@ mod start;
 pub use capped::previous as previous_log;
 pub use choose::{Choice, Choosing, choose, cpu_flags};
 pub use firecracker::Version as FirecrackerVersion;
+pub(crate) use shim::{GOES_ON_WITHIN, can_go_on};
 pub use start::{Programs, Started, end, end_running, start, wait_end};
 
 use crate::error::Result;

@@ -65,8 +65,8 @@ fn disks(cmd: Cmd, launch: &Launch) -> Cmd {
         // With `writeback` a guest's flush is an fdatasync of the file; `unmap` gives back what its fstrim frees.
         let mode = if disk.read_only { "read-only=on" } else { "cache=writeback,discard=unmap" };
         cmd.args(["-drive", &format!("id=disk{i},if=none,format=raw,{mode},file={}", value(&disk.path))])
-            // A full disk of the host is the guest's I/O error: its VMM would stop it, and nobody would start it again.
-            .args(["-device", &format!("virtio-blk-device,drive=disk{i},werror=report,rerror=report")])
+            // A write that fails stops the guest and is kept: the shim lets it go on (`shim::pause`). A failed read is the guest's.
+            .args(["-device", &format!("virtio-blk-device,drive=disk{i},werror=stop,rerror=report")])
     })
 }
 
@@ -130,9 +130,9 @@ pub(super) mod tests {
             -append 'console=ttyS0 reboot=t panic=-1 quiet net.ifnames=0 8250.nr_uarts=1 i8042.noaux i8042.nomux i8042.dumbkbd \
             cryptomgr.notests nokaslr mitigations=off tsc_early_khz=2596138 tsc=reliable' \
             -drive id=disk0,if=none,format=raw,cache=writeback,discard=unmap,file=/m/root.ext4 \
-            -device virtio-blk-device,drive=disk0,werror=report,rerror=report \
+            -device virtio-blk-device,drive=disk0,werror=stop,rerror=report \
             -drive id=disk1,if=none,format=raw,read-only=on,file=/m/modules.ext4 \
-            -device virtio-blk-device,drive=disk1,werror=report,rerror=report \
+            -device virtio-blk-device,drive=disk1,werror=stop,rerror=report \
             -chardev socket,id=vsock,path=/run/banger/0123456789ab/vhost.sock \
             -device vhost-user-vsock-device,chardev=vsock -device virtio-rng-device";
         assert_eq!(command(&example(), Some(2_596_138)).to_shell(), expected);

@@ -1,8 +1,8 @@
 //! QEMU's monitor protocol, as far as a parent needs it: wait until the machine is made, let it run, learn why it ended.
 //!
 //! Source: QEMU's docs/interop/qmp-spec.rst (the server greets; `qmp_capabilities` comes first; one JSON object a line)
-//! qapi/run-state.json (`SHUTDOWN` with `guest` and `reason`) and qapi/block-core.json (`BLOCK_IO_ERROR` with `operation` and
-//! `reason`).
+//! qapi/run-state.json (`SHUTDOWN` with `guest` and `reason`) and qapi/block-core.json (`BLOCK_IO_ERROR` with `device`,
+//! `operation`, `action`, `nospace` and `reason`).
 
 use super::lines::Lines;
 use crate::error::{Code, Error, Result};
@@ -26,10 +26,32 @@ pub(super) enum Message {
     Refused(String),
     /// The machine ends; the word is one of qapi's `ShutdownCause`.
     Shutdown(String),
-    /// A file of a disk could not be read or written, which the guest was told; in words.
-    DiskFailed(String),
+    /// A file of a disk could not be read or written.
+    DiskFailed(DiskFailure),
     /// What a parent has no need of.
     Other,
+}
+
+/// A read or write of a disk's file that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DiskFailure {
+    /// The id of its `-drive`.
+    pub(super) device: String,
+    /// In words.
+    pub(super) what: String,
+    /// True if QEMU has stopped the guest and keeps the write; else the guest was told.
+    pub(super) stopped: bool,
+    /// What is used up, where that is why.
+    pub(super) used_up: Option<UsedUp>,
+}
+
+/// What a disk's file has no room in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UsedUp {
+    /// Its file system: ENOSPC.
+    Disk,
+    /// Its user's quota: EDQUOT.
+    Quota,
 }
 
 /// A line of QMP. Unknown fields and events are of newer QEMUs.
@@ -53,16 +75,36 @@ struct Refusal {
 struct Data {
     reason: Option<serde_json::Value>,
     operation: Option<serde_json::Value>,
+    device: Option<serde_json::Value>,
+    action: Option<serde_json::Value>,
+    nospace: Option<serde_json::Value>,
 }
 
 impl Data {
     fn reason(&self) -> &str {
-        self.reason.as_ref().and_then(|r| r.as_str()).unwrap_or("unknown")
+        text(&self.reason).unwrap_or("unknown")
     }
 
-    fn operation(&self) -> &str {
-        self.operation.as_ref().and_then(|o| o.as_str()).unwrap_or("use")
+    fn disk_failure(&self) -> DiskFailure {
+        let operation = text(&self.operation).unwrap_or("use");
+        // `nospace` is ENOSPC alone. The reason is strerror(3)'s, and QEMU runs with LC_ALL=C: glibc says
+        // `Disk quota exceeded`, musl `Quota exceeded`.
+        let used_up = match &self.nospace {
+            Some(serde_json::Value::Bool(true)) => Some(UsedUp::Disk),
+            _ if self.reason().to_ascii_lowercase().ends_with("quota exceeded") => Some(UsedUp::Quota),
+            _ => None,
+        };
+        DiskFailure {
+            device: text(&self.device).unwrap_or_default().to_owned(),
+            what: format!("cannot {operation} a disk's file: {}", self.reason()),
+            stopped: text(&self.action) == Some("stop"),
+            used_up,
+        }
     }
+}
+
+fn text(value: &Option<serde_json::Value>) -> Option<&str> {
+    value.as_ref().and_then(|v| v.as_str())
 }
 
 /// Reads one line.
@@ -78,9 +120,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Message> {
             let data = data.unwrap_or_default();
             match event.as_str() {
                 "SHUTDOWN" => Message::Shutdown(data.reason().to_owned()),
-                "BLOCK_IO_ERROR" => {
-                    Message::DiskFailed(format!("cannot {} a disk's file: {}", data.operation(), data.reason()))
-                }
+                "BLOCK_IO_ERROR" => Message::DiskFailed(data.disk_failure()),
                 _ => Message::Other,
             }
         }
@@ -165,11 +205,6 @@ mod tests {
                 r#"{"timestamp": {"seconds": 1}, "event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-reset"}}"#,
                 shutdown("guest-reset"),
             ),
-            (
-                r#"{"event": "BLOCK_IO_ERROR", "data": {"device": "disk0", "node-name": "", "reason": "No space left on device",
-                    "operation": "write", "action": "report", "nospace": true}}"#,
-                Message::DiskFailed("cannot write a disk's file: No space left on device".into()),
-            ),
             (r#"{"event": "SHUTDOWN"}"#, shutdown("unknown")),
             (r#"{"event": "SHUTDOWN", "data": {"reason": 7}}"#, shutdown("unknown")),
             (r#"{"event": "RESUME", "data": {"x": [1]}}"#, Message::Other),
@@ -177,6 +212,32 @@ mod tests {
         ] {
             assert_eq!(parse(line.as_bytes()).unwrap(), message, "{line}");
         }
+    }
+
+    #[test]
+    fn a_disk_failure_says_what_is_used_up_and_whether_the_guest_stands_still() {
+        for (reason, action, nospace, stopped, used_up) in [
+            ("No space left on device", "stop", "true", true, Some(UsedUp::Disk)),
+            ("No space left on device", "report", "true", false, Some(UsedUp::Disk)),
+            ("Disk quota exceeded", "stop", "false", true, Some(UsedUp::Quota)),
+            ("Input/output error", "stop", "false", true, None),
+            ("File too large", "stop", "null", true, None),
+        ] {
+            let line = format!(
+                r#"{{"event": "BLOCK_IO_ERROR", "data": {{"device": "disk1", "node-name": "", "reason": "{reason}",
+                    "operation": "write", "action": "{action}", "nospace": {nospace}}}}}"#
+            );
+            let what = format!("cannot write a disk's file: {reason}");
+            let failure = DiskFailure { device: "disk1".into(), what, stopped, used_up };
+            assert_eq!(parse(line.as_bytes()).unwrap(), Message::DiskFailed(failure), "{line}");
+        }
+        let bare = DiskFailure {
+            device: String::new(),
+            what: "cannot use a disk's file: unknown".into(),
+            stopped: false,
+            used_up: None,
+        };
+        assert_eq!(parse(br#"{"event": "BLOCK_IO_ERROR"}"#).unwrap(), Message::DiskFailed(bare));
     }
 
     #[test]

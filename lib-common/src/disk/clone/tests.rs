@@ -54,6 +54,7 @@ impl Setup {
             image: self.image.name.clone(),
             vcpu: 1,
             memory_mib: 64,
+            overcommit: false,
             root_bytes,
             work_bytes,
             net: false,

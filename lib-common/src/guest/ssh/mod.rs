@@ -87,13 +87,34 @@ pub fn command(target: &SshTarget, session: Session<'_>) -> Result<Cmd> {
         options.extend(["PermitLocalCommand=yes".into(), format!("LocalCommand={note}")]);
     }
     let cmd = Cmd::new("ssh").args(["-F", "none"]).args(options.iter().flat_map(|o| ["-o", o]));
-    let cmd = cmd.args(session.forwards.iter().flat_map(|forward| ["-L", forward]));
+    let cmd = cmd.args(session.forwards.iter().flat_map(|forward| ["-L".to_owned(), on_one_address(forward)]));
     let cmd = cmd.args(["-l", &target.user, if session.tty { "-t" } else { "-T" }, name.as_str()]);
     // Without `--`, ssh would take a command that begins with `-` for more of its own options.
     let cmd = cmd.args(session.command.iter().flat_map(|c| ["--", c]));
     // ssh gives the connector's command line to $SHELL, which need not quote as sh does.
     let cmd = cmd.env("SHELL", "/bin/sh");
     Ok(cmd.env("BG_STATE_DIR", &target.state_dir).env("BG_RUNTIME_DIR", &target.runtime_dir))
+}
+
+/// A port for ssh's `-L` at 127.0.0.1 where no other address is named: `localhost` is two addresses to ssh, and it is content
+/// with one of them.
+fn on_one_address(forward: &str) -> String {
+    let mut in_brackets = false;
+    let is_colon = |c: char| {
+        in_brackets = (in_brackets || c == '[') && c != ']';
+        c == ':' && !in_brackets
+    };
+    let fields = forward.split(is_colon).count();
+    let first = forward.split(':').next().unwrap_or_default();
+    match forward.strip_prefix("localhost:") {
+        // `localhost:PORT:HOST:HOSTPORT`, or with a socket of the guest behind the port.
+        Some(rest) if rest.starts_with(|c: char| c.is_ascii_digit()) => format!("127.0.0.1:{rest}"),
+        // `PORT:HOST:HOSTPORT`, or `PORT:SOCKET`.
+        _ if fields <= 3 && !first.is_empty() && first.bytes().all(|b| b.is_ascii_digit()) => {
+            format!("127.0.0.1:{forward}")
+        }
+        _ => forward.to_owned(),
+    }
 }
 
 /// What makes ssh check the host key that `known_hosts` has under `alias`, log in by the key `identity` alone, and ask nobody.

@@ -68,7 +68,7 @@ fn the_command_line_is_this_one() {
         "-o",
         "LogLevel=ERROR",
         "-L",
-        "8000:localhost:80",
+        "127.0.0.1:8000:localhost:80",
         "-l",
         "root",
         "-T",
@@ -94,6 +94,25 @@ fn a_login_that_is_to_be_noted_is_noted_by_the_connector() {
     let argv = cmd.argv();
     for option in ["PermitLocalCommand=yes", "LocalCommand='/opt/100%% b/bg-ssh' --logged-in 77 dev"] {
         assert!(argv.windows(2).any(|words| words == ["-o", option]), "{option}: {argv:?}");
+    }
+}
+
+#[test]
+fn a_forwarded_port_is_taken_at_one_address() {
+    for (given, passed) in [
+        ("8000:localhost:80", "127.0.0.1:8000:localhost:80"),
+        ("8000:[::1]:80", "127.0.0.1:8000:[::1]:80"),
+        ("8000:/run/x.sock", "127.0.0.1:8000:/run/x.sock"),
+        ("localhost:8000:localhost:80", "127.0.0.1:8000:localhost:80"),
+        ("127.0.0.1:8000:h:80", "127.0.0.1:8000:h:80"),
+        ("[::1]:8000:h:80", "[::1]:8000:h:80"),
+        ("*:8000:h:80", "*:8000:h:80"),
+        (":8000:h:80", ":8000:h:80"),
+        ("10.0.0.1:8000:h:80", "10.0.0.1:8000:h:80"),
+        ("/tmp/x.sock:h:80", "/tmp/x.sock:h:80"),
+        ("-oProxyCommand=x", "-oProxyCommand=x"),
+    ] {
+        assert_eq!(on_one_address(given), passed);
     }
 }
 

@@ -1,5 +1,6 @@
 //! plan, clone, create: a VM's document, its disks, and both with its start in one process.
 
+use super::limits;
 use super::start::{Claimed, choosing, launch};
 use crate::cli::{Answer, Context};
 use crate::config::Config;
@@ -24,6 +25,8 @@ pub struct PlanArgs {
     pub vcpu: Option<u32>,
     /// Memory in MiB.
     pub memory_mib: Option<u64>,
+    /// More memory than the host has is meant.
+    pub overcommit: bool,
     /// The root disk's size; none is the image's own.
     pub root_bytes: Option<u64>,
     /// The work disk's size.
@@ -114,6 +117,7 @@ pub(in crate::ops) fn planned(cx: &mut Context<'_>, args: &PlanArgs) -> Result<D
         image: image_name.clone(),
         vcpu: args.vcpu.unwrap_or(cx.config.vcpu),
         memory_mib: args.memory_mib.unwrap_or(cx.config.memory_mib),
+        overcommit: args.overcommit,
         root_bytes,
         work_bytes: args.work_bytes.unwrap_or(cx.config.work_bytes),
         net,
@@ -121,6 +125,7 @@ pub(in crate::ops) fn planned(cx: &mut Context<'_>, args: &PlanArgs) -> Result<D
         vmm: args.vmm.unwrap_or(cx.config.vmm),
         kernel_args: args.kernel_args.clone().unwrap_or_else(|| cx.config.kernel_args.clone()),
     };
+    limits::check(name, &spec)?;
     let mut doc = Document::new(Kind::Machine, name);
     doc.set_string("id", &random_id()?);
     doc.set(&spec);
@@ -181,6 +186,8 @@ fn claim_unsynced(cx: &mut Context<'_>, doc: &mut Document, (operation, intents)
     let store = cx.store();
     let machine = store.machine_dir(&doc.name()?);
     let (spec, image): (Spec, ImageRef) = (doc.require()?, doc.require()?);
+    limits::check(machine.name(), &spec)?;
+    limits::warn(cx, machine.name(), &spec);
     machine.check_id(&crate::store::id_of(doc)?)?;
     if doc.has("disks") {
         return Err(Error::new(Code::BadDocument, "the document has `disks` already"));
@@ -238,7 +245,7 @@ fn finish_without_start(cx: &mut Context<'_>, mut doc: Document, claimed: Claime
     claimed.machine.settle()?;
     claimed.machine.save(&doc)?;
     claimed.operation.commit()?;
-    doc.set(&Status { state: State::Stopped, exit: None });
+    doc.set(&Status { state: State::Stopped, exit: None, paused: None });
     Ok(doc)
 }
 

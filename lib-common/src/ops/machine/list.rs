@@ -88,8 +88,10 @@ impl<T> Part<T> {
 }
 
 fn row(doc: &Document) -> Result<Vec<String>> {
-    let state = doc.section::<Status>()?.map_or(State::Incomplete, |s| s.state);
-    let mut row = vec![doc.name()?.to_string(), state.as_str().to_owned()];
+    let status: Option<Status> = doc.section()?;
+    let state = status.as_ref().map_or(State::Incomplete, |s| s.state).as_str();
+    let paused = status.and_then(|s| s.paused).map(|paused| format!(": {paused}"));
+    let mut row = vec![doc.name()?.to_string(), format!("{state}{}", paused.unwrap_or_default())];
     if let Some(spec) = doc.section::<Spec>()? {
         row.extend([spec.image.to_string(), spec.vcpu.to_string(), size(spec.memory_mib << 20), size(spec.work_bytes)]);
         let address = doc.section::<Net>()?.map(|net| net.address.address().to_string());

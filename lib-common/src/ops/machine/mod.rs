@@ -2,6 +2,7 @@
 
 mod create;
 mod hosts;
+mod limits;
 mod list;
 mod logs;
 mod ports;
@@ -115,7 +116,7 @@ impl Target {
     }
 }
 
-/// Whether the document that [`MachineDir::current`] gave is of a VM that runs, in whichever pid namespace.
+/// True if the document that [`MachineDir::current`] gave is of a VM that runs or is paused, in whichever pid namespace.
 pub(super) fn is_running(doc: &Document) -> Result<bool> {
     Ok(doc.section::<Status>()?.is_some_and(|s| s.state.lives()))
 }

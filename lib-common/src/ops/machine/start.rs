@@ -104,7 +104,10 @@ fn start_one(cx: &mut Context<'_>, target: &Target) -> Result<Document> {
             let message = format!("the VM `{name}` runs, and cannot be reached: its runtime directory is gone");
             return Err(Error::new(Code::InUse, message).hint(format!("bg-vm restart {name}")));
         }
-        cx.remark(&format!("{} runs already", target.name));
+        match doc.section::<Status>()?.and_then(|status| status.paused) {
+            Some(paused) => cx.remark(&format!("{} runs already, and is paused: {paused}", target.name)),
+            None => cx.remark(&format!("{} runs already", target.name)),
+        }
         return target.answer(doc);
     }
     doc.remove("status");
@@ -164,7 +167,7 @@ pub(super) fn launch(
         return Err(if is_new { removed(&machine, not_kept(&machine, intents, e)) } else { e });
     }
     drop(lock);
-    doc.set(&Status { state: State::Running, exit: None });
+    doc.set(&Status { state: State::Running, exit: None, paused: None });
     Ok(doc)
 }
 

@@ -53,7 +53,9 @@ fn measure(machine: &MachineDir, doc: &Document) -> Result<Stats> {
         work_allocated_bytes: allocated_bytes(&disks.work.path),
         guest_uptime_ms: health.as_ref().map(|h| h.uptime_ms),
         guest_root_used_bytes: health.as_ref().map(|h| h.root_used_bytes),
+        guest_root_total_bytes: health.as_ref().and_then(|h| h.root_total_bytes),
         guest_work_used_bytes: health.as_ref().map(|h| h.work_used_bytes),
+        guest_work_total_bytes: health.as_ref().and_then(|h| h.work_total_bytes),
         guest_memory_available_bytes: health.as_ref().map(|h| h.memory_available_bytes),
     })
 }

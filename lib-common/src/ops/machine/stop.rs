@@ -6,7 +6,7 @@ use crate::doc::{Document, Name, ShimState, Vmm};
 use crate::error::Result;
 use crate::guest::http;
 use crate::ops::tap;
-use crate::store::{MachineDir, id_of, is_started_by, vm_lock};
+use crate::store::{MachineDir, id_of, is_started_by, paused_in, vm_lock};
 use crate::sys::fs::is_read_only;
 use crate::vmm::{self, files};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,9 @@ const AGENT_WAIT: Duration = Duration::from_secs(5);
 
 /// Between two looks whether a guest is up.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// How often a VM that shuts down is looked at, whether it is paused.
+const LOOKS_EVERY: Duration = Duration::from_millis(500);
 
 /// How long a guest that reboots may be without a socket.
 const BETWEEN_BOOTS: Duration = Duration::from_secs(5);
@@ -71,8 +74,12 @@ fn shut_down(
     wait: Duration,
 ) -> Result<Result<(), String>> {
     let (answers_within, deadline) = (cx.config.guest_deadline(AGENT_WAIT), Instant::now() + wait);
-    let Some(state) = machine.running(&id_of(doc)?)? else { return Ok(Err("its bg-shim is gone".into())) };
-    let section: Vmm = doc.require()?;
+    let (id, section): (String, Vmm) = (id_of(doc)?, doc.require()?);
+    let Some(state) = machine.running(&id)? else { return Ok(Err("its bg-shim is gone".into())) };
+    let dir = machine.runtime_dir(&id)?;
+    if let Err(why) = wait_while_paused(&dir, &state, deadline)? {
+        return Ok(Err(why));
+    }
     cx.stages.begin("boot_guest");
     match wait_up(&section.vsock, &state, deadline)? {
         Boot::Up => {}
@@ -91,8 +98,40 @@ fn shut_down(
         cx.remark(&format!("{}: {e}, so Ctrl+Alt+Del was pressed", machine.name()));
     }
     cx.stages.begin("shutdown");
-    let ended = vmm::wait_end(&state, deadline.saturating_duration_since(Instant::now()))?;
-    Ok(if ended { Ok(()) } else { Err(format!("it had {} s", wait.as_secs_f64())) })
+    let ended = wait_end(&dir, &state, deadline)?;
+    Ok(ended.map_err(|why| why.unwrap_or_else(|| format!("it had {} s", wait.as_secs_f64()))))
+}
+
+/// Waits, at most until `deadline`, until a VM that shuts down has ended. A guest writes then, and may be paused for that: the
+/// inner error says why it stays so; `None` is one that had no time left.
+fn wait_end(dir: &Path, state: &ShimState, deadline: Instant) -> Result<Result<(), Option<String>>> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if vmm::wait_end(state, left.min(LOOKS_EVERY))? {
+            return Ok(Ok(()));
+        }
+        if let Err(why) = wait_while_paused(dir, state, deadline)? {
+            return Ok(Err(Some(why)));
+        }
+        if left.is_zero() {
+            return Ok(Err(None));
+        }
+    }
+}
+
+/// Waits while a paused VM is about to go on, at most until `deadline`: a paused guest cannot shut down. The inner error says
+/// why it stays paused.
+fn wait_while_paused(dir: &Path, state: &ShimState, deadline: Instant) -> Result<Result<(), String>> {
+    let deadline = deadline.min(Instant::now() + vmm::GOES_ON_WITHIN);
+    while let Some(paused) = paused_in(dir) {
+        if !vmm::can_go_on(&paused) || Instant::now() >= deadline {
+            return Ok(Err(format!("it is paused: {paused}")));
+        }
+        if vmm::wait_end(state, LOOKS_EVERY)? {
+            break;
+        }
+    }
+    Ok(Ok(()))
 }
 
 /// What became of a guest's boot.

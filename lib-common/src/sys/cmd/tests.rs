@@ -26,7 +26,8 @@ fn a_dropped_child_is_gone_with_its_group() {
 
 #[test]
 fn a_foreground_program_gives_its_status() {
-    let status = |program: &str| Cmd::new(program).run_foreground(Stream::Null, Stream::Inherit).map(|s| s.code());
+    let status =
+        |program: &str| Cmd::new(program).run_foreground(Stream::Null, Stream::Inherit, || {}).map(|s| s.code());
     assert_eq!((status("true").unwrap(), status("false").unwrap()), (Some(0), Some(1)));
     assert_eq!(status("/nowhere/ssh").unwrap_err().code(), Code::MissingProgram);
 }

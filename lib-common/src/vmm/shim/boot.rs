@@ -81,7 +81,7 @@ impl Shim {
 
     /// Takes away what the boot before has left, and listens where the guest will say that it is up.
     fn clear(&mut self) -> Result<()> {
-        (self.device, self.up, self.init_failed) = (None, None, InitFailed::default());
+        (self.device, self.up, self.init_failed, self.state.paused) = (None, None, InitFailed::default(), None);
         (self.state.vmm, self.state.vsock_device) = (None, None);
         let up = served_at(&self.run_file(files::VSOCK), UP_PORT);
         for file in [files::VSOCK, files::VSOCK_EARLY, files::VHOST, files::API, files::VMM_LOG, files::METRICS_PIPE] {

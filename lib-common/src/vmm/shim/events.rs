@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::store::boot::note_up;
 use crate::sys::poll::readable;
 use crate::vmm::files;
-use crate::vmm::qemu_qmp::Message;
+use crate::vmm::qemu_qmp::{DiskFailure, Message};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -36,8 +36,9 @@ pub(super) enum Event {
     Qmp(Message),
     /// The monitor said what cannot be understood, and was closed.
     Confused(Error),
-    /// The first time in a boot that a disk's file could not be read or written.
-    DiskFailed(String),
+    /// A disk's file could not be written and the guest stands still; or, the first time in a boot, the guest was told that
+    /// one could not be read or written.
+    DiskFailed(DiskFailure),
     /// Firecracker has written its first line of metrics, which it does when the microVM is built.
     Built,
     /// The guest's kernel has halted, and its VMM cannot know.
@@ -182,20 +183,23 @@ impl Shim {
             Ok(messages) => messages,
             Err(e) => return Some(Event::Confused(e)),
         };
-        let mut event = None;
+        let (mut event, mut stopped) = (None, vec![]);
         for message in messages {
             match message {
                 Message::Shutdown(reason) => *shutdown = Some(reason),
                 Message::Other => {}
+                Message::DiskFailed(failure) if failure.stopped => stopped.push(failure),
                 Message::DiskFailed(_) if *disk_failed => {}
-                Message::DiskFailed(what) => {
+                Message::DiskFailed(failure) => {
                     *disk_failed = true;
-                    event = Some(Event::DiskFailed(what));
+                    event = Some(Event::DiskFailed(failure));
                 }
                 answer => event = Some(Event::Qmp(answer)),
             }
         }
-        event
+        // Nothing that came with it may hide that the guest stands still; what is not for want of room goes first.
+        stopped.sort_by_key(|failure| failure.used_up.is_some());
+        stopped.into_iter().next().map(Event::DiskFailed).or(event)
     }
 
     /// The guest listens. An agent that comes back says so again: nobody there, and the device would let it wait.

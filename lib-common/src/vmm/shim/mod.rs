@@ -12,6 +12,7 @@ mod halt;
 mod init_failed;
 mod launch_file;
 mod link;
+mod pause;
 mod process;
 mod reason;
 mod up;
@@ -26,11 +27,14 @@ use crate::sys::tsc::TscMeter;
 use crate::sys::{cmd, signal, socket};
 use crate::vmm::capped::Capped;
 use crate::vmm::files;
+use crate::vmm::qemu_qmp::Message;
 use events::Event;
 use init_failed::InitFailed;
 use launch_file::{check, read_strict};
 use link::Link;
 use nix::sys::signal::Signal;
+use pause::Pause;
+pub(crate) use pause::{GOES_ON_WITHIN, can_go_on};
 use process::{Device, Ended, Vmm};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -70,6 +74,8 @@ struct Shim {
     device: Option<Device>,
     /// Where the guest says that it is up, and whether it has, in this boot.
     up: Option<Up>,
+    /// When a paused guest is let go on.
+    pause: Pause,
     console: Capped,
     init_failed: InitFailed,
     console_rests_until: Option<Instant>,
@@ -130,8 +136,14 @@ impl Shim {
         // Before anything runs that could write to the VM's disks.
         let lock = Box::leak(Box::new(vm_lock::take(launch.exit_file.parent().unwrap_or(Path::new("/")))?));
         let shim = own_process()?;
-        let state =
-            ShimState { machine_id: launch.machine_id.clone(), shim, vmm: None, vsock_device: None, reboots: 0 };
+        let state = ShimState {
+            machine_id: launch.machine_id.clone(),
+            shim,
+            vmm: None,
+            vsock_device: None,
+            reboots: 0,
+            paused: None,
+        };
         let console = Capped::open(&launch.console, launch.console_bytes)?;
         let log = Capped::open(&launch.log, LOG_BYTES)?;
         let (link, signal, stopping, vmm, device, up) = (None, None, false, None, None, None);
@@ -147,6 +159,7 @@ impl Shim {
             vmm,
             device,
             up,
+            pause: Pause::default(),
             console,
             init_failed: InitFailed::default(),
             console_rests_until: None,
@@ -231,9 +244,8 @@ impl Shim {
 
     /// Until the VMM has ended, of itself or because it has to.
     fn one_run(&mut self) -> (End, String) {
-        let far = Duration::from_secs(24 * 3600);
         loop {
-            match self.next(Instant::now() + far) {
+            match self.next(self.looks_again_at()) {
                 Ok(Event::VmmEnded(ended)) => return (classify(&ended, self.stopping), ended.in_words()),
                 Ok(Event::Stop) => {
                     let status = self.end_vmm();
@@ -256,14 +268,17 @@ impl Shim {
                     return (End::Poweroff, "the guest halted".into());
                 }
                 // What its starter does with a guest whose writes fail is lost, and the guest may wait for them without end.
-                Ok(Event::DiskFailed(what)) if self.link.is_some() => {
+                Ok(Event::DiskFailed(failure)) if self.link.is_some() => {
                     self.end_vmm();
-                    return (End::Crashed, what);
+                    return (End::Crashed, failure.what);
                 }
-                Ok(Event::DiskFailed(what)) => self.say(&format!("{what}; the guest was told")),
+                Ok(Event::DiskFailed(failure)) if failure.stopped => self.note_pause(&failure),
+                Ok(Event::DiskFailed(failure)) => self.say(&format!("{}; the guest was told", failure.what)),
                 // It runs on; how it ends will be seen all the same.
                 Ok(Event::Confused(e)) => self.say(&e.with_causes()),
-                Ok(Event::Deadline | Event::Hold | Event::Qmp(_) | Event::Built) => {}
+                Ok(Event::Deadline) => self.resume_where_room(),
+                Ok(Event::Qmp(Message::Refused(why))) => self.say(&format!("QEMU refused a command: {why}")),
+                Ok(Event::Hold | Event::Qmp(_) | Event::Built) => {}
                 Err(e) => {
                     self.end_vmm();
                     return (End::Crashed, format!("bg-shim cannot go on: {}", e.with_causes()));
@@ -352,7 +367,7 @@ impl Shim {
                 .hint(format!("what it said is in {}", self.launch.log)),
             Event::Halted => Error::new(Code::VmmFailed, "the guest halted as soon as it was started")
                 .hint(format!("what it said is in {}", self.launch.console)),
-            Event::DiskFailed(what) => Error::new(Code::VmmFailed, what),
+            Event::DiskFailed(failure) => Error::new(Code::VmmFailed, failure.what),
             Event::Keep | Event::Hold | Event::Qmp(_) | Event::Built => {
                 Error::new(Code::VmmFailed, "an answer came that nobody asked for")
             }

@@ -1,6 +1,10 @@
 //! A user and mount namespace for tests, in which one directory is a small file system that can be filled, made read-only,
 //! and taken away. Nothing of it is seen outside.
 
+#![allow(clippy::disallowed_types)]
+
+use nix::fcntl::{FallocateFlags, fallocate};
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -66,7 +70,11 @@ impl Mounts {
         let filler = self.seen("filler");
         let _ = std::fs::remove_file(&filler);
         let free = lib_common::sys::fs::free_bytes(&self.seen("")).unwrap();
-        std::fs::write(&filler, vec![1; usize::try_from(free.saturating_sub(bytes)).unwrap()]).unwrap();
+        let file = File::create(&filler).unwrap();
+        let length = i64::try_from(free.saturating_sub(bytes)).unwrap();
+        if length > 0 {
+            fallocate(&file, FallocateFlags::empty(), 0, length).unwrap();
+        }
         assert!(lib_common::sys::fs::free_bytes(&self.seen("")).unwrap() <= bytes);
     }
 }
