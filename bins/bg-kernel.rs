@@ -1,8 +1,9 @@
 //! bg-kernel: a bootable kernel bundle, from a Debian package or a given file.
 
 use clap::{Parser, Subcommand};
-use lib_common::build::kernel::{self, DEFAULT_PACKAGE, Source};
+use lib_common::build::kernel::{DEFAULT_PACKAGE, Source};
 use lib_common::cli::{self, Answer, Context};
+use lib_common::ops::kernel;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -53,7 +54,5 @@ fn run(args: Args, cx: &mut Context<'_>) -> lib_common::Result<Answer> {
         (None, Some(deb)) => Source::Deb(deb),
         (None, None) => Source::Package(args.package),
     };
-    let doc = kernel::build(&source, !args.no_cache, &cx.config, &mut cx.stages)?;
-    cx.emit(doc)?;
-    Ok(Answer::Done)
+    kernel::build(cx, &source, !args.no_cache)
 }

@@ -4,7 +4,7 @@ use clap::Parser;
 use lib_common::cli::{Answer, Context};
 use lib_common::config::parse_seconds;
 use lib_common::doc::Name;
-use lib_common::guest::ssh::Via;
+use lib_common::doc::Via;
 use lib_common::ops::ssh::{self, Connection, Request};
 use lib_common::{Error, Result};
 use std::path::PathBuf;

@@ -195,7 +195,7 @@ fn each_configuration_is_one_that_the_documented_api_takes() {
         let mut launch = Launch { vmm_version: Some(version.into()), ..machine.launch() };
         change(&mut launch);
         let shim = Path::new(crate::support::launched::SHIM);
-        let started = vmm::start(&launch, &identity(), shim, &mut Stages::new("bg-test", false));
+        let started = vmm::start(&launch, &identity(), shim, &mut Stages::new("bg-test", None));
         let started = started.unwrap_or_else(|e| panic!("{version}: {e:?}"));
         let config = configuration(&machine);
         assert_eq!(config["metrics"].get("emit_id").is_some(), version >= "1.17");
@@ -219,7 +219,7 @@ fn what_the_api_does_not_take_is_quoted_with_its_place() {
         let mut launch = machine.launch();
         change(&mut launch);
         let shim = Path::new(crate::support::launched::SHIM);
-        let e = vmm::start(&launch, &identity(), shim, &mut Stages::new("bg-test", false)).unwrap_err();
+        let e = vmm::start(&launch, &identity(), shim, &mut Stages::new("bg-test", None)).unwrap_err();
         assert!(e.causes().iter().any(|c| c.contains(why)), "{why}: {e:?}");
         machine.assert_nothing_is_left();
     }

@@ -128,7 +128,7 @@ fn what_is_missing_is_named() {
     std::fs::remove_file(machine.file("fake-vmm")).unwrap();
     assert_eq!(machine.fails().code(), Code::MissingProgram);
     let machine = Machine::new("runs");
-    let stages = &mut Stages::new("bg-test", false);
+    let stages = &mut Stages::new("bg-test", None);
     let e = vmm::start(&machine.launch(), &identity(), Path::new("/nowhere/bg-shim"), stages).unwrap_err();
     assert_eq!(e.code(), Code::MissingProgram);
     machine.assert_nothing_is_left();

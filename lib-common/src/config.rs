@@ -4,10 +4,8 @@
 //! Files are TOML with the keys of [`KEYS`]; an unknown key is an error that names the nearest one. Flags are merged
 //! by the verbs, which own them.
 
-use crate::doc::{Cidr, KernelArgs, Name, VmmChoice};
+use crate::doc::{Cidr, KernelArgs, Name, Via, VmmChoice, subnet};
 use crate::error::{Code, Error, Result};
-use crate::guest::ssh::Via;
-use crate::net::subnet;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -202,7 +200,7 @@ impl Config {
             vcpu: parsed(values, "vcpu", parse_vcpu)?.unwrap_or(1),
             memory_mib: parsed(values, "memory", parse_memory_mib)?.unwrap_or(1024),
             work_bytes: parsed(values, "work_size", parse_size)?.unwrap_or(8 << 30),
-            net_dir: path(values, "net_dir")?.unwrap_or_else(|| crate::net::DEFAULT_DIR.into()),
+            net_dir: path(values, "net_dir")?.unwrap_or_else(|| crate::doc::NETWORKS_DIR.into()),
             subnet: match parsed(values, "subnet", subnet::parse)? {
                 Some(subnet) => subnet,
                 None => subnet::parse(subnet::DEFAULT)?,

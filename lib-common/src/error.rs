@@ -335,6 +335,11 @@ impl<T, E: Into<Error>> Context<T> for Result<T, E> {
     }
 }
 
+/// Text from elsewhere, safe on a terminal: control characters are escaped.
+pub fn printable(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

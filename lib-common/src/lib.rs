@@ -3,10 +3,15 @@
 //! With the feature `guest` only [`doc`], [`error`], [`sys`] and [`disk::nested`] exist: that is all the guest agent may
 //! use.
 
-pub mod disk;
 pub mod doc;
 pub mod error;
+pub mod nested;
 pub mod sys;
+
+#[cfg(feature = "host")]
+pub mod added;
+#[cfg(feature = "host")]
+pub mod disk;
 
 #[cfg(feature = "host")]
 pub mod build;

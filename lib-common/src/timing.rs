@@ -1,20 +1,17 @@
 //! Named stages of every operation. A stage lasts until the next one begins, so together they are the whole wall time.
 //!
 //! Stages go into a document's `timings` and, as JSON lines, to the file or pipe that `BG_EVENTS` names; the first
-//! line there carries the version. Nobody reading that pipe never fails the work. On a terminal the current stage
-//! shows on stderr once the work has lasted a second.
+//! line there carries the version. A pipe without a reader never fails the work. A [`Progress`]
+//! shows the current stage to a person.
 
-use crate::cli::printable;
 use crate::doc::Timing;
-use crate::sys::thread;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The stages of one run of one tool.
 #[derive(Debug)]
@@ -24,23 +21,23 @@ pub struct Stages {
     current: Option<(String, Instant)>,
     done: Vec<Timing>,
     events: Option<File>,
-    terminal: bool,
-    bar: Option<ProgressBar>,
+    progress: Option<Box<dyn Progress>>,
+}
+
+/// Shows what goes on, on a terminal; dropped, it disappears.
+pub trait Progress: std::fmt::Debug {
+    /// Shows these words in place of those before. They may name what comes from elsewhere, such as a guest.
+    fn show(&mut self, words: &str);
+
+    /// Calls `print`, which writes to the terminal, while nothing is shown.
+    fn suspend(&mut self, print: &mut dyn FnMut());
 }
 
 impl Stages {
-    /// Begins with the stage `setup`. `terminal`: whether progress may be shown on stderr.
-    pub fn new(tool: &'static str, terminal: bool) -> Self {
+    /// Begins with the stage `setup`. `progress` shows the stages, where there is a terminal for that.
+    pub fn new(tool: &'static str, progress: Option<Box<dyn Progress>>) -> Self {
         let now = Instant::now();
-        Stages {
-            tool,
-            begun: now,
-            current: Some(("setup".into(), now)),
-            done: vec![],
-            events: None,
-            terminal,
-            bar: None,
-        }
+        Stages { tool, begun: now, current: Some(("setup".into(), now)), done: vec![], events: None, progress }
     }
 
     /// Sends events to `path` from now on: appended to a file, or written to a pipe that has a reader.
@@ -104,15 +101,15 @@ impl Stages {
 
     /// A sign of life during a long stage, shown on a terminal. It may name what comes from elsewhere, such as a guest.
     pub fn note(&mut self, text: &str) {
-        if let Some(bar) = &self.bar {
-            bar.set_message(printable(text));
+        if let Some(progress) = &mut self.progress {
+            progress.show(text);
         }
     }
 
     /// Calls `print`, which writes to stderr, while progress is off the terminal.
-    pub fn aside(&self, print: impl FnOnce()) {
-        match &self.bar {
-            Some(bar) => bar.suspend(print),
+    pub fn aside(&mut self, mut print: impl FnMut()) {
+        match &mut self.progress {
+            Some(progress) => progress.suspend(&mut print),
             None => print(),
         }
     }
@@ -121,46 +118,19 @@ impl Stages {
     pub fn finish(&mut self, exit: u8) {
         let now = Instant::now();
         self.end(now);
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
+        self.progress = None;
         self.send(&json!({"event": "end", "tool": self.tool, "exit": exit, "ms": millis(now - self.begun)}));
     }
 
     /// Takes progress off the terminal, for a program that is about to use it.
     pub fn hide(&mut self) {
-        self.terminal = false;
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
+        self.progress = None;
     }
 
     fn show(&mut self, stage: &str) {
-        if !self.terminal {
-            return;
+        if let Some(progress) = &mut self.progress {
+            progress.show(&stage.replace('_', " "));
         }
-        let words = stage.replace('_', " ");
-        if let Some(bar) = &self.bar {
-            return bar.set_message(words);
-        }
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        if let Ok(style) = ProgressStyle::with_template(&format!("{}: {{spinner}} {{msg}} ({{elapsed}})", self.tool)) {
-            bar.set_style(style);
-        }
-        bar.set_message(words);
-        // Short operations stay silent, and so do those that get no thread.
-        let shown_later = bar.clone();
-        let _ = thread::spawn(move || {
-            std::thread::sleep(Duration::from_secs(1));
-            if !shown_later.is_finished() {
-                shown_later.set_draw_target(ProgressDrawTarget::stderr());
-            }
-            while !shown_later.is_finished() {
-                shown_later.tick();
-                std::thread::sleep(Duration::from_millis(250));
-            }
-        });
-        self.bar = Some(bar);
     }
 
     fn send(&mut self, event: &serde_json::Value) {
@@ -189,6 +159,16 @@ pub(crate) fn monotonic_ms() -> f64 {
     millis(now)
 }
 
+/// Now, RFC 3339 UTC with milliseconds. A clock beyond the years that RFC 3339 can say is taken for the last of them, or for 1970.
+pub fn now() -> String {
+    time_text(SystemTime::now())
+}
+
+fn time_text(time: SystemTime) -> String {
+    let beyond = if time > SystemTime::UNIX_EPOCH { jiff::Timestamp::MAX } else { jiff::Timestamp::UNIX_EPOCH };
+    format!("{:.3}", jiff::Timestamp::try_from(time).unwrap_or(beyond))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,7 +178,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("events");
         let begun = Instant::now();
-        let mut stages = Stages::new("bg-test", false);
+        let mut stages = Stages::new("bg-test", None);
         stages.send_events(&path);
         stages.begin("spin");
         while begun.elapsed() < Duration::from_millis(20) {}
@@ -215,20 +195,21 @@ mod tests {
     }
 
     #[test]
-    fn a_sign_of_life_has_no_control_characters() {
-        let mut stages = Stages::new("bg-test", true);
-        stages.begin("configure");
-        stages.note("configure: 1 a\u{1b}]0;x\u{7}\u{9b}2J\nb");
-        let shown = stages.bar.as_ref().unwrap().message();
-        assert_eq!(shown, r"configure: 1 a\u{1b}]0;x\u{7}\u{9b}2J\nb");
+    fn a_pipe_without_a_reader_never_fails_the_work() {
+        let mut stages = Stages::new("bg-test", None);
+        stages.send_events(Path::new("/does/not/exist/events"));
+        stages.begin("work");
         stages.finish(0);
     }
 
     #[test]
-    fn a_pipe_without_a_reader_never_fails_the_work() {
-        let mut stages = Stages::new("bg-test", false);
-        stages.send_events(Path::new("/does/not/exist/events"));
-        stages.begin("work");
-        stages.finish(0);
+    fn a_clock_beyond_the_years_that_can_be_written_is_no_panic() {
+        let at = |seconds| time_text(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(at(1), "1970-01-01T00:00:01.000Z");
+        assert!(at(300_000_000_000).starts_with("9999-12-"), "{}", at(300_000_000_000));
+        assert_eq!(
+            time_text(SystemTime::UNIX_EPOCH - Duration::from_secs(400_000_000_000)),
+            "1970-01-01T00:00:00.000Z"
+        );
     }
 }

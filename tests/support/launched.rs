@@ -104,7 +104,7 @@ impl Machine {
 
     /// Starts it.
     pub fn start(&self) -> Result<Started> {
-        vmm::start(&self.launch(), &identity(), Path::new(SHIM), &mut Stages::new("bg-test", false))
+        vmm::start(&self.launch(), &identity(), Path::new(SHIM), &mut Stages::new("bg-test", None))
     }
 
     /// Starts and keeps it.

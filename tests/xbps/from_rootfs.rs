@@ -78,7 +78,7 @@ fn a_signed_tarball_becomes_a_root_with_what_every_image_has() {
     let release = Release::new(&dir.path().join("release"), &tar_of(&good()));
     let recipe = Recipe { file: release.tarball.clone(), key: Some(release.key.clone()), size: 64 << 20 };
     let made = ["one", "two"].map(|cache| {
-        let mut stages = Stages::new("test", false);
+        let mut stages = Stages::new("test", None);
         let checked = check(&recipe, &dir.path().join(cache), &mut stages).unwrap();
         assert!(checked.arch() == std::env::consts::ARCH && checked.cached().is_none());
         let made = checked.make(&mut stages).unwrap();

@@ -24,7 +24,7 @@ fn two_builds_from_one_lock_file_are_the_same_bytes_before_they_are_configured()
             lock: Some(lock.clone()),
             update: false,
         };
-        let mut stages = Stages::new("test", false);
+        let mut stages = Stages::new("test", None);
         let planned = plan(&recipe, &dir.path().join(cache), &mut stages).unwrap();
         planned.plan().pending().save().unwrap();
         let made = planned.make(&mut stages).unwrap();

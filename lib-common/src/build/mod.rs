@@ -2,7 +2,6 @@
 //!
 //! Nothing here starts a program but through `sys::cmd`, and nothing here prints.
 
-pub mod added;
 pub mod debian;
 pub mod distro;
 pub mod image;

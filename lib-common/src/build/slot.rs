@@ -4,7 +4,9 @@
 use crate::doc::Digest;
 use crate::error::{Code, Error, Result};
 use crate::sys::dirs::list;
-use crate::sys::fs::{private_dir, remove_dir, remove_file, rename_exchange, rename_new, sync_all, sync_dir};
+use crate::sys::fs::{
+    TEMP_PREFIX, private_dir, remove_dir, remove_file, rename_exchange, rename_new, sync_all, sync_dir,
+};
 use crate::sys::lock::{Lock, is_held};
 use crate::sys::owned;
 use fs_err as fs;
@@ -12,8 +14,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// What directories in the making begin with, and the locks beside them.
-pub const TEMP_PREFIX: &str = ".tmp-";
 /// Held while one is made beside the others, and while dead ones are removed: milliseconds.
 const SWEEP_WAIT: Duration = Duration::from_secs(10);
 /// How long somebody may take to make what others wait for.

@@ -8,19 +8,20 @@ mod boot_timeout;
 mod input;
 mod order;
 mod output;
+mod progress;
 pub mod table;
 
 pub use boot_timeout::BootTimeout;
 pub use input::Source;
 pub use order::in_order;
-pub(crate) use output::printable;
 pub use table::{Format, Output};
 
 use crate::config::{Config, Env, process_env};
 use crate::error::{Code, Error, Result};
+use crate::net::give_back_all;
 use crate::store::Store;
 use crate::sys::{limits, signal};
-use crate::timing::Stages;
+use crate::timing::{Progress, Stages};
 use clap::Parser;
 use clap::error::ErrorKind;
 use std::cell::RefCell;
@@ -113,7 +114,8 @@ pub fn internal(tool: &'static str, help: &str, option: &str, run: fn(&Path) -> 
 /// Runs a tool on given streams and gives its exit status.
 pub fn run_with<A: Parser>(tool: &'static str, run: fn(A, &mut Context<'_>) -> Result<Answer>, io: Io<'_>) -> u8 {
     let Io { args, env, root, stdin, mut stdout, mut stderr } = io;
-    let stages = Stages::new(tool, stderr.1);
+    let progress = stderr.1.then(|| Box::new(progress::Spinner::new(tool)) as Box<dyn Progress>);
+    let stages = Stages::new(tool, progress);
     let args = match A::try_parse_from(&args) {
         Ok(args) => args,
         Err(e) if e.use_stderr() => return output::report(tool, &usage(&e), &mut stderr.0, stderr.1),
@@ -235,6 +237,6 @@ fn closed(e: &std::io::Error) -> Error {
 impl Context<'_> {
     /// The store of images and VMs.
     pub fn store(&self) -> Store {
-        Store::new(&self.config)
+        Store::new(&self.config, give_back_all)
     }
 }

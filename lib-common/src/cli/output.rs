@@ -2,7 +2,7 @@
 
 use super::{Answer, Context, closed};
 use crate::doc::{Check, Document, ErrorDoc, Report, to_json};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, printable};
 use std::io::Write;
 
 impl Context<'_> {
@@ -136,9 +136,4 @@ fn write_for_people(tool: &str, error: &Error, stderr: &mut dyn Write) -> std::i
         Some(hint) => writeln!(stderr, "  hint: {}", printable(hint)),
         None => Ok(()),
     }
-}
-
-/// Text from elsewhere, safe on a terminal: control characters are escaped.
-pub fn printable(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }

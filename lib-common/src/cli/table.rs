@@ -1,6 +1,6 @@
 //! Tables for people: what `ls` prints on a terminal.
 
-use super::output::printable;
+use crate::error::printable;
 use clap::{Args, ValueEnum};
 
 /// `--output` of verbs that print lists.

@@ -1,8 +1,8 @@
 //! Looks into a work disk without mounting or changing it: is its content nested?
 
-use super::nested::{self, Found};
 use super::untrusted::{Patience, Unread, apart, open};
 use crate::error::Result;
+use crate::nested::{self, Found};
 use ext4_view::{Ext4, Ext4Error};
 use std::path::Path;
 use std::time::Duration;

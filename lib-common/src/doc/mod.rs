@@ -21,7 +21,9 @@ mod report;
 mod secret;
 mod setting;
 mod shim;
+pub mod subnet;
 mod types;
+mod via;
 
 pub use bench::{Bar, Bench, BenchDiff, BenchHost, Comparison, Figure, Measure, MeasureDiff, Unit};
 pub use boot::{Boot, BootClock, Moment};
@@ -48,12 +50,13 @@ pub use machine::{
     Accel, CloneMethod, Disk, Disks, ExitInfo, Guest, ImageRef, Machine, Paused, Spec, State, Stats, Status, Vmm,
     VmmChoice, VmmKind,
 };
-pub use net::{Net, Network, NetworkRecord, PoolCount, TapInfo, Uplink};
+pub use net::{NETWORKS_DIR, Net, Network, NetworkRecord, PoolCount, TapInfo, Uplink};
 pub use report::{Check, Report};
 pub use secret::Secret;
 pub use setting::Setting;
 pub use shim::{Launch, LaunchDisk, LaunchNet, ShimReply};
 pub use types::{AbsPath, Cidr, Digest, KernelArgs, Mac, Name, RelPath};
+pub use via::Via;
 
 use crate::error::{Code, Error, Result};
 use serde::de::{DeserializeOwned, MapAccess, Visitor};

@@ -4,6 +4,9 @@ use super::{Cidr, Mac, Section, Timing};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
+/// Where the directories of networks are, one for each network namespace, unless the setting `net_dir` names another place.
+pub const NETWORKS_DIR: &str = "/run/banger/net";
+
 /// The VM's network card, as the host sees it. A VM that does not run keeps its addresses and has no TAP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "host", derive(schemars::JsonSchema))]

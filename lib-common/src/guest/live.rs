@@ -200,7 +200,7 @@ pub(crate) mod tests {
             let dir = tempfile::tempdir().unwrap();
             let env = [("HOME", "/nowhere"), ("BG_STATE_DIR", dir.path().to_str().unwrap())];
             let env: Env = env.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-            let store = Store::new(&Config::load(&env, false).unwrap());
+            let store = Store::new(&Config::load(&env, false).unwrap(), crate::net::give_back_all);
             store.prepare().unwrap();
             let mut children = vec![];
             for (i, (name, vsock)) in vms.iter().enumerate() {

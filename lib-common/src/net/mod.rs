@@ -23,8 +23,7 @@ pub mod pool;
 pub mod standing;
 pub mod subnet;
 
-use crate::config::Config;
-use crate::doc::NetworkRecord;
+use crate::doc::{NETWORKS_DIR, NetworkRecord};
 use crate::error::{Code, Error, Result};
 use crate::sys::cmd::{quote, typed_by_root};
 use crate::sys::lock::Lock;
@@ -41,9 +40,6 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// Where the directories of namespaces are, unless it is configured.
-pub const DEFAULT_DIR: &str = "/run/banger/net";
 
 /// How long those wait for the lock who have no configuration.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
@@ -68,14 +64,13 @@ pub struct Open {
 }
 
 impl Space {
-    /// Of the current namespace. Nothing is made yet.
-    pub fn current(config: &Config) -> Result<Self> {
+    /// Of the current namespace, in the directory `root` of all of them. Nothing is made yet.
+    pub fn current(root: &Path, lock_wait: Duration) -> Result<Self> {
         let netns = crate::sys::netns::inode()?;
-        let root = config.net_dir.clone();
-        crate::sys::owned::check_shared_dir(&root).map_err(|e| {
+        crate::sys::owned::check_shared_dir(root).map_err(|e| {
             if e.code() == Code::Permission { e.also("it is the directory of networks: BG_NET_DIR") } else { e }
         })?;
-        Ok(Space { dir: root.join(netns.to_string()), root, netns, lock_wait: config.lock_wait })
+        Ok(Space { dir: root.join(netns.to_string()), root: root.to_owned(), netns, lock_wait })
     }
 
     /// Of the current namespace, by its directory; `None` where that is another namespace's.
@@ -102,7 +97,7 @@ impl Space {
 
     /// The files of this namespace where they are unless that is configured; `None` where these are they.
     pub fn default_one(&self) -> Option<Self> {
-        let root = PathBuf::from(DEFAULT_DIR);
+        let root = PathBuf::from(NETWORKS_DIR);
         (self.root != root).then(|| Space { dir: root.join(self.netns.to_string()), root, ..self.clone() })
     }
 
@@ -125,7 +120,7 @@ impl Space {
         if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() {
             return Err(Error::new(Code::Permission, format!("{} is not a directory of yours", self.dir.display())));
         }
-        if self.root == Path::new(DEFAULT_DIR) {
+        if self.root == Path::new(NETWORKS_DIR) {
             // Root's other runtime files lie there too, in private directories; `bg-tap ls` has to get past them.
             let parent = Path::new("/run/banger");
             let opened = std::fs::set_permissions(parent, std::fs::Permissions::from_mode(0o711));
@@ -188,8 +183,8 @@ impl Space {
 impl Open {
     /// The network of the current namespace; [`Code::NotFound`] where there is none. A bridge of that name with another index
     /// is somebody else's, and so may a bridge be that has the index by now.
-    pub fn current(config: &Config) -> Result<Self> {
-        Self::of(Space::current(config)?)
+    pub fn current(root: &Path, lock_wait: Duration) -> Result<Self> {
+        Self::of(Space::current(root, lock_wait)?)
     }
 
     fn of(space: Space) -> Result<Self> {

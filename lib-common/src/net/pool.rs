@@ -13,6 +13,7 @@ use super::subnet;
 use crate::error::{Code, Error, Result};
 use crate::sys::netlink::Netlink;
 use crate::sys::netlink::link::{Change, Link};
+use crate::sys::random::random_number;
 use crate::sys::records::{Held, Records};
 use crate::sys::tun::Tap;
 use nix::errno::Errno;
@@ -327,7 +328,7 @@ pub fn remove_links(netlink: &Netlink, names: &[String], wanted: impl Fn(&Link) 
     let before = netlink.links()?;
     let group = loop {
         // Groups of others are small numbers, or made the same way.
-        let group = u32::try_from(random()? >> 33).unwrap_or(1).max(1 << 16);
+        let group = u32::try_from(random_number()? >> 33).unwrap_or(1).max(1 << 16);
         if before.iter().all(|link| link.group != group) {
             break group;
         }
@@ -355,11 +356,6 @@ pub fn remove_links(netlink: &Netlink, names: &[String], wanted: impl Fn(&Link) 
 fn somewhere(count: usize) -> usize {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
     std::process::id().wrapping_mul(0x9e37_79b1).wrapping_add(now) as usize % count.max(1)
-}
-
-fn random() -> Result<u64> {
-    let id = crate::store::random_id()?;
-    Ok(u64::from_str_radix(&id[..16], 16).unwrap_or(0))
 }
 
 fn cannot_make(e: Errno) -> Error {

@@ -8,6 +8,7 @@ pub mod gc;
 pub mod health;
 pub mod image;
 pub mod image_build;
+pub mod kernel;
 pub mod machine;
 pub mod register;
 pub mod rootfs;

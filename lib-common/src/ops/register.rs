@@ -5,9 +5,10 @@ use crate::digest;
 use crate::doc::{AbsPath, Digest, Document, Kernel, Kind, Name, Registered, Rootfs, Seed, SeedSize};
 use crate::error::{Code, Error, Result};
 use crate::ops::image::files::record_facts;
-use crate::store::{Staging, Store, now, save_record};
+use crate::store::{Staging, Store, save_record};
 use crate::sys::dirs::walk;
 use crate::sys::fs::{clone_file, remove_dir, rename_exchange, rename_new, sync_all, sync_dir};
+use crate::timing::now;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -5,12 +5,12 @@ mod connector;
 pub use connector::{Connection, config, fdpass, known_hosts, logged_in, stdio};
 
 use crate::cli::{Answer, Context, Source};
-use crate::doc::{Document, Guest, HealthStatus, Kind, Name, Paused};
+use crate::doc::{Document, Guest, HealthStatus, Kind, Name, Paused, Via};
 use crate::error::{Code, Error, Result};
 use crate::guest::http::get_health;
 use crate::guest::live::Live;
 use crate::guest::ssh::session::Session as Greeted;
-use crate::guest::ssh::{self, Session, SshTarget, Via, Ways, keys};
+use crate::guest::ssh::{self, Session, SshTarget, Ways, keys};
 use crate::store::{MachineDir, boot, id_of};
 use crate::sys::cmd::Stream;
 use crate::sys::signal;

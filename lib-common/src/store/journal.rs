@@ -18,16 +18,21 @@ use std::path::{Path, PathBuf};
 /// Space taken in advance, so that a full disk does not stop an operation between its steps.
 const PREALLOCATED: i64 = 16 << 10;
 
+/// Gives a VM's TAP back to the network whose directory is named, and the address with it where that is asked for. The tools hand
+/// it in: the store knows no network.
+pub type GiveBackTap = fn(network_dir: &Path, machine_id: &str, with_address: bool) -> Result<()>;
+
 /// An object's journal.
 #[derive(Debug, Clone)]
 pub struct Journal {
     path: PathBuf,
+    give_back_tap: GiveBackTap,
 }
 
 impl Journal {
     /// The journal in the directory of an object.
-    pub fn in_dir(dir: &Path) -> Self {
-        Journal { path: dir.join("journal") }
+    pub fn in_dir(dir: &Path, give_back_tap: GiveBackTap) -> Self {
+        Journal { path: dir.join("journal"), give_back_tap }
     }
 
     /// Begins an operation; the caller holds the object's lock. What an earlier one left open is undone first.
@@ -54,7 +59,7 @@ impl Journal {
         let ProcessId { pid, start_time, boot_id, .. } = me;
         let begin = JournalLine::Begin { operation: operation.into(), pid, start_time, boot_id };
         let lines: Vec<_> = intents.iter().map(|undo| JournalLine::Intent { undo: undo.clone() }).collect();
-        let mut op = Operation { path: self.path.clone(), file, undo: intents, open: true };
+        let mut op = self.operation(file, intents);
         op.append(&[&[begin][..], &lines].concat())?;
         Ok(op)
     }
@@ -66,7 +71,11 @@ impl Journal {
         let file = file.map_err(|e| Error::io("open", &self.path, &e))?;
         // What is torn goes: the next line would become a part of it.
         file.set_len(open.bytes).map_err(|e| Error::io("write", &self.path, &e))?;
-        Ok(Some(Operation { path: self.path.clone(), file, undo: open.undo, open: true }))
+        Ok(Some(self.operation(file, open.undo)))
+    }
+
+    fn operation(&self, file: File, undo: Vec<Undo>) -> Operation {
+        Operation { path: self.path.clone(), file, undo, open: true, give_back_tap: self.give_back_tap }
     }
 
     /// The operation that is neither done nor undone.
@@ -143,6 +152,7 @@ pub struct Operation {
     file: File,
     undo: Vec<Undo>,
     open: bool,
+    give_back_tap: GiveBackTap,
 }
 
 impl Operation {
@@ -189,7 +199,7 @@ impl Operation {
         self.open = false;
         let mut failed = Failures::default();
         for undo in self.undo.iter().rev() {
-            if let Err(e) = take_back(undo, self.path.parent().unwrap_or(Path::new("/nonexistent"))) {
+            if let Err(e) = self.take_back(undo, self.path.parent().unwrap_or(Path::new("/nonexistent"))) {
                 failed.add(e);
             }
         }
@@ -197,6 +207,32 @@ impl Operation {
         failed.result().map_err(|e| e.within("not everything could be undone").hint(tries_again))?;
         // Undoing may have removed the journal with its object.
         if self.is_there() { self.append(&[JournalLine::Undone]) } else { Ok(()) }
+    }
+
+    /// Takes one side effect back; what is gone already is fine.
+    fn take_back(&self, undo: &Undo, object: &Path) -> Result<()> {
+        match undo {
+            Undo::RemoveObject => {
+                vm_lock::refuse_elsewhere(object)?;
+                // Without its record it can no longer be taken for whole, wherever the removal is interrupted.
+                for record in ["machine.json", "image.json"] {
+                    remove_file(&object.join(record))?;
+                }
+                set_aside(object)
+            }
+            Undo::RemoveFile { path } => remove_file(path),
+            // An id that a document took from elsewhere leads to another VM's directory.
+            Undo::StopVm { runtime_dir } if !super::is_started_by(runtime_dir, object)? => Ok(()),
+            Undo::StopVm { runtime_dir } => {
+                vm_lock::refuse_elsewhere(object)?;
+                end_shim(runtime_dir)?;
+                vm_lock::check_ended(object)?;
+                remove_dir(runtime_dir)
+            }
+            Undo::GiveBackTap { network_dir, machine_id, with_address } => {
+                (self.give_back_tap)(network_dir, machine_id, *with_address)
+            }
+        }
     }
 
     /// Whether the journal still has its name: another object may have that of this one by now.
@@ -225,32 +261,6 @@ impl Drop for Operation {
     }
 }
 
-/// Takes one side effect back; what is gone already is fine.
-fn take_back(undo: &Undo, object: &Path) -> Result<()> {
-    match undo {
-        Undo::RemoveObject => {
-            vm_lock::refuse_elsewhere(object)?;
-            // Without its record it can no longer be taken for whole, wherever the removal is interrupted.
-            for record in ["machine.json", "image.json"] {
-                remove_file(&object.join(record))?;
-            }
-            set_aside(object)
-        }
-        Undo::RemoveFile { path } => remove_file(path),
-        // An id that a document took from elsewhere leads to another VM's directory.
-        Undo::StopVm { runtime_dir } if !super::is_started_by(runtime_dir, object)? => Ok(()),
-        Undo::StopVm { runtime_dir } => {
-            vm_lock::refuse_elsewhere(object)?;
-            end_shim(runtime_dir)?;
-            vm_lock::check_ended(object)?;
-            remove_dir(runtime_dir)
-        }
-        Undo::GiveBackTap { network_dir, machine_id, with_address } => {
-            crate::net::give_back_all(network_dir, machine_id, *with_address)
-        }
-    }
-}
-
 /// Removes an object so that nobody who waits for its lock makes a new one in it meanwhile: its name goes first.
 fn set_aside(object: &Path) -> Result<()> {
     let home = object.parent().unwrap_or(Path::new("/"));
@@ -258,7 +268,7 @@ fn set_aside(object: &Path) -> Result<()> {
     if home == staging {
         return remove_dir(object);
     }
-    let staged = staging.join(super::random_id()?);
+    let staged = staging.join(crate::sys::random::random_id()?);
     match std::fs::rename(object, &staged) {
         Ok(()) => remove_dir(&staged),
         Err(_) => remove_dir(object),

@@ -1,7 +1,7 @@
 //! One VM's directory: its files, its lock, and whether it runs.
 
 use super::vm_lock::{self, Held};
-use super::{Journal, Store, Way, boot, processes, read_record_of, save_record};
+use super::{GiveBackTap, Journal, Store, Way, boot, processes, read_record_of, save_record};
 use crate::doc::{
     AbsPath, Document, ExitInfo, Kind, Launch, MAX_BYTES, Name, Paused, ProcessDoc, ShimState, State, Status, Vmm,
 };
@@ -26,6 +26,7 @@ pub struct MachineDir {
     runtime: PathBuf,
     lock_wait: Duration,
     way: Way,
+    give_back_tap: GiveBackTap,
 }
 
 impl MachineDir {
@@ -37,6 +38,7 @@ impl MachineDir {
             runtime: store.runtime.clone(),
             lock_wait: store.lock_wait,
             way: store.way.clone(),
+            give_back_tap: store.give_back_tap,
         }
     }
 
@@ -77,7 +79,7 @@ impl MachineDir {
 
     /// Its journal.
     pub fn journal(&self) -> Journal {
-        Journal::in_dir(&self.path)
+        Journal::in_dir(&self.path, self.give_back_tap)
     }
 
     /// Its record.

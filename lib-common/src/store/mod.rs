@@ -20,7 +20,7 @@ pub mod processes;
 mod staging;
 pub mod vm_lock;
 
-pub use journal::{Journal, OpenOperation, Operation, end_shim};
+pub use journal::{GiveBackTap, Journal, OpenOperation, Operation, end_shim};
 pub use machine::{MachineDir, id_is_taken, id_of, is_started_by, paused_in, shim_lives, shim_state, started_by};
 pub use staging::{Staging, free_name, remove_by_rename};
 
@@ -31,10 +31,9 @@ use crate::sys::dirs::list;
 use crate::sys::fs::private_dir;
 use crate::sys::lock::Lock;
 use crate::sys::owned;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// The directories of one banger, and how long to wait for its locks.
 #[derive(Clone, Debug)]
@@ -44,6 +43,7 @@ pub struct Store {
     lock_wait: Duration,
     bundled_key: Option<PathBuf>,
     way: Way,
+    give_back_tap: GiveBackTap,
 }
 
 /// Whether nobody else can replace the directories of a store while it is worked on: what was found at the first look.
@@ -58,14 +58,15 @@ impl Way {
 }
 
 impl Store {
-    /// The store that the configuration names. Nothing is made yet.
-    pub fn new(config: &Config) -> Self {
+    /// The store that the configuration names, with what gives back a TAP where an operation is undone. Nothing is made yet.
+    pub fn new(config: &Config, give_back_tap: GiveBackTap) -> Self {
         let bundle = config.bundle().ok().flatten();
         Store {
             state: config.state_dir.clone(),
             runtime: config.runtime_dir.clone(),
             lock_wait: config.lock_wait,
             way: Way::default(),
+            give_back_tap,
             bundled_key: bundle.map(|bundle| bundle.at(&bundle.bundle.ssh_key_path)),
         }
     }
@@ -255,27 +256,6 @@ fn not_found(what: &str, name: &Name, known: &[Name], ls: &str) -> Error {
         Some(near) => error.hint(format!("did you mean `{near}`? `{ls}` lists them all")),
         None => error.hint(format!("`{ls}` lists them")),
     }
-}
-
-/// 32 random hexadecimal digits: the id of a VM or of a staging directory.
-pub fn random_id() -> Result<String> {
-    use std::fmt::Write;
-    let mut bytes = [0; 16];
-    fs_err::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes.iter().fold(String::new(), |mut text, b| {
-        let _ = write!(text, "{b:02x}");
-        text
-    }))
-}
-
-/// Now, RFC 3339 UTC with milliseconds. A clock beyond the years that RFC 3339 can say is taken for the last of them, or for 1970.
-pub fn now() -> String {
-    time_text(SystemTime::now())
-}
-
-fn time_text(time: SystemTime) -> String {
-    let beyond = if time > SystemTime::UNIX_EPOCH { jiff::Timestamp::MAX } else { jiff::Timestamp::UNIX_EPOCH };
-    format!("{:.3}", jiff::Timestamp::try_from(time).unwrap_or(beyond))
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Staging: everything is made in `staging/ID/`, under a held lock and with its journal, and renamed to its name when
 //! it is ready to be seen; what is removed is renamed back there first. So a name is whole or not there at all.
 
-use super::{Journal, Operation, Store, random_id};
+use super::{Journal, Operation, Store};
 use crate::doc::Undo;
 use crate::error::Result;
 use crate::sys::fs::{remove_dir, rename_new, sync_dir};
 use crate::sys::lock::Lock;
+use crate::sys::random::random_id;
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,7 @@ impl Store {
         let begin = || {
             let lock = Lock::take(&path.join("lock"), self.lock_wait())?;
             let intents = [&[Undo::RemoveObject], intents].concat();
-            Ok((lock, Journal::in_dir(&path).begin_with(operation, intents)?))
+            Ok((lock, Journal::in_dir(&path, self.give_back_tap).begin_with(operation, intents)?))
         };
         match begin() {
             Ok((lock, operation)) => Ok(Staging { path, lock, operation }),

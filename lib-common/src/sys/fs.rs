@@ -19,6 +19,9 @@ nix::ioctl_write_int_bad!(
     nix::request_code_write!(0x94, 9, std::mem::size_of::<nix::libc::c_int>())
 );
 
+/// The names of files and directories in the making, and of the locks beside them, begin with this.
+pub const TEMP_PREFIX: &str = ".tmp-";
+
 /// How a file was copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Copied {

@@ -38,6 +38,8 @@ pub mod process;
 #[cfg(feature = "host")]
 pub mod program;
 #[cfg(feature = "host")]
+pub mod random;
+#[cfg(feature = "host")]
 pub mod records;
 #[cfg(feature = "host")]
 pub mod signal;

@@ -8,7 +8,7 @@ mod tree;
 use super::key::Key;
 use super::package::Package;
 use super::resolve::Chosen;
-use crate::build::added::Added;
+use crate::added::Added;
 use crate::doc::CONFIGURE_DIR;
 use crate::error::{Code, Error, Result};
 use alternatives::Alternatives;

@@ -165,7 +165,7 @@ fn compare_unconfigured(id: &str, sandbox: &Sandbox, given: &Given, scenario: &V
         lock: None,
         update: false,
     };
-    let mut stages = Stages::new("test", false);
+    let mut stages = Stages::new("test", None);
     let made = plan(&recipe, &sandbox.path("cache"), &mut stages).unwrap().make(&mut stages).unwrap();
     let (there, _) = tree::of_corpus(&expected(scenario, "tree_without_scripts"));
     let system = ["root", "tmp", "proc", "sys", "dev", "run", "etc", "var/lib"];

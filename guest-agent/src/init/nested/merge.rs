@@ -5,7 +5,7 @@ use super::changes::{Changes, Place};
 use super::conflicts::{self, CONFLICTS};
 use super::copies::is_copy;
 use super::dirs::{each_name, is, open_dir, shown, status};
-use lib_common::disk::nested::IN_PROGRESS;
+use lib_common::nested::IN_PROGRESS;
 use nix::Result;
 use nix::errno::Errno;
 use nix::sys::stat::SFlag;

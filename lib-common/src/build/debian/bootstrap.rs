@@ -2,7 +2,7 @@
 //! disk in between but mmdebstrap's own directory in `TMPDIR`.
 
 use super::filter::{Passed, Stopped, filter};
-use crate::build::added::Added;
+use crate::added::Added;
 use crate::disk::ext4::{self, Format};
 use crate::error::{ChildFailure, Code, Error, Result};
 use crate::sys::cmd::{Cmd, Stream, Streams};

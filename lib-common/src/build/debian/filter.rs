@@ -3,7 +3,7 @@
 //! devices) passes byte for byte; holds one small file in memory at most. Starts nothing and opens no file.
 
 use super::overlay::{Verdict, verdict};
-use crate::build::added::{Added, What};
+use crate::added::{Added, What};
 use crate::error::{Code, Error};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};

@@ -11,7 +11,7 @@ pub mod overlay;
 pub mod packages;
 pub mod sources;
 
-use crate::build::added::Added;
+use crate::added::Added;
 use crate::build::manifest;
 use crate::build::rootfs::{self, IMAGE, Made, load};
 use crate::build::slot::Slot;

@@ -2,7 +2,7 @@
 //! left out, one for what is edited. Plain data; `filter` applies it.
 
 use super::sources::Source;
-use crate::build::added::Added;
+use crate::added::Added;
 
 /// Changes whenever a rule here changes in a way that its data does not show, so that cached roots are built anew.
 pub const VERSION: u32 = 2;
@@ -141,7 +141,7 @@ fn edit_root(text: &str, field: usize, value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::build::added::What;
+    use crate::added::What;
 
     #[test]
     fn root_is_locked_whatever_its_field_was_and_nobody_else_changes() {

@@ -47,7 +47,7 @@ fn the_key_follows_what_counts_and_nothing_else() {
 fn recipes_that_cannot_be_are_refused_before_anything_is_made() {
     let dir = tempfile::tempdir().unwrap();
     let places = places(dir.path());
-    let code = |recipe: Recipe| build(&recipe, true, &places, &mut Stages::new("bg-test", false)).unwrap_err().code();
+    let code = |recipe: Recipe| build(&recipe, true, &places, &mut Stages::new("bg-test", None)).unwrap_err().code();
     for suite in ["", "-x", "Bookworm", "book worm", "../x"] {
         assert_eq!(code(Recipe { suite: suite.into(), ..recipe() }), Code::BadValue, "{suite}");
     }

@@ -14,7 +14,6 @@ pub mod modules;
 pub mod unpack;
 
 use super::slot::Slot;
-use crate::config::Config;
 use crate::doc::{Document, Kernel, Kind};
 use crate::error::{Code, Error, Result};
 use crate::sys::signal;
@@ -55,30 +54,6 @@ pub struct Places {
     pub depmod: PathBuf,
 }
 
-impl Places {
-    /// As configured.
-    pub fn of(config: &Config) -> Result<Self> {
-        // An ordinary user's PATH has no sbin on Debian, and depmod needs no privilege here.
-        let sbin = Path::new("/usr/sbin/depmod");
-        Ok(Places {
-            depmod: if sbin.is_file() { sbin.into() } else { "depmod".into() },
-            cache_dir: config.cache()?.to_owned(),
-            agent: config.agent_path()?,
-            apt_lists: PathBuf::from("/var/lib/apt/lists"),
-        })
-    }
-}
-
-/// An `Image` document, without a name, with the kernel of `source`. `use_cache`: whether a bundle that is there will do.
-///
-/// Errors: those of [`build_in`], and [`Code::MissingFile`] without a guest agent.
-pub fn build(source: &Source, use_cache: bool, config: &Config, stages: &mut Stages) -> Result<Document> {
-    let kernel = build_in(source, use_cache, &Places::of(config)?, stages)?;
-    let mut doc = Document::unnamed(Kind::Image);
-    doc.set(&kernel);
-    Ok(doc)
-}
-
 /// The bundle of `source`, from the cache or made now. An interrupted or failed build leaves nothing but, when killed, a
 /// directory `kernel/.tmp-…` that the next one removes; of many at once one works, and the others wait for what it makes.
 ///
@@ -105,6 +80,13 @@ pub fn build_in(source: &Source, use_cache: bool, places: &Places, stages: &mut 
     stages.begin("publish");
     cache::save(building.path(), &kernel)?;
     slot.publish(building, kernel, |_| cached())
+}
+
+/// An `Image` document, without a name, with a kernel.
+pub fn document(kernel: &Kernel) -> Document {
+    let mut doc = Document::unnamed(Kind::Image);
+    doc.set(kernel);
+    doc
 }
 
 /// The error for an input that is not there.

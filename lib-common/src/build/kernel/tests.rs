@@ -35,7 +35,7 @@ impl Host {
     }
 
     fn build(&self, source: &Source, use_cache: bool) -> Result<(Kernel, Vec<String>)> {
-        let mut stages = Stages::new("bg-kernel", false);
+        let mut stages = Stages::new("bg-kernel", None);
         let kernel = build_in(source, use_cache, &self.places, &mut stages)?;
         Ok((kernel, stages.take().into_iter().map(|t| t.stage).collect()))
     }
@@ -219,14 +219,7 @@ fn the_initrd_does_not_depend_on_depmod() {
 #[test]
 fn the_document_has_the_section() {
     let host = Host::new();
-    let env = [
-        ("HOME", host.at("home")),
-        ("BG_CACHE_DIR", host.places.cache_dir.clone()),
-        ("BG_GUEST_AGENT", host.places.agent.clone()),
-    ];
-    let env = env.map(|(k, v)| (k.to_owned(), v.to_str().unwrap().to_owned())).into_iter().collect();
-    let config = Config::load(&env, false).unwrap();
-    let doc = build(&host.vmlinux(false), true, &config, &mut Stages::new("bg-kernel", false)).unwrap();
+    let doc = document(&host.build(&host.vmlinux(false), true).unwrap().0);
     let kernel: Kernel = doc.require().unwrap();
     assert_eq!((kernel.version.as_str(), kernel.modules), (VERSION, None));
     assert!(doc.to_line().starts_with(r#"{"api_version":"banger/v1","kind":"Image","kernel":{"#));

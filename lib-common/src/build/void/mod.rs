@@ -69,7 +69,7 @@ pub struct Planned {
     base: bool,
     fetcher: Fetcher,
     keys: Vec<(Key, String)>,
-    added: Vec<crate::build::added::Added>,
+    added: Vec<crate::added::Added>,
     plan: Plan,
     slot: Slot,
     key: Digest,
@@ -119,7 +119,7 @@ pub fn plan(recipe: &Recipe, cache_dir: &Path, stages: &mut Stages) -> Result<Pl
         let _ = writeln!(text, "package {name}");
     }
     text += &plan.lock().render();
-    text.extend(added.iter().map(crate::build::added::Added::key_line));
+    text.extend(added.iter().map(crate::added::Added::key_line));
     let keys = if is_remote { trusted } else { vec![] };
     for (key, _) in &keys {
         let _ = writeln!(text, "key {}", key.fingerprint());

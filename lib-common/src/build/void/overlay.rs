@@ -1,7 +1,7 @@
 //! What a fresh Void root lacks or has too much of to be an image: one table of what is added, and one script that is run in
 //! the guest after those of the packages.
 
-use crate::build::added::{Added, What};
+use crate::added::{Added, What};
 use crate::xbps::location::Location;
 
 /// Changes whenever something here changes in a way that the table does not show.

@@ -2,7 +2,7 @@
 //! an image of it is one script, in a guest as theirs would be.
 
 use super::{ARCHES, EPOCH, FORMAT, Unconfigured, overlay};
-use crate::build::added::Added;
+use crate::added::Added;
 use crate::build::rootfs::{IMAGE, Made, load};
 use crate::build::slot::Slot;
 use crate::digest;

@@ -34,7 +34,7 @@ fn recipe(from: &Location, lock: Option<PathBuf>) -> Recipe {
 }
 
 fn stages() -> Stages {
-    Stages::new("bg-test", false)
+    Stages::new("bg-test", None)
 }
 
 fn image(recipe: &Recipe, cache: &Path) -> Result<Digest> {

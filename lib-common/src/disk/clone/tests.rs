@@ -21,7 +21,7 @@ impl Setup {
         let rootfs = path("rootfs.ext4");
         seed::tests::rootfs(&rootfs);
         let sizes = [16 * MIB, 32 * MIB];
-        let sizes = seed::build(&rootfs, &sizes, dir.path(), &mut Stages::new("bg-test", false)).unwrap();
+        let sizes = seed::build(&rootfs, &sizes, dir.path(), &mut Stages::new("bg-test", None)).unwrap();
         let digest = of_bytes(b"");
         let image = ImageRef {
             name: Name::parse("debian").unwrap(),
@@ -62,7 +62,7 @@ impl Setup {
             vmm: VmmChoice::Auto,
             kernel_args: Default::default(),
         };
-        let disks = clone_disks(&self.image, &spec, &dir, &mut Stages::new("bg-test", false));
+        let disks = clone_disks(&self.image, &spec, &dir, &mut Stages::new("bg-test", None));
         (dir, disks)
     }
 }

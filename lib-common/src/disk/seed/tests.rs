@@ -44,7 +44,7 @@ pub(in crate::disk) fn rootfs(path: &Path) {
 }
 
 fn stages() -> Stages {
-    Stages::new("bg-test", false)
+    Stages::new("bg-test", None)
 }
 
 fn list(fs: &Ext4, path: &str) -> Vec<String> {

@@ -11,7 +11,7 @@ use super::head::{Header, header};
 use crate::digest::{self, Hashing};
 use crate::doc::Digest;
 use crate::error::Result;
-use crate::sys::fs::{private_dir, remove_file};
+use crate::sys::fs::{TEMP_PREFIX, private_dir, remove_file};
 use budget::{Budget, Part};
 use fs_err as fs;
 use std::fs::File;
@@ -23,8 +23,7 @@ use tempfile::NamedTempFile;
 /// An entry of `urls` is not longer than this, in bytes.
 const MAX_ENTRY: u64 = 8 << 10;
 
-/// What is being downloaded begins with this; one that is older than a day was left by a builder that was killed.
-const TEMP_PREFIX: &str = ".tmp-";
+/// A download that is older than a day was left by a builder that was killed.
 const TEMP_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// What a file takes beside its bytes, and more: its inode, and the rest of its last block.

@@ -1,6 +1,7 @@
 //! What a user's own ssh has to know of VMs: ssh_config(5) for `NAME.vm`, and the lines of known_hosts for it.
 
-use super::{Via, config_word, keys, plain};
+use super::{config_word, keys, plain};
+use crate::doc::Via;
 use crate::doc::{Guest, Name};
 use crate::error::Result;
 use crate::sys::cmd::quote;

@@ -160,7 +160,7 @@ mod tests {
     fn store(dir: &Path) -> Store {
         let env = [("HOME", "/nowhere"), ("BG_STATE_DIR", dir.to_str().unwrap())];
         let env = env.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-        Store::new(&crate::config::Config::load(&env, false).unwrap())
+        Store::new(&crate::config::Config::load(&env, false).unwrap(), crate::net::give_back_all)
     }
 
     fn fingerprint(path: &Path) -> String {

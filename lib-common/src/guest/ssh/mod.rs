@@ -10,10 +10,11 @@ mod relay;
 pub mod session;
 mod via;
 
+use crate::doc::Via;
 pub use client_config::{ClientConfig, client_config, host_key_lines};
 pub use relay::relay;
 pub(crate) use via::first_to_speak;
-pub use via::{Via, Ways, wait_for_sshd};
+pub use via::{Ways, wait_for_sshd};
 
 use super::unreachable;
 use crate::doc::{Guest, MAX_BYTES, Name};

@@ -1,4 +1,5 @@
 use super::*;
+use crate::doc::Via;
 
 fn target(state: &str) -> SshTarget {
     let state = Path::new(state);
@@ -169,7 +170,8 @@ fn known_hosts_has_the_one_key_and_is_written_once() {
     let dir = tempfile::tempdir().unwrap();
     let env = [("HOME", "/nowhere"), ("BG_STATE_DIR", dir.path().to_str().unwrap())];
     let config = crate::config::Config::load(&env.map(|(k, v)| (k.to_owned(), v.to_owned())).into(), false).unwrap();
-    let machine = crate::store::Store::new(&config).machine_dir(&Name::parse("dev").unwrap());
+    let machine =
+        crate::store::Store::new(&config, crate::net::give_back_all).machine_dir(&Name::parse("dev").unwrap());
     std::fs::create_dir_all(machine.path()).unwrap();
     let key = keys::new_host_key().unwrap();
     let key = key.public_line();

@@ -2,7 +2,7 @@
 //! alike on both, by whoever speaks SSH over it.
 
 use super::unreachable;
-use crate::doc::{Document, SSH_PORT};
+use crate::doc::{Document, SSH_PORT, Via};
 use crate::error::{Code, Error, Result};
 use crate::guest::card::Card;
 use crate::guest::live::Live;
@@ -25,37 +25,6 @@ const TCP_CONNECT: Duration = Duration::from_millis(200);
 /// How long an sshd that accepted by TCP is waited for before vsock is tried beside it. Each try is another sshd that the
 /// guest forks.
 const HEAD_START: Duration = Duration::from_secs(2);
-
-/// What `--via` takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Via {
-    /// Whichever answers first.
-    Auto,
-    /// TCP to the network card.
-    Tap,
-    /// The guest's vsock.
-    Vsock,
-}
-
-impl Via {
-    /// The word for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Via::Auto => "auto",
-            Via::Tap => "tap",
-            Via::Vsock => "vsock",
-        }
-    }
-}
-
-impl std::str::FromStr for Via {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let known = [Via::Auto, Via::Tap, Via::Vsock];
-        let found = known.into_iter().find(|via| via.as_str() == text);
-        found.ok_or_else(|| format!("`{text}` is no way to a guest; known: auto, tap, vsock"))
-    }
-}
 
 /// The ways that lead to a VM from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

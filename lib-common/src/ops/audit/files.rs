@@ -2,13 +2,15 @@
 
 use super::machines::{is_confined, unfinished};
 use super::{Found, Remedy, age_ms, finding, fix, outlast_the_making};
-use crate::build::slot::{TEMP_PREFIX, lock_of};
+use crate::build::slot::lock_of;
 use crate::config::Config;
 use crate::doc::{Finding, Name, ShimState};
 use crate::error::{Error, Result, looked_at, sound};
+use crate::net::give_back_all;
 use crate::store::vm_lock::{self, Held};
 use crate::store::{Journal, Store, id_of, started_by};
 use crate::sys::dirs::list;
+use crate::sys::fs::TEMP_PREFIX;
 use crate::sys::lock::{Glance, glance, is_held};
 use crate::sys::owned;
 use crate::vmm::files;
@@ -34,7 +36,7 @@ pub fn staging(store: &Store, config: &Config) -> Result<Vec<Found>> {
         if is_held(&path.join("lock"))? || !path.exists() {
             continue;
         }
-        let evidence = match Journal::in_dir(&path).open_operation() {
+        let evidence = match Journal::in_dir(&path, give_back_all).open_operation() {
             Ok(Some(open)) if is_confined(store, config, &open) => unfinished(&open),
             Ok(Some(open)) => format!("{}; it names what is not in our directories, and stays", unfinished(&open)),
             _ => "its removal was not finished".into(),

@@ -3,12 +3,13 @@
 use super::files::{children, of_dir, refused};
 use super::leftover::is_leftover;
 use super::{Found, Remedy, age_ms, finding, fix};
-use crate::build::slot::TEMP_PREFIX;
 use crate::doc::{Document, Kernel, Kind, Registered, Rootfs, Seed};
 use crate::error::{Result, looked_at, sound};
+use crate::net::give_back_all;
 use crate::ops::image::files::{all_wrong, facts_of};
 use crate::store::{Journal, Store, read_record};
 use crate::sys::cmd::quote;
+use crate::sys::fs::TEMP_PREFIX;
 use crate::sys::lock::glance;
 use crate::sys::owned;
 use std::path::{Path, PathBuf};
@@ -75,7 +76,7 @@ fn without_record(path: &Path) -> Result<Option<Found>> {
 /// # Errors
 /// What keeps it from being looked at.
 pub(super) fn is_left(path: &Path) -> Result<bool> {
-    is_leftover(path, sound(Journal::in_dir(path).open_operation())?.as_ref())
+    is_leftover(path, sound(Journal::in_dir(path, give_back_all).open_operation())?.as_ref())
 }
 
 fn damage(path: &Path, evidence: String) -> Found {

@@ -36,7 +36,10 @@ mod tests {
     fn only_what_its_journal_would_remove_or_holds_nothing_is_left_over() {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("dev");
-        let is = || is_leftover(&dir, Journal::in_dir(&dir).open_operation().unwrap().as_ref()).unwrap();
+        let is = || {
+            is_leftover(&dir, Journal::in_dir(&dir, crate::net::give_back_all).open_operation().unwrap().as_ref())
+                .unwrap()
+        };
         assert!(is(), "it is gone");
         std::fs::create_dir(&dir).unwrap();
         assert!(is(), "it is empty");
@@ -44,12 +47,12 @@ mod tests {
         assert!(is());
         std::fs::write(dir.join("root.ext4"), "").unwrap();
         assert!(!is(), "nothing says that somebody was making it");
-        let begin = |undo| Journal::in_dir(&dir).begin_with("create", undo).unwrap();
+        let begin = |undo| Journal::in_dir(&dir, crate::net::give_back_all).begin_with("create", undo).unwrap();
         begin(vec![]).hand_on();
         assert!(!is(), "an operation that would not remove it");
         begin(vec![Undo::RemoveObject]).hand_on();
         assert!(is());
-        Journal::in_dir(&dir).resume().unwrap().unwrap().commit().unwrap();
+        Journal::in_dir(&dir, crate::net::give_back_all).resume().unwrap().unwrap().commit().unwrap();
         assert!(!is(), "it was whole");
     }
 }

@@ -3,14 +3,15 @@
 use super::files::{children, of_dir, refused};
 use super::leftover::is_leftover;
 use super::{Found, Remedy, age_ms, finding, fix, missing};
-use crate::build::slot::TEMP_PREFIX;
 use crate::config::Config;
 use crate::disk::clone::{ROOT_FILE, WORK_FILE};
 use crate::doc::{Document, Guest, Kind, Name, Undo};
 use crate::error::{Error, Result, looked_at};
 use crate::guest::ssh::known_hosts_line;
+use crate::net::give_back_all;
 use crate::store::{Journal, MachineDir, OpenOperation, Store, id_of, read_record, vm_lock};
 use crate::sys::dirs::list;
+use crate::sys::fs::TEMP_PREFIX;
 use crate::sys::lock::glance;
 use crate::sys::owned;
 use crate::sys::thread::in_threads;
@@ -80,7 +81,7 @@ fn some(store: &Store, config: &Config, paths: &[PathBuf]) -> Result<Machines> {
 fn look_into(store: &Store, config: &Config, path: &Path, all: &mut Machines) -> Result<()> {
     // Held while we look, so that nothing begins or ends between the journal and the record.
     let look = glance(&path.join("lock"))?;
-    let journal = looked_at(Journal::in_dir(path).open_operation())?;
+    let journal = looked_at(Journal::in_dir(path, give_back_all).open_operation())?;
     let record = looked_at(read_record(&path.join("machine.json"), Kind::Machine))?;
     let open = journal.as_ref().ok().and_then(Option::as_ref);
     let is_lost = matches!(record, Ok(None)) && !is_leftover(path, open)?;
@@ -206,7 +207,7 @@ pub fn is_confined(store: &Store, config: &Config, open: &OpenOperation) -> bool
             .any(|dir| path.strip_prefix(dir).is_ok_and(|below| below != Path::new(""))),
         Undo::StopVm { runtime_dir } => runtime_dir.parent() == Some(store.runtime_dir()),
         Undo::GiveBackTap { network_dir, .. } => {
-            [&config.net_dir, Path::new(crate::net::DEFAULT_DIR)].iter().any(|dir| network_dir.parent() == Some(*dir))
+            [&config.net_dir, Path::new(crate::doc::NETWORKS_DIR)].iter().any(|dir| network_dir.parent() == Some(*dir))
         }
     })
 }

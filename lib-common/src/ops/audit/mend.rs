@@ -9,6 +9,7 @@ use super::{Found, Remedy};
 use crate::config::Config;
 use crate::doc::{Finding, Kind, Name};
 use crate::error::Result;
+use crate::net::give_back_all;
 use crate::store::{Journal, Store, end_shim, read_record, remove_by_rename, started_by, vm_lock};
 use crate::sys::fs::{remove_dir, remove_file};
 use crate::sys::lock::Lock;
@@ -69,7 +70,7 @@ fn locked(dir: &Path, work: impl FnOnce() -> Result<bool>) -> Result<bool> {
 }
 
 fn machine(store: &Store, config: &Config, dir: &Path) -> Result<bool> {
-    let journal = Journal::in_dir(dir);
+    let journal = Journal::in_dir(dir, give_back_all);
     match journal.open_operation()? {
         Some(open) if !is_confined(store, config, &open) => Ok(false),
         // What was being made goes with it; a VM that was made before stays, even one that has lost its record.

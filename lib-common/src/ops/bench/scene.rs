@@ -50,7 +50,7 @@ impl Scene {
             let message = format!("this network namespace is in use: it has the interface `{link}`");
             return Err(Error::new(Code::Usage, message).hint("pipelines/in-netns bg-bench tap"));
         }
-        let mut stages = Stages::new(TOOL, false);
+        let mut stages = Stages::new(TOOL, None);
         match make_network(config, &mut stages, &UpArgs::default()) {
             Ok((network, _)) => Ok(Scene { config: config.clone(), network, next: 1, up: true }),
             Err(e) => Err(match remove(config) {
@@ -137,13 +137,13 @@ fn remove(config: &Config) -> Result<()> {
     let _shield = crate::sys::signal::shield();
     let netlink = Netlink::route()?;
     pool::remove_links(&netlink, &[OTHER.to_owned()], |_| true)?;
-    remove_network(config, &mut Stages::new(TOOL, false), DownArgs { force: true })
+    remove_network(config, &mut Stages::new(TOOL, None), DownArgs { force: true })
 }
 
 /// The call that `bg-tap acquire` and `bg-vm` make, and how long it took. An error where the TAP was come by another way.
 pub(super) fn acquire(config: &Config, id: MachineId, way: Way) -> Result<(Loan, f64)> {
     crate::sys::signal::check()?;
-    let mut stages = Stages::new(TOOL, false);
+    let mut stages = Stages::new(TOOL, None);
     let wants = Wants { id, name: Name::parse("bench")?, had: None, nat: false, owner: own_uid() };
     let (Lent { net, .. }, ms) = timed(|| acquire_for(config, &mut stages, &wants))?;
     let made = stages.take().iter().any(|stage| stage.stage == "create_tap");

@@ -10,9 +10,10 @@ use crate::doc::{
 };
 use crate::error::{Code, Error, Result};
 use crate::ops::tap;
-use crate::store::{MachineDir, Store, random_id};
+use crate::store::{MachineDir, Store};
 use crate::sys::fs::{link_or_clone, sync_dir};
 use crate::sys::owned;
+use crate::sys::random::random_id;
 
 /// What `bg-vm plan` takes; what is not given comes from the configuration.
 #[derive(Clone, Debug, Default)]

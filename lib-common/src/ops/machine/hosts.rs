@@ -21,7 +21,7 @@ const COMMAND: &str = "/run/banger/guest-agent hosts";
 /// told, too.
 pub fn hosts(cx: &mut Context<'_>, update: bool) -> Result<Answer> {
     cx.stages.begin("list");
-    let network = Open::current(&cx.config)?;
+    let network = Open::current(&cx.config.net_dir, cx.config.lock_wait)?;
     let uid = own_uid();
     let hosts = network.hosts(false)?.of_user(&network.leases_to_read()?, uid)?;
     let line = |Host { address, name }: &Host| format!("{address}\t{name} {name}.vm\n");

@@ -14,7 +14,7 @@ use crate::error::{Code, Error, Result};
 use crate::guest::vsock::{listen_at, served_at};
 use crate::ops::machine::{Claimed, identity, link_kernel};
 use crate::ops::temporary::{self, Temporary};
-use crate::store::random_id;
+use crate::sys::random::random_id;
 use heard::Heard;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;

@@ -2,10 +2,11 @@
 //! which it does.
 
 use crate::cli::{Answer, Context};
+use crate::doc::Via;
 use crate::doc::{Guest, Name};
 use crate::error::{Code, Error, Result};
 use crate::guest::live::Live;
-use crate::guest::ssh::{self, ClientConfig, Via, Ways, keys};
+use crate::guest::ssh::{self, ClientConfig, Ways, keys};
 use crate::sys::{limits, poll, program, socket};
 use nix::poll::PollFlags;
 use std::os::fd::{AsFd, OwnedFd};

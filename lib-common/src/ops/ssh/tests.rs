@@ -1,5 +1,6 @@
 use super::*;
 use crate::cli::{Io, run_with};
+use crate::doc::Via;
 use crate::guest::live::tests::Stored;
 use clap::Parser;
 use std::path::Path;

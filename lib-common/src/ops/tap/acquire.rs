@@ -104,7 +104,7 @@ pub struct Lent {
 /// [`Code::InUse`] where the VM of that id is another user's: a document may say whatever its writer likes.
 pub fn acquire_for(config: &Config, stages: &mut Stages, wants: &Wants) -> Result<Lent> {
     stages.begin("network");
-    let network = Open::current(config)?;
+    let network = Open::current(&config.net_dir, config.lock_wait)?;
     if wants.nat && network.record.uplinks.is_empty() {
         return Err(Error::new(Code::NotFound, "the VM is to reach other networks, and this network leads to none")
             .hint(typed_by_root("bg-tap up --nat")));

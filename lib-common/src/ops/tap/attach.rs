@@ -45,7 +45,7 @@ pub(in crate::ops) fn attach(
     let had: Option<Net> = doc.section()?;
     let id = id_of(doc)?;
     let wants = Wants { id: name::machine_id(&id)?, name: doc.name()?, had, nat: spec.nat, owner: own_uid() };
-    let space = Space::current(&cx.config)?;
+    let space = Space::current(&cx.config.net_dir, cx.config.lock_wait)?;
     let network_dir = AbsPath::new(space.dir())?;
     let had_none = wants.had.as_ref().is_none_or(|net| net.netns != space.netns());
     if let Some(undo) = intent(cx, doc, is_new || had_none)? {
@@ -70,7 +70,7 @@ pub(in crate::ops) fn intent(cx: &Context<'_>, doc: &Document, with_address: boo
     if !spec.net || own_uid() != 0 {
         return Ok(None);
     }
-    let network_dir = AbsPath::new(Space::current(&cx.config)?.dir())?;
+    let network_dir = AbsPath::new(Space::current(&cx.config.net_dir, cx.config.lock_wait)?.dir())?;
     Ok(Some(Undo::GiveBackTap { network_dir, machine_id: id_of(doc)?, with_address }))
 }
 
@@ -100,7 +100,8 @@ pub(in crate::ops) fn refill_after(cx: &mut Context<'_>) -> Result<()> {
     }
     cx.hand_on()?;
     cx.stages.begin("refill");
-    let refilled = Open::current(&cx.config).and_then(|network| refill(&network, own_uid()));
+    let refilled =
+        Open::current(&cx.config.net_dir, cx.config.lock_wait).and_then(|network| refill(&network, own_uid()));
     tell_of_refill(cx, refilled);
     Ok(())
 }
@@ -112,7 +113,7 @@ pub(in crate::ops) fn detach(cx: &mut Context<'_>, doc: &mut Document, is_gone: 
     if net.tap.is_none() && !is_gone {
         return Ok(());
     }
-    let is_here = Space::current(&cx.config)?.netns() == net.netns;
+    let is_here = Space::current(&cx.config.net_dir, cx.config.lock_wait)?.netns() == net.netns;
     match super::of_document(&cx.config, doc, is_gone) {
         Err(e) if !is_gone && (e.code() == Code::Permission || !is_here) => Ok(()),
         Err(e) if is_gone => {
@@ -129,7 +130,7 @@ pub(in crate::ops) fn forget(cx: &mut Context<'_>, doc: &Document) -> Result<()>
     if own_uid() != 0 {
         return Ok(());
     }
-    let space = Space::current(&cx.config)?;
+    let space = Space::current(&cx.config.net_dir, cx.config.lock_wait)?;
     if let Err(e) = give_back_held(space.dir(), &id_of(doc)?) {
         cx.remark(&format!("its address was not given back: {}; `bg-verify` as root tells of it", e.with_causes()));
     }

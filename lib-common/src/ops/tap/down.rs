@@ -28,7 +28,7 @@ pub fn down(cx: &mut Context<'_>, args: DownArgs) -> Result<Answer> {
 /// Removes all of the network of this namespace. What is gone already is fine; it goes on past errors.
 pub fn remove_network(config: &Config, stages: &mut Stages, args: DownArgs) -> Result<()> {
     stages.begin("look");
-    let space = Space::current(config)?;
+    let space = Space::current(&config.net_dir, config.lock_wait)?;
     let netlink = Netlink::route()?;
     let recorded = going::record(&space)?;
     if recorded.is_none() && ours(&netlink, &bridge_of(None))?.is_empty() && !nat::is_there() {

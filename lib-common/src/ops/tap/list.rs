@@ -14,7 +14,7 @@ use std::net::Ipv4Addr;
 /// `bg-tap ls`: what VMs have, TAPs first, then addresses that are kept for VMs without one.
 pub fn ls(cx: &mut Context<'_>, args: ListArgs) -> Result<Answer> {
     cx.stages.begin("list");
-    let network = Open::current(&cx.config)?;
+    let network = Open::current(&cx.config.net_dir, cx.config.lock_wait)?;
     let taps = pool::look(&network.netlink)?;
     let mut found: Vec<TapInfo> = vec![];
     for (_, link) in &taps {
@@ -33,7 +33,7 @@ pub fn ls(cx: &mut Context<'_>, args: ListArgs) -> Result<Answer> {
 /// `bg-tap pool ls`: the idle TAPs.
 pub fn pool_ls(cx: &mut Context<'_>, args: ListArgs) -> Result<Answer> {
     cx.stages.begin("list");
-    let network = Open::current(&cx.config)?;
+    let network = Open::current(&cx.config.net_dir, cx.config.lock_wait)?;
     let taps = pool::look(&network.netlink)?;
     let idle = taps.iter().filter(|(_, link)| Holder::parse(&link.alias) == Some(Holder::Pool));
     let found: Vec<TapInfo> = idle.map(|(_, link)| info(Some(link), None)).collect();

@@ -11,7 +11,7 @@ use crate::net::pool::look;
 pub fn fill(cx: &mut Context<'_>, count: u32, owner: Option<u32>) -> Result<Answer> {
     cx.stages.begin("lock");
     let owner = owner.unwrap_or_else(own_uid);
-    let network = Open::current(&cx.config)?;
+    let network = Open::current(&cx.config.net_dir, cx.config.lock_wait)?;
     let _lock = network.space.lock().map_err(explain)?;
     let pool = network.pool().map_err(explain)?;
     cx.stages.begin("look");
@@ -30,7 +30,7 @@ pub fn fill(cx: &mut Context<'_>, count: u32, owner: Option<u32>) -> Result<Answ
 /// `bg-tap pool drain`: removes every idle TAP, and keeps none from now on.
 pub fn drain(cx: &mut Context<'_>) -> Result<Answer> {
     cx.stages.begin("lock");
-    let network = Open::current(&cx.config)?;
+    let network = Open::current(&cx.config.net_dir, cx.config.lock_wait)?;
     let _lock = network.space.lock().map_err(explain)?;
     let pool = network.pool().map_err(explain)?;
     cx.stages.begin("look");

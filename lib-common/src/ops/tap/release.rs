@@ -37,7 +37,7 @@ pub fn release(cx: &mut Context<'_>, args: &ReleaseArgs) -> Result<Answer> {
     }
     if let Some(address) = args.address {
         cx.stages.begin("release");
-        Open::current(&cx.config)?.give_up(address).map_err(explain)?;
+        Open::current(&cx.config.net_dir, cx.config.lock_wait)?.give_up(address).map_err(explain)?;
         return Ok(Answer::Done);
     }
     let doc = match &args.name {
@@ -74,7 +74,7 @@ fn of_store(cx: &mut Context<'_>, name: &Name, with_address: bool) -> Result<Doc
 pub fn of_document(config: &Config, doc: &mut Document, with_address: bool) -> Result<()> {
     let id = name::machine_id(&id_of(doc)?)?;
     let Some(mut net) = doc.section::<Net>()? else { return Ok(()) };
-    let space = Space::current(config)?;
+    let space = Space::current(&config.net_dir, config.lock_wait)?;
     if net.netns == space.netns() {
         give_back(config, &id, &net, with_address)?;
     } else if crate::sys::netns::is_alive(net.netns)? {
@@ -91,7 +91,7 @@ pub fn of_document(config: &Config, doc: &mut Document, with_address: bool) -> R
 
 /// What a VM has in the network of this namespace; with its address, if that is asked for. A network that is gone is fine.
 pub fn give_back(config: &Config, id: &MachineId, net: &Net, with_address: bool) -> Result<()> {
-    let network = match Open::current(config) {
+    let network = match Open::current(&config.net_dir, config.lock_wait) {
         // `bg-tap down` took it all.
         Err(e) if e.code() == Code::NotFound => return Ok(()),
         other => other?,
@@ -108,7 +108,7 @@ pub(super) fn give_back_to(network: &Open, id: &MachineId, net: &Net, with_addre
 }
 
 fn release_tap(config: &Config, tap: &str, with_address: bool) -> Result<()> {
-    let network = Open::current(config)?;
+    let network = Open::current(&config.net_dir, config.lock_wait)?;
     match network.pool()?.give_back(tap, None)? {
         GivenBack::From(Holder::Machine { id, address, .. }) if with_address => network.leases()?.give_up(&id, address),
         GivenBack::From(_) | GivenBack::Nothing => Ok(()),

@@ -37,7 +37,7 @@ pub fn up(cx: &mut Context<'_>, args: &UpArgs) -> Result<Answer> {
 /// everything was looked at.
 pub fn make_network(config: &Config, stages: &mut Stages, args: &UpArgs) -> Result<(Open, Vec<(u32, Link)>)> {
     stages.begin("look");
-    let space = Space::current(config)?;
+    let space = Space::current(&config.net_dir, config.lock_wait)?;
     let netlink = Netlink::route()?;
     plan(config, &space, &netlink, args)?;
     stages.begin("lock");

@@ -19,12 +19,13 @@ mod up;
 
 use crate::doc::{ExitInfo, Identity, Launch, ProcessDoc, ShimReply, ShimState, to_json};
 use crate::error::{Code, Error, Result};
-use crate::store::{now, vm_lock};
+use crate::store::vm_lock;
 use crate::sys::cmd::Cmd;
 use crate::sys::fs::{remove_file, replace, save};
 use crate::sys::process::ProcessId;
 use crate::sys::tsc::TscMeter;
 use crate::sys::{cmd, signal, socket};
+use crate::timing::now;
 use crate::vmm::capped::Capped;
 use crate::vmm::files;
 use crate::vmm::qemu_qmp::Message;

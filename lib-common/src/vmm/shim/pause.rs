@@ -5,8 +5,8 @@
 use super::Shim;
 use super::process::Monitor;
 use crate::doc::{AbsPath, Paused};
-use crate::store::now;
 use crate::sys::fs::usable_bytes;
+use crate::timing::now;
 use crate::vmm::qemu_qmp::{DiskFailure, UsedUp};
 use std::time::{Duration, Instant};
 

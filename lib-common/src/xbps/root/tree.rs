@@ -2,7 +2,7 @@
 
 use super::alternatives::Link;
 use super::{Extra, Stopped};
-use crate::build::added::{Added, What};
+use crate::added::{Added, What};
 use crate::error::Result;
 use crate::sys::signal;
 use crate::xbps::package::{Entry, EntryKind};

@@ -1,4 +1,5 @@
 use super::*;
+use crate::doc::Via;
 use crate::guest::card::tests::net;
 use crate::guest::fake::Fake;
 use crate::guest::live::tests::{document, stand_in};

@@ -26,12 +26,13 @@ pub fn mend(store: &Store, config: &Config, remedy: &Remedy) -> Result<bool> {
             of_vm(store, vm.as_ref(), id, || give_back(config, tap, id, *address), Some(tap))
         }
         Remedy::GiveUp(id, address) => {
-            let give_up = || Open::current(config)?.leases()?.give_up(id, *address).map(|()| true);
+            let give_up =
+                || Open::current(&config.net_dir, config.lock_wait)?.leases()?.give_up(id, *address).map(|()| true);
             of_vm(store, None, id, give_up, None)
         }
         Remedy::DeadFiles(dir) => dead_files(dir),
         Remedy::Attach => locked(config, |_, _| {
-            Open::current(config)?.pool()?.repair()?;
+            Open::current(&config.net_dir, config.lock_wait)?.pool()?.repair()?;
             Ok(true)
         }),
         Remedy::RemoveTap(tap) => locked(config, |netlink, now| remove_tap(config, netlink, now, tap)),
@@ -73,7 +74,7 @@ fn of_vm(
 }
 
 fn give_back(config: &Config, tap: &str, id: &MachineId, address: Option<Ipv4Addr>) -> Result<bool> {
-    let network = Open::current(config)?;
+    let network = Open::current(&config.net_dir, config.lock_wait)?;
     match network.pool()?.give_back(tap, Some(id)) {
         // A program has it open by now.
         Err(e) if e.code() == Code::InUse => return Ok(false),
@@ -98,7 +99,7 @@ struct Now {
 }
 
 fn locked(config: &Config, work: impl FnOnce(&Netlink, &Now) -> Result<bool>) -> Result<bool> {
-    let space = Space::current(config)?;
+    let space = Space::current(&config.net_dir, config.lock_wait)?;
     let lock = if space.dir().exists() { space.try_lock()? } else { None };
     if lock.is_none() && space.dir().exists() {
         return Ok(false);
@@ -140,7 +141,7 @@ fn remove_tap(config: &Config, netlink: &Netlink, now: &Now, tap: &String) -> Re
     let removed = pool::remove_links(netlink, std::slice::from_ref(tap), unused)?;
     if now.is_up() {
         // Its number is free again.
-        Open::current(config)?.pool()?.repair()?;
+        Open::current(&config.net_dir, config.lock_wait)?.pool()?.repair()?;
     }
     Ok(removed > 0 || netlink.link(tap)?.is_none())
 }

@@ -84,7 +84,7 @@ struct Seen {
 
 /// What nobody has any more in the network of this namespace, what is in its way, and how many TAPs are ready.
 pub fn networks(store: &Store, config: &Config, now: bool) -> Result<Vec<Found>> {
-    let space = Space::current(config)?;
+    let space = Space::current(&config.net_dir, config.lock_wait)?;
     let mut found = fabric::dead_spaces(&space)?;
     let netlink = Netlink::route()?;
     let links = netlink.links()?;
@@ -140,7 +140,7 @@ impl Scene<'_> {
         let Some(usual) = self.space.default_one().filter(|_| self.network.is_none()) else { return Ok(None) };
         // What is damaged may be its own.
         let there = usual.record().map_or(true, |r| r.is_some_and(|r| is_there(&self.links, &r)));
-        Ok(there.then(|| format!("BG_NET_DIR={} bg-verify", crate::net::DEFAULT_DIR)))
+        Ok(there.then(|| format!("BG_NET_DIR={} bg-verify", crate::doc::NETWORKS_DIR)))
     }
 
     /// Who may change the network: root, and who made it.

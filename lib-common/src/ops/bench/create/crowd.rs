@@ -5,8 +5,9 @@ use crate::doc::{AbsPath, Disks, Document, Name, Net};
 use crate::error::Result;
 use crate::net::name::machine_id;
 use crate::ops::tap::{Wants, acquire_for, own_uid};
-use crate::store::{MachineDir, id_of, random_id};
+use crate::store::{MachineDir, id_of};
 use crate::sys::fs::sync_all;
+use crate::sys::random::random_id;
 use crate::sys::signal;
 use crate::timing::Stages;
 use std::fs::File;
@@ -51,7 +52,7 @@ fn copy(like: &MachineDir, mut doc: Document, machine: &MachineDir) -> Result<()
 
 /// Gives each of them a TAP and an address.
 pub(super) fn plug_in(place: &Place, names: &[Name]) -> Result<()> {
-    let mut stages = Stages::new("bg-bench", false);
+    let mut stages = Stages::new("bg-bench", None);
     for name in names {
         signal::check()?;
         let machine = place.store().machine(name)?;

@@ -4,6 +4,7 @@
 use crate::config::Config;
 use crate::doc::{Document, ErrorDoc, Kind, Name, Timing, strict};
 use crate::error::{Error, Failures, Result};
+use crate::net::give_back_all;
 use crate::store::{Staging, Store};
 use crate::sys::cmd::{Cmd, Stream, Streams};
 use crate::sys::{host, signal};
@@ -59,10 +60,10 @@ impl Ran {
 impl Place {
     /// Makes the store and registers a copy of the image there.
     pub(super) fn make(config: &Config, image: &Name, dir: Option<&Path>) -> Result<Self> {
-        let image_doc = Store::new(config).image(image)?;
+        let image_doc = Store::new(config, give_back_all).image(image)?;
         let home = match dir {
             Some(dir) => Home::Temp(tempfile::Builder::new().prefix("bg-bench-").tempdir_in(dir)?),
-            None => Home::Staged(Store::new(config).stage("bench")?),
+            None => Home::Staged(Store::new(config, give_back_all).stage("bench")?),
         };
         let mut config = config.clone();
         config.state_dir = match &home {
@@ -103,7 +104,7 @@ impl Place {
     }
 
     pub(super) fn store(&self) -> Store {
-        Store::new(&self.config)
+        Store::new(&self.config, give_back_all)
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -89,14 +89,14 @@ impl Bare {
 
     /// One VM, from nothing to its SSH and away again.
     pub(super) fn once(&self, place: &mut Place, samples: &mut Samples) -> Result<()> {
-        let id = crate::store::random_id()?;
+        let id = crate::sys::random::random_id()?;
         let (dir, run) = (place.path().join(format!("bare-{id}")), place.config.runtime_dir.join(&id[..12]));
         let mut vm = Running { dir, run, children: vec![] };
         private_dir(&vm.dir)?;
         private_dir(&vm.run)?;
         let identity = private_key(&place.store());
         let begun = Instant::now();
-        clone_disks(&self.image, &self.spec, &vm.dir, &mut Stages::new("bg-bench", false))?;
+        clone_disks(&self.image, &self.spec, &vm.dir, &mut Stages::new("bg-bench", None))?;
         link_or_clone(&self.image.kernel.vmlinux, &vm.dir.join("vmlinux"))?;
         let socket = vm.run.join(files::VSOCK);
         let up = UnixListener::bind(served_at(&socket, UP_PORT))?;
