@@ -13,7 +13,7 @@ mod measured;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use lib_common::build::void::packages::BASE;
+use lib_image::build::void::packages::BASE;
 use measured::{median, run};
 use serde_json::{Value, json};
 use std::path::Path;

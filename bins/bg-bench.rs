@@ -1,9 +1,9 @@
 //! `bg-bench`: how fast the suite is on this machine.
 
 use clap::{Args, Parser, Subcommand};
-use lib_common::cli::{self, Answer, Context};
+use lib_bench::{self, Against, CompareArgs, CreateArgs, MOST_DEVICES, MOST_EXISTING, TapArgs};
 use lib_common::doc::Name;
-use lib_common::ops::bench::{self, Against, CompareArgs, CreateArgs, MOST_DEVICES, MOST_EXISTING, TapArgs};
+use lib_tools::cli::{self, Answer, Context};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -95,10 +95,10 @@ fn main() -> ExitCode {
 
 fn run(args: Cli, cx: &mut Context<'_>) -> lib_common::Result<Answer> {
     match args.verb {
-        Verb::Tap { runs, devices, samples, check } => bench::tap(cx, &TapArgs { runs, devices, samples, check }),
-        Verb::Create(args) => bench::create(cx, &args.into()),
+        Verb::Tap { runs, devices, samples, check } => lib_bench::tap(cx, &TapArgs { runs, devices, samples, check }),
+        Verb::Create(args) => lib_bench::create(cx, &args.into()),
         Verb::Compare { a, b, measure, fail_above } => {
-            bench::compare(cx, &CompareArgs { a, b, measures: measure, fail_above })
+            lib_bench::compare(cx, &CompareArgs { a, b, measures: measure, fail_above })
         }
     }
 }

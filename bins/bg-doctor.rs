@@ -1,9 +1,9 @@
 //! `bg-doctor`: can this host run VMs, and will this image boot.
 
 use clap::Parser;
-use lib_common::cli::{self, Answer, Context, Format};
 use lib_common::doc::Name;
-use lib_common::ops::doctor::{self, DoctorArgs};
+use lib_tools::cli::{self, Answer, Context, Format};
+use lib_tools::ops::doctor::{self, DoctorArgs};
 use std::process::ExitCode;
 
 /// Say what this host lacks, what will keep an image from booting, and what mends it

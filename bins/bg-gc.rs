@@ -1,8 +1,8 @@
 //! `bg-gc`: remove the leaks that `bg-verify` found.
 
 use clap::Parser;
-use lib_common::cli::{self, Answer, Context};
-use lib_common::ops::gc::{GcArgs, gc};
+use lib_tools::cli::{self, Answer, Context};
+use lib_tools::ops::gc::{GcArgs, gc};
 use std::process::ExitCode;
 
 /// Remove the leaks on stdin, if a fresh look still calls them so

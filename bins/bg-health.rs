@@ -1,10 +1,11 @@
 //! `bg-health`: ask the guests' agents how they are.
 
 use clap::Parser;
-use lib_common::cli::{Answer, Context};
-use lib_common::config::parse_seconds;
+use lib_common::Result;
 use lib_common::doc::Name;
-use lib_common::{Result, ops::health};
+use lib_machine::config::parse_seconds;
+use lib_tools::cli::{Answer, Context};
+use lib_tools::ops::health;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,7 +28,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    lib_common::cli::main("bg-health", run)
+    lib_tools::cli::main("bg-health", run)
 }
 
 fn run(Args { names, file, wait, timeout }: Args, cx: &mut Context<'_>) -> Result<Answer> {

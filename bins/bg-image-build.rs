@@ -1,11 +1,11 @@
 //! bg-image-build: a provisioned image, made of a base image in a temporary VM.
 
 use clap::{ArgMatches, Args, FromArgMatches, Parser};
-use lib_common::build::image::{Recipe, Step};
-use lib_common::cli::{self, Answer, BootTimeout, Context, in_order};
-use lib_common::config::{parse_memory_mib, parse_seconds, parse_size, parse_vcpu};
 use lib_common::doc::Name;
-use lib_common::ops::image_build::{BuildArgs, build};
+use lib_image::build::image::{Recipe, Step};
+use lib_machine::config::{parse_memory_mib, parse_seconds, parse_size, parse_vcpu};
+use lib_tools::cli::{self, Answer, BootTimeout, Context, in_order};
+use lib_tools::ops::image_build::{BuildArgs, build};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,11 +1,11 @@
 //! `bg-image`: the images of the store.
 
 use clap::{Parser, Subcommand};
-use lib_common::cli::{self, Answer, BootTimeout, Context, Format};
-use lib_common::config::{parse_memory_mib, parse_seconds, parse_vcpu};
 use lib_common::doc::Name;
-use lib_common::ops::image::{self, BundleArgs, DiffArgs, Operand, ReconcileArgs, VerifyArgs};
-use lib_common::ops::machine::ListArgs;
+use lib_machine::config::{parse_memory_mib, parse_seconds, parse_vcpu};
+use lib_tools::cli::{self, Answer, BootTimeout, Context, Format};
+use lib_tools::ops::image::{self, BundleArgs, DiffArgs, Operand, ReconcileArgs, VerifyArgs};
+use lib_tools::ops::machine::ListArgs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;

@@ -1,9 +1,9 @@
 //! bg-kernel: a bootable kernel bundle, from a Debian package or a given file.
 
 use clap::{Parser, Subcommand};
-use lib_common::build::kernel::{DEFAULT_PACKAGE, Source};
-use lib_common::cli::{self, Answer, Context};
-use lib_common::ops::kernel;
+use lib_image::build::kernel::{DEFAULT_PACKAGE, Source};
+use lib_tools::cli::{self, Answer, Context};
+use lib_tools::ops::kernel;
 use std::path::PathBuf;
 use std::process::ExitCode;
 

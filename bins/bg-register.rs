@@ -1,9 +1,9 @@
 //! `bg-register`: put an image into the store.
 
 use clap::Parser;
-use lib_common::cli::{self, Answer, Context};
 use lib_common::doc::Name;
-use lib_common::ops::register::{RegisterArgs, register};
+use lib_tools::cli::{self, Answer, Context};
+use lib_tools::ops::register::{RegisterArgs, register};
 use std::path::PathBuf;
 use std::process::ExitCode;
 

@@ -1,12 +1,12 @@
 //! bg-rootfs: a base root filesystem as ext4, with its package manifest.
 
 use clap::{Parser, Subcommand, ValueEnum};
-use lib_common::build::{debian, void};
-use lib_common::cli::{self, Answer, Context};
-use lib_common::config::{parse_seconds, parse_size};
-use lib_common::ops::rootfs::{self, BuildArgs, Recipe};
-use lib_common::xbps::location::Location;
 use lib_common::{Code, Error};
+use lib_image::build::{debian, void};
+use lib_machine::config::{parse_seconds, parse_size};
+use lib_tools::cli::{self, Answer, Context};
+use lib_tools::ops::rootfs::{self, BuildArgs, Recipe};
+use lib_xbps::location::Location;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;

@@ -1,11 +1,11 @@
 //! `bg-seed`: work seeds and work disks.
 
 use clap::{Args, Parser, Subcommand};
-use lib_common::cli::{self, Answer, Context, Source};
-use lib_common::config::parse_size;
 use lib_common::doc::Name;
-use lib_common::ops::machine;
-use lib_common::ops::seed::{self, BuildArgs};
+use lib_machine::config::parse_size;
+use lib_tools::cli::{self, Answer, Context, Source};
+use lib_tools::ops::machine;
+use lib_tools::ops::seed::{self, BuildArgs};
 use std::path::PathBuf;
 use std::process::ExitCode;
 

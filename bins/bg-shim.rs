@@ -1,6 +1,7 @@
 //! `bg-shim`: the parent process of one running VM. Started by `bg-vm start`, not by people.
 
-use lib_common::{cli, vmm};
+use lib_machine::vmm;
+use lib_tools::cli;
 use std::process::ExitCode;
 
 const HELP: &str = "\

@@ -1,12 +1,12 @@
 //! `bg-ssh`: a shell or a command in a guest.
 
 use clap::Parser;
-use lib_common::cli::{Answer, Context};
-use lib_common::config::parse_seconds;
 use lib_common::doc::Name;
 use lib_common::doc::Via;
-use lib_common::ops::ssh::{self, Connection, Request};
 use lib_common::{Error, Result};
+use lib_machine::config::parse_seconds;
+use lib_tools::cli::{Answer, Context};
+use lib_tools::ops::ssh::{self, Connection, Request};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -56,7 +56,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    lib_common::cli::main("bg-ssh", run)
+    lib_tools::cli::main("bg-ssh", run)
 }
 
 fn run(args: Args, cx: &mut Context<'_>) -> Result<Answer> {

@@ -1,10 +1,10 @@
 //! `bg-tap`: the network of VMs: bridge, TAPs, addresses.
 
 use clap::{Args, Parser, Subcommand};
-use lib_common::cli::{self, Answer, Context, Output};
 use lib_common::doc::{Cidr, Name};
-use lib_common::net::{pool, subnet};
-use lib_common::ops::tap::{self, AcquireArgs, DownArgs, ReleaseArgs, UpArgs, parse_owner};
+use lib_machine::net::{pool, subnet};
+use lib_tools::cli::{self, Answer, Context, Output};
+use lib_tools::ops::tap::{self, AcquireArgs, DownArgs, ReleaseArgs, UpArgs, parse_owner};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;

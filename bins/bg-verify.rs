@@ -1,8 +1,8 @@
 //! `bg-verify`: a read-only audit of leaks.
 
 use clap::Parser;
-use lib_common::cli::{self, Answer, Context};
-use lib_common::ops::audit::{self, VerifyArgs};
+use lib_tools::cli::{self, Answer, Context};
+use lib_tools::ops::audit::{self, VerifyArgs};
 use std::process::ExitCode;
 
 /// Say what lies about: leaks and damage, one JSON document a line

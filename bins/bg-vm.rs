@@ -1,10 +1,10 @@
 //! `bg-vm`: VMs, from a plan to their removal.
 
 use clap::{Args, Parser, Subcommand};
-use lib_common::cli::{self, Answer, BootTimeout, Context, Output};
-use lib_common::config::{parse_memory_mib, parse_seconds, parse_size, parse_vcpu};
 use lib_common::doc::{KernelArgs, Name, VmmChoice};
-use lib_common::ops::machine::{self, CreateArgs, LogsArgs, PlanArgs, RemoveArgs, StopArgs};
+use lib_machine::config::{parse_memory_mib, parse_seconds, parse_size, parse_vcpu};
+use lib_tools::cli::{self, Answer, BootTimeout, Context, Output};
+use lib_tools::ops::machine::{self, CreateArgs, LogsArgs, PlanArgs, RemoveArgs, StopArgs};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;

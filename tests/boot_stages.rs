@@ -2,7 +2,7 @@
 
 use crate::support::launched::{Machine, until};
 use lib_common::doc::{Boot, strict};
-use lib_common::vmm;
+use lib_machine::vmm;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 

@@ -5,9 +5,9 @@
 
 use crate::support::fixture::{self, Files, RELEASE};
 use crate::support::{Done, Sandbox, children, finish};
-use lib_common::config::KEYS;
 use lib_common::doc::{Check, Report, Setting, strict};
 use lib_common::error::Code;
+use lib_machine::config::KEYS;
 use std::fs::{create_dir, read, remove_file, write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};

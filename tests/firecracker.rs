@@ -6,10 +6,11 @@
 use crate::support::fixture;
 use crate::support::launched::{Machine, fake_firecracker, identity, kill, until};
 use crate::support::{Sandbox, finish};
+use lib_common::Code;
 use lib_common::doc::{Launch, LaunchDisk, ShimState};
-use lib_common::guest::http;
 use lib_common::timing::Stages;
-use lib_common::{Code, vmm};
+use lib_machine::guest::http;
+use lib_machine::vmm;
 use serde_json::Value;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;

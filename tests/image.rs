@@ -5,8 +5,8 @@
 use crate::support::fixture::{self, FOREIGN, Files, WORK};
 use crate::support::{Sandbox, Terminals, children};
 use lib_common::error::Code;
-use lib_common::ops::image::{self, DiffArgs};
 use lib_common::sys::lock::Lock;
+use lib_tools::ops::image::{self, DiffArgs};
 use serde_json::{Value, json};
 use std::fs::{read, read_to_string, remove_file, write};
 use std::io::Write;

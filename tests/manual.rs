@@ -6,8 +6,8 @@
 use crate::golden::helps;
 use crate::support::TOOLS;
 use crate::support::source::{children_of, files, root, text};
-use lib_common::config::KEYS;
 use lib_common::error::Code;
+use lib_machine::config::KEYS;
 use std::collections::BTreeSet;
 use std::process::Command;
 

@@ -4,8 +4,8 @@
 use crate::support::fixture::{self, Files, WORK};
 use crate::support::{Done, Sandbox, Terminals, children, finish, through};
 use lib_common::error::Code;
-use lib_common::ops::image;
-use lib_common::ops::machine::{self, ListArgs};
+use lib_tools::ops::image;
+use lib_tools::ops::machine::{self, ListArgs};
 use serde_json::Value;
 use std::fs::{read, read_to_string, write};
 use std::os::unix::fs::PermissionsExt;

@@ -4,11 +4,11 @@
 use crate::support::fixture::FOREIGN;
 use crate::support::source::{children_of, root};
 use crate::support::{Sandbox, Terminals, updating};
-use lib_common::cli::{Answer, Source};
 use lib_common::doc::{
     Bench, BenchDiff, Bundle, ErrorDoc, Finding, Health, Image, ImageDiff, Kind, Machine, ManifestEntry, Network,
     PlanEntry, PortInfo, Registered, Report, Setting, TapInfo,
 };
+use lib_tools::cli::{Answer, Source};
 use proptest::prelude::*;
 use schemars::{JsonSchema, schema_for};
 

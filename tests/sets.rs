@@ -3,8 +3,8 @@
 
 #![allow(clippy::disallowed_types)]
 
-use lib_common::build::debian::DEFAULT_SUITE;
-use lib_common::build::sets::{SETS, debian};
+use lib_image::build::debian::DEFAULT_SUITE;
+use lib_image::build::sets::{SETS, debian};
 use std::process::Command;
 
 /// Whether this host's package lists are those of the release.

@@ -4,9 +4,9 @@
 
 use crate::support::launched::{Machine, SHIM, identity, kill, until};
 use lib_common::Code;
-use lib_common::guest::http;
 use lib_common::timing::Stages;
-use lib_common::vmm;
+use lib_machine::guest::http;
+use lib_machine::vmm;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;

@@ -1,39 +1,11 @@
-//! The library under banger's tools, one module a domain. `ARCHITECTURE.md` has the map.
-//!
-//! With the feature `guest` only [`doc`], [`error`], [`sys`] and [`disk::nested`] exist: that is all the guest agent may
-//! use.
+//! What banger's tools and its guest agent share. `ARCHITECTURE.md` has the map of all crates.
 
+pub mod added;
+pub mod digest;
 pub mod doc;
 pub mod error;
 pub mod nested;
 pub mod sys;
-
-#[cfg(feature = "host")]
-pub mod added;
-#[cfg(feature = "host")]
-pub mod disk;
-
-#[cfg(feature = "host")]
-pub mod build;
-#[cfg(feature = "host")]
-pub mod cli;
-#[cfg(feature = "host")]
-pub mod config;
-#[cfg(feature = "host")]
-pub mod digest;
-#[cfg(feature = "host")]
-pub mod guest;
-#[cfg(feature = "host")]
-pub mod net;
-#[cfg(feature = "host")]
-pub mod ops;
-#[cfg(feature = "host")]
-pub mod store;
-#[cfg(feature = "host")]
 pub mod timing;
-#[cfg(feature = "host")]
-pub mod vmm;
-#[cfg(feature = "host")]
-pub mod xbps;
 
 pub use error::{Code, Error, Result};

@@ -144,17 +144,17 @@ impl Stages {
 }
 
 /// Milliseconds with three places: microseconds are noise in a JSON that people read.
-pub(crate) fn millis(d: Duration) -> f64 {
+pub fn millis(d: Duration) -> f64 {
     rounded(d.as_secs_f64() * 1e3)
 }
 
 /// Milliseconds in the same way.
-pub(crate) fn rounded(ms: f64) -> f64 {
+pub fn rounded(ms: f64) -> f64 {
     (ms * 1e3).round() / 1e3
 }
 
 /// The host's CLOCK_MONOTONIC in milliseconds: the one clock that all tools of a pipe, and the shims, have in common.
-pub(crate) fn monotonic_ms() -> f64 {
+pub fn monotonic_ms() -> f64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
     millis(now)
 }

@@ -3,9 +3,9 @@
 use super::{collect, make_old, store};
 use crate::running::World;
 use crate::support::Sandbox;
-use lib_common::config::Config;
-use lib_common::ops::audit::{VerifyArgs, audit, mend};
-use lib_common::store::Store;
+use lib_machine::config::Config;
+use lib_machine::store::Store;
+use lib_tools::ops::audit::{VerifyArgs, audit, mend};
 use serde_json::Value;
 use std::fs::{create_dir, remove_file, rename, write};
 

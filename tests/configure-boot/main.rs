@@ -2,9 +2,9 @@
 //! of JSON each.
 
 use clap::Parser;
-use lib_common::cli::{self, Answer, Context, Source};
 use lib_common::doc::{Kernel, Kind, to_json};
-use lib_common::ops::rootfs::configure::configure;
+use lib_tools::cli::{self, Answer, Context, Source};
+use lib_tools::ops::rootfs::configure::configure;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;

@@ -3,14 +3,14 @@
 use super::{FILTERS, Filter};
 use crate::support::fixture::{self, Files};
 use crate::support::{Sandbox, Terminals, Verb, finish};
-use lib_common::cli::Source;
 use lib_common::doc::{Kind, MAX_BYTES, Name};
 use lib_common::error::Code;
-use lib_common::ops::image::{self, BundleArgs, ReconcileArgs};
-use lib_common::ops::machine::{self, ListArgs, RemoveArgs, StopArgs};
-use lib_common::ops::register::{RegisterArgs, register};
-use lib_common::ops::seed::{self, BuildArgs};
-use lib_common::ops::tap::{self, AcquireArgs, ReleaseArgs};
+use lib_tools::cli::Source;
+use lib_tools::ops::image::{self, BundleArgs, ReconcileArgs};
+use lib_tools::ops::machine::{self, ListArgs, RemoveArgs, StopArgs};
+use lib_tools::ops::register::{RegisterArgs, register};
+use lib_tools::ops::seed::{self, BuildArgs};
+use lib_tools::ops::tap::{self, AcquireArgs, ReleaseArgs};
 use std::time::Duration;
 
 #[test]

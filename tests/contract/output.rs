@@ -3,8 +3,8 @@
 use super::FILTERS;
 use crate::support::fixture;
 use crate::support::{NoArgs, Sandbox, TOOLS, Terminals, finish};
-use lib_common::cli::{Answer, Context};
 use lib_common::error::Code;
+use lib_tools::cli::{Answer, Context};
 use std::process::Stdio;
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{Suite, World, no_leaks, processes, runtime_dir, shims};
 use lib_common::error::Code;
-use lib_common::store::processes::of_runtime_dir;
+use lib_machine::store::processes::of_runtime_dir;
 use std::fs::{remove_dir_all, rename, write};
 use std::time::Duration;
 

@@ -24,7 +24,7 @@ fn processes(world: &World, vm: &str) -> Value {
 
 /// How many shims run for that runtime directory.
 fn shims(dir: &Path) -> usize {
-    let found = lib_common::store::processes::of_runtime_dir(dir).unwrap();
+    let found = lib_machine::store::processes::of_runtime_dir(dir).unwrap();
     found.iter().filter(|process| process.exe.ends_with("bg-shim")).count()
 }
 

@@ -22,7 +22,7 @@ const ASKED: [(&str, &[&str]); 7] = [
 /// The pids of all that runs in a runtime directory.
 fn pids(dir: &Path) -> Vec<i32> {
     let mut pids: Vec<i32> =
-        lib_common::store::processes::of_runtime_dir(dir).unwrap().iter().map(|process| process.pid).collect();
+        lib_machine::store::processes::of_runtime_dir(dir).unwrap().iter().map(|process| process.pid).collect();
     pids.sort_unstable();
     pids
 }

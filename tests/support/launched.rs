@@ -6,8 +6,8 @@ use lib_common::doc::{
 };
 use lib_common::sys::process::{ProcessId, all_pids, cmdline};
 use lib_common::timing::Stages;
-use lib_common::vmm::{self, Started};
 use lib_common::{Error, Result};
+use lib_machine::vmm::{self, Started};
 use nix::sys::signal::Signal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

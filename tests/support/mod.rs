@@ -13,10 +13,10 @@ pub mod served;
 pub mod source;
 pub mod xbps;
 
-use lib_common::cli::{Answer, Context, Io, run_with};
-use lib_common::config::Env;
 use lib_common::doc::{API_VERSION, ErrorDoc, strict};
 use lib_common::error::Code;
+use lib_machine::config::Env;
+use lib_tools::cli::{Answer, Context, Io, run_with};
 use serde_json::Value;
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! What is in a root file system, for comparing two.
 
 use lib_common::digest::of_bytes;
-use lib_common::disk::tree::write_tar;
+use lib_image::disk::tree::write_tar;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;

@@ -15,7 +15,7 @@ use tar::EntryType;
 /// The root file system as a tarball: with a password for root, a login at a terminal, and a host key that many have.
 fn released(rootfs: &Path) -> Vec<u8> {
     let mut bytes = vec![];
-    lib_common::disk::tree::write_tar(rootfs, Path::new("/"), &mut bytes).unwrap();
+    lib_image::disk::tree::write_tar(rootfs, Path::new("/"), &mut bytes).unwrap();
     let mut archive = tar::Archive::new(&*bytes);
     let mut all: Vec<Entry> = archive.entries().unwrap().map(|entry| entry_of(entry.unwrap())).collect();
     let shadow = all.iter_mut().find(|entry| entry.path == "./etc/shadow").unwrap();

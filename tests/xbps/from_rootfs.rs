@@ -6,8 +6,8 @@
 use crate::support::fixture::Files;
 use crate::support::xbps::release::{Entry, Release, tar_of};
 use crate::support::{Done, Sandbox, children};
-use lib_common::build::void::release::{Recipe, check};
 use lib_common::timing::Stages;
+use lib_image::build::void::release::{Recipe, check};
 use std::path::PathBuf;
 use std::process::Command;
 use tar::EntryType;

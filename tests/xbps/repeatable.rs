@@ -2,10 +2,10 @@
 //! adds times of its own.
 
 use crate::support::xbps::full;
-use lib_common::build::void::{Recipe, plan};
 use lib_common::digest;
 use lib_common::timing::Stages;
-use lib_common::xbps::location::Location;
+use lib_image::build::void::{Recipe, plan};
+use lib_xbps::location::Location;
 
 #[test]
 fn two_builds_from_one_lock_file_are_the_same_bytes_before_they_are_configured() {

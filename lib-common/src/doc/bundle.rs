@@ -9,8 +9,7 @@ use std::collections::BTreeMap;
 const LEGACY: [&str; 2] = ["ping_helper_path", "vsock_ping_helper_path"];
 
 /// The files of a bundle. Their paths are relative to the directory of `bundle.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Bundle {
     /// `banger/v1`.
@@ -53,8 +52,7 @@ pub struct Bundle {
 }
 
 /// The versions of a bundle's parts.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BundleVersions {
     /// The suite's, and so the agent's.

@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A line of `bg-verify`, and what `bg-gc` reads.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Finding {
     /// `banger/v1`.

@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The guest's health, as the agent sees it. The agent's replies are bounded by the host before they get here.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Health {
     /// `ok` when root and work disk are mounted and sound and sshd answers; HTTP status 200, else 503.
@@ -51,8 +50,7 @@ pub struct Health {
 }
 
 /// Health in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HealthStatus {
     /// Everything is there.

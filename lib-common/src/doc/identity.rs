@@ -31,8 +31,7 @@ pub const PROXY_PORT: u32 = 3128;
 pub const MODULES_AT: &str = "/run/banger/modules";
 
 /// Who this guest is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
     /// The machine-id: 32 hexadecimal digits.
@@ -63,8 +62,7 @@ pub struct Identity {
 }
 
 /// The network as a guest sees it from `eth0`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IdentityNet {
     /// Its own address.
@@ -77,8 +75,7 @@ pub struct IdentityNet {
 }
 
 /// A VM by its name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Host {
     /// Its address.
@@ -88,8 +85,7 @@ pub struct Host {
 }
 
 /// What a guest finds at `/dev/vdb`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SecondDisk {
     /// There is no second disk, and nobody waits for one.

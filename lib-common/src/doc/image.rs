@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The whole document, for the schema and the manual; tools use [`super::Document`] and single sections.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Image {
     /// `banger/v1`.
     pub api_version: String,
@@ -36,8 +35,7 @@ pub struct Image {
 }
 
 /// A bootable kernel bundle.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Kernel {
     /// The kernel's release, as `uname -r` says it in the guest.
@@ -57,8 +55,7 @@ pub struct Kernel {
 }
 
 /// A root file system.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rootfs {
     /// `debian`.
@@ -78,8 +75,7 @@ pub struct Rootfs {
 }
 
 /// A line of a package manifest.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ManifestEntry {
     /// The package's name.
@@ -91,8 +87,7 @@ pub struct ManifestEntry {
 }
 
 /// A line of the plan of a root file system: one package of the transaction, in its order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlanEntry {
     /// Name, version and revision: `vim-9.1_1`.
@@ -104,8 +99,7 @@ pub struct PlanEntry {
 }
 
 /// How a root file system was provisioned.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Build {
     /// The packages that were asked for, sorted. What is installed is in the manifest.
@@ -117,8 +111,7 @@ pub struct Build {
 }
 
 /// One thing that a build did.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BuildStep {
     /// What kind of step.
@@ -130,8 +123,7 @@ pub struct BuildStep {
 }
 
 /// A kind of step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BuildStepKind {
     /// The kernel's modules were installed.
@@ -160,8 +152,7 @@ impl BuildStepKind {
 }
 
 /// Prepared work disks, one a size: an ext4 whose root directory is the image's `/root`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Seed {
     /// The digest of the rootfs that the seed was made from.
@@ -171,8 +162,7 @@ pub struct Seed {
 }
 
 /// One prepared work disk.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SeedSize {
     /// Its size.
@@ -185,8 +175,7 @@ pub struct SeedSize {
 }
 
 /// That the image is in the store.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Registered {
     /// Since when, RFC 3339 UTC.
@@ -197,8 +186,7 @@ pub struct Registered {
 }
 
 /// By what a file that was changed is known without reading it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileFacts {
     /// Its size.
@@ -210,8 +198,7 @@ pub struct FileFacts {
 }
 
 /// How long a stage of an operation took.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Timing {
     /// The tool.

@@ -4,8 +4,7 @@ use super::{ManifestEntry, Timing};
 use serde::{Deserialize, Serialize};
 
 /// From one image to another.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageDiff {
     /// `banger/v1`.
@@ -28,8 +27,7 @@ pub struct ImageDiff {
 }
 
 /// How the packages of two images differ. One name with two architectures is two packages.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PackageDiff {
     /// In the second alone, sorted.
@@ -41,8 +39,7 @@ pub struct PackageDiff {
 }
 
 /// A package of which two images have another version.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PackageChange {
     /// Its name.
@@ -56,8 +53,8 @@ pub struct PackageChange {
 }
 
 /// The same thing of two images; both are equal where nothing has changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema), schemars(rename = "ChangeOf_{T}"))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(rename = "ChangeOf_{T}")]
 #[serde(deny_unknown_fields)]
 pub struct Change<T> {
     /// The first image's.
@@ -67,8 +64,7 @@ pub struct Change<T> {
 }
 
 /// The sizes of two images.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SizeDiff {
     /// The root file systems.

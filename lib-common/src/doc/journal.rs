@@ -1,6 +1,8 @@
 //! Lines of an object's intent journal, and the shim's live state: small private records beside the documents.
 
 use super::{AbsPath, Paused};
+use crate::error::{Error, Result};
+use crate::sys::process::ProcessId;
 use serde::{Deserialize, Serialize};
 
 /// One line of a journal.
@@ -93,4 +95,19 @@ pub struct ShimState {
     /// Why the guest stands still; absent while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Paused>,
+}
+
+impl From<ProcessDoc> for ProcessId {
+    fn from(doc: ProcessDoc) -> Self {
+        let ProcessDoc { pid, start_time, boot_id, exe, exe_file } = doc;
+        ProcessId { pid, start_time, boot_id, exe: exe.to_path_buf(), exe_file }
+    }
+}
+
+impl TryFrom<ProcessId> for ProcessDoc {
+    type Error = Error;
+    fn try_from(id: ProcessId) -> Result<Self> {
+        let ProcessId { pid, start_time, boot_id, exe, exe_file } = id;
+        Ok(ProcessDoc { pid, start_time, boot_id, exe: AbsPath::new(exe)?, exe_file })
+    }
 }

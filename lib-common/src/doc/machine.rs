@@ -1,11 +1,11 @@
 //! `Machine`: a VM, from its plan to its health.
 
 use super::{AbsPath, Health, Kernel, KernelArgs, Name, Net, Rootfs, Section, Seed, Timing};
+use crate::sys::fs::Copied;
 use serde::{Deserialize, Serialize};
 
 /// The whole document, for the schema and the manual; tools use [`super::Document`] and single sections.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Machine {
     /// `banger/v1`.
     pub api_version: String,
@@ -46,8 +46,7 @@ pub struct Machine {
 }
 
 /// What was asked for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
     /// The image's name.
@@ -75,8 +74,7 @@ pub struct Spec {
 }
 
 /// What `--vmm` takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VmmChoice {
     /// What the host can do best.
@@ -88,8 +86,7 @@ pub enum VmmChoice {
 }
 
 /// The image as it was when the VM was planned.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageRef {
     /// Its name.
@@ -104,8 +101,7 @@ pub struct ImageRef {
 }
 
 /// The VM's disks, in the guest's order: `/dev/vda`, `/dev/vdb`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Disks {
     /// The root file system.
@@ -115,8 +111,7 @@ pub struct Disks {
 }
 
 /// One disk.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Disk {
     /// A raw ext4 file.
@@ -129,8 +124,7 @@ pub struct Disk {
 }
 
 /// How a disk was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CloneMethod {
     /// Its blocks are shared with the original until written.
@@ -141,9 +135,17 @@ pub enum CloneMethod {
     Built,
 }
 
+impl From<Copied> for CloneMethod {
+    fn from(copied: Copied) -> Self {
+        match copied {
+            Copied::Reflink => CloneMethod::Reflink,
+            Copied::Extents => CloneMethod::SparseCopy,
+        }
+    }
+}
+
 /// Which VMM runs the VM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VmmKind {
     /// Firecracker.
@@ -153,8 +155,7 @@ pub enum VmmKind {
 }
 
 /// On what a guest's processors run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Accel {
     /// The host's own, by `/dev/kvm`.
@@ -174,8 +175,7 @@ impl Accel {
 }
 
 /// The running VMM. A process is known by pid, start time, boot id and executable together, never by a pid alone.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Vmm {
     /// Which one.
@@ -208,8 +208,7 @@ pub struct Vmm {
 }
 
 /// What the host knows of the guest before the first connection.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Guest {
     /// Its SSH host key, `ssh-ed25519 …`.
@@ -219,8 +218,7 @@ pub struct Guest {
 }
 
 /// Whether the VM runs, computed from its lock and the process table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Status {
     /// In one word.
@@ -234,8 +232,7 @@ pub struct Status {
 }
 
 /// Why a guest's processors stand still: the VMM could not write to the file of a disk. The write waits, so nothing is lost.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Paused {
     /// What failed, in words: `the host's disk is full`.
@@ -255,8 +252,7 @@ impl std::fmt::Display for Paused {
 }
 
 /// A VM's state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Its shim and VMM live.
@@ -293,8 +289,7 @@ impl State {
 }
 
 /// How a run ended: the file `exit.json`, written by `bg-shim`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExitInfo {
     /// When, RFC 3339 UTC.
@@ -308,8 +303,7 @@ pub struct ExitInfo {
 }
 
 /// What a VM uses.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Stats {
     /// Processor time of VMM, vsock device and shim since their start, in milliseconds.

@@ -261,7 +261,7 @@ impl Document {
     }
 
     /// The stages that every tool took, as they were written.
-    pub(crate) fn timings(&self) -> Result<Vec<Box<RawValue>>> {
+    pub fn timings(&self) -> Result<Vec<Box<RawValue>>> {
         match self.entries.iter().find(|(k, _)| k == "timings") {
             Some((_, raw)) => serde_json::from_str(raw.get()).map_err(|e| bad("`timings` is not a list").because(&e)),
             None => Ok(vec![]),

@@ -8,8 +8,7 @@ use std::net::Ipv4Addr;
 pub const NETWORKS_DIR: &str = "/run/banger/net";
 
 /// The VM's network card, as the host sees it. A VM that does not run keeps its addresses and has no TAP.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Net {
     /// The inode of the network namespace (`/proc/PID/ns/net`) in which bridge and TAP are.
@@ -28,8 +27,7 @@ pub struct Net {
 }
 
 /// The network of a namespace: what `bg-tap up` made.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Network {
     /// `banger/v1`.
@@ -63,8 +61,7 @@ pub struct Network {
 }
 
 /// How many TAPs there are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PoolCount {
     /// Ready for a VM.
@@ -76,8 +73,7 @@ pub struct PoolCount {
 }
 
 /// A TAP or the lease of an address: a line of `bg-tap ls` and `bg-tap pool ls`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TapInfo {
     /// `banger/v1`.

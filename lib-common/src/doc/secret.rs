@@ -5,8 +5,7 @@ use std::fmt;
 use zeroize::Zeroize;
 
 /// A text that is a secret; on the wire it is a string.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct Secret(String);
 

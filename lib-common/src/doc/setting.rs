@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A line of `bg-doctor --print-config`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Setting {
     /// `banger/v1`.

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// The name of an image or a VM: 1 to 63 of `a-z`, `0-9` and `-`, beginning and ending with a letter or digit, so
 /// that it is a host name, a file name and never an option.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema), schemars(extend("pattern" = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")))]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(extend("pattern" = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(String);
 
@@ -44,8 +44,8 @@ impl std::str::FromStr for Name {
 }
 
 /// An absolute UTF-8 path without `..`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema), schemars(extend("pattern" = "^/")))]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(extend("pattern" = "^/"))]
 #[serde(try_from = "String", into = "String")]
 pub struct AbsPath(String);
 
@@ -83,8 +83,8 @@ impl AsRef<Path> for AbsPath {
 }
 
 /// A relative UTF-8 path that stays below where it begins: without `..`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema), schemars(extend("pattern" = "^[^/]")))]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(extend("pattern" = "^[^/]"))]
 #[serde(try_from = "String", into = "String")]
 pub struct RelPath(String);
 
@@ -107,8 +107,8 @@ impl RelPath {
 }
 
 /// `sha256:` and 64 lower-case hexadecimal digits.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema), schemars(extend("pattern" = "^sha256:[0-9a-f]{64}$")))]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(extend("pattern" = "^sha256:[0-9a-f]{64}$"))]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest(String);
 
@@ -149,8 +149,8 @@ impl Digest {
 
 /// What is appended to a guest kernel's command line: at most 1,024 printable ASCII characters, white space around them
 /// left out. The kernel reads it word by word (its Documentation/admin-guide/kernel-parameters.rst).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema), schemars(extend("pattern" = "^[ -~]{0,1024}$")))]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(extend("pattern" = "^[ -~]{0,1024}$"))]
 #[serde(try_from = "String", into = "String")]
 pub struct KernelArgs(String);
 
@@ -187,8 +187,8 @@ impl std::str::FromStr for KernelArgs {
 }
 
 /// A hardware address: six pairs of lower-case hexadecimal digits with colons between.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema), schemars(extend("pattern" = "^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")))]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(extend("pattern" = "^[0-9a-f]{2}(:[0-9a-f]{2}){5}$"))]
 #[serde(try_from = "String", into = "String")]
 pub struct Mac(String);
 
@@ -210,8 +210,8 @@ impl Mac {
 }
 
 /// An IPv4 address with the length of its network's prefix: `172.16.224.2/20`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "host", derive(schemars::JsonSchema), schemars(with = "String", extend("pattern" = "^[0-9.]+/[0-9]+$")))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(with = "String", extend("pattern" = "^[0-9.]+/[0-9]+$"))]
 #[serde(try_from = "String", into = "String")]
 pub struct Cidr {
     address: Ipv4Addr,

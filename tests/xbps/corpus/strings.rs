@@ -1,9 +1,9 @@
 //! Versions, patterns and names, as libxbps itself answered for each.
 
 use super::data::table;
-use lib_common::xbps::pattern::Pattern;
-use lib_common::xbps::pkgver::PkgVer;
-use lib_common::xbps::version::compare;
+use lib_xbps::pattern::Pattern;
+use lib_xbps::pkgver::PkgVer;
+use lib_xbps::version::compare;
 use std::cmp::Ordering;
 
 /// A number that does not fit in a C `int`.

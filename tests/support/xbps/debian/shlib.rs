@@ -1,6 +1,6 @@
 //! The shared libraries that a program or library needs, and the one that it is, from its ELF headers.
 
-use lib_common::build::kernel::elf::Elf;
+use lib_image::build::kernel::elf::Elf;
 
 const DT_NEEDED: u64 = 1;
 const DT_SONAME: u64 = 14;

@@ -2,7 +2,7 @@
 //! has for it. `files/` has their files.
 
 use super::package::{PackageSpec, xml};
-use lib_common::xbps::key::Key;
+use lib_xbps::key::Key;
 
 macro_rules! own {
     ($name:literal) => {

@@ -1,0 +1,110 @@
+//! The programs and the agent that the settings name, or that lie in the bundle or the cache.
+//!
+//! They run as the caller, or go into guests. So a file of another user, or one that another user can replace, is refused: root
+//! may have been given another user's `HOME`. What is found in `PATH` is the caller's choice.
+
+use super::Config;
+use lib_common::error::{Code, Error, Result};
+use lib_common::sys::{owned, program};
+use std::path::{Path, PathBuf};
+
+impl Config {
+    /// The cache directory, which is the caller's where it exists.
+    ///
+    /// # Errors
+    /// [`Code::Permission`] for a link, and for a directory that another user owns, can write to, or can replace.
+    pub fn cache(&self) -> Result<&Path> {
+        owned::is_dir(&self.cache_dir, "")?;
+        owned::is_safe_from_others(&self.cache_dir)?;
+        Ok(&self.cache_dir)
+    }
+
+    /// The guest agent's binary: configured, else the bundle's, else `../libexec/banger/` from the tool, else beside the tool.
+    ///
+    /// # Errors
+    /// [`Code::MissingFile`]; [`Code::Permission`] for a file that others can change.
+    pub fn agent_path(&self) -> Result<PathBuf> {
+        let missing = |what: String| {
+            Error::new(Code::MissingFile, what).hint("run `make build`, or set BG_GUEST_AGENT to the agent's binary")
+        };
+        if let Some(path) = &self.guest_agent {
+            let gone = || missing(format!("the guest agent {} is not there", path.display()));
+            trusted(path, "BG_GUEST_AGENT")?;
+            return path.is_file().then(|| path.clone()).ok_or_else(gone);
+        }
+        if let Some(bundle) = self.bundle()? {
+            return bundle.file(&bundle.bundle.agent_path);
+        }
+        let places =
+            self.tool_dir.iter().flat_map(|dir| [dir.join("../libexec/banger/guest-agent"), dir.join("guest-agent")]);
+        places.into_iter().find(|p| p.is_file()).ok_or_else(|| missing("the guest agent's binary was not found".into()))
+    }
+
+    /// The Firecracker to run: configured, whether it is there or not; else the bundle's; else the one in `PATH`.
+    ///
+    /// # Errors
+    /// As [`Config::bundle`]; [`Code::Permission`] for a file that others can change.
+    pub fn firecracker_path(&self) -> Result<Option<PathBuf>> {
+        if let Some(path) = &self.firecracker {
+            return trusted(path, "BG_FIRECRACKER").map(Some);
+        }
+        if let Some(bundle) = self.bundle()?
+            && let Some(path) = &bundle.bundle.firecracker_path
+        {
+            return bundle.file(path).map(Some);
+        }
+        Ok(program::find(Path::new("firecracker")).ok())
+    }
+
+    /// The QEMU to run: configured, whether it is there or not; else by the architecture's name in `PATH`.
+    ///
+    /// # Errors
+    /// [`Code::Permission`] for a file that others can change.
+    pub fn qemu_path(&self) -> Result<PathBuf> {
+        match &self.qemu {
+            Some(path) if path.is_absolute() => trusted(path, "BG_QEMU"),
+            Some(name) => Ok(name.clone()),
+            None => Ok(PathBuf::from(format!("qemu-system-{}", std::env::consts::ARCH))),
+        }
+    }
+
+    /// vhost-device-vsock: configured, else in `PATH`, else where `pipelines/setup` puts it.
+    ///
+    /// # Errors
+    /// [`Code::MissingProgram`]; [`Code::Permission`] for a file that others can change.
+    pub fn vhost_device_vsock_path(&self) -> Result<PathBuf> {
+        if let Some(path) = &self.vhost_device_vsock {
+            return trusted(path, "BG_VHOST_DEVICE_VSOCK");
+        }
+        let cached = self.cache_dir.join("vhost-device-vsock/bin/vhost-device-vsock");
+        program::find(Path::new("vhost-device-vsock"))
+            .or_else(|missing| if owned::is_trusted(&cached)? { Ok(cached) } else { Err(missing) })
+    }
+
+    /// A tool of this suite, beside the one that runs.
+    pub fn tool(&self, name: &str) -> Result<PathBuf> {
+        let beside = self.tool_dir.as_ref().map(|d| d.join(name)).filter(|p| p.is_file());
+        beside.ok_or_else(|| {
+            Error::new(Code::MissingProgram, format!("the program `{name}` is not beside this one"))
+                .hint("install the suite as a whole: cargo install --path .")
+        })
+    }
+}
+
+/// Parses the setting `qemu`: a name that is looked up in `PATH`, or an absolute path.
+pub(super) fn parse_qemu(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.is_absolute() || !text.is_empty() && !text.contains('/') {
+        true => Ok(path),
+        false => Err(format!("`{text}` is neither a program's name nor an absolute path")),
+    }
+}
+
+/// Refuses a file that others can change. One that is missing is for its user to report.
+fn trusted(path: &Path, variable: &str) -> Result<PathBuf> {
+    owned::is_trusted(path).map_err(|e| match std::fs::canonicalize(path) {
+        Ok(file) if path.is_symlink() => e.hint(format!("name the file itself: {variable}={}", file.display())),
+        _ => e,
+    })?;
+    Ok(path.to_owned())
+}

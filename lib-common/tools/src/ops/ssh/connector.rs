@@ -1,0 +1,111 @@
+//! What `ssh` calls `bg-ssh` for: a connection to the guest's sshd and the guest's host key; and the configuration by
+//! which it does.
+
+use crate::cli::{Answer, Context};
+use lib_common::doc::Via;
+use lib_common::doc::{Guest, Name};
+use lib_common::error::{Code, Error, Result};
+use lib_common::sys::{limits, poll, program, socket};
+use lib_machine::guest::live::Live;
+use lib_machine::guest::ssh::{self, ClientConfig, Ways, keys};
+use nix::poll::PollFlags;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// A connection that is wanted.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// The VM.
+    pub name: Name,
+    /// Which way; without it, as configured.
+    pub via: Option<Via>,
+    /// How long a guest that boots is waited for.
+    pub connect_timeout: Duration,
+}
+
+/// Relays stdin and stdout to the guest's sshd, once that speaks.
+///
+/// # Errors
+/// [`lib_common::Code::NotRunning`] as soon as the VM has ended, [`lib_common::Code::TimedOut`] at the end of `connect_timeout`;
+/// those of [`Ways::of`].
+pub fn stdio(wanted: &Connection, cx: &mut Context<'_>) -> Result<Answer> {
+    end_with_ssh(cx)?;
+    let guest = connect(wanted, cx)?;
+    cx.stages.begin("relay");
+    let (stdin, stdout) = cx.standard_streams();
+    ssh::relay(stdin.as_fd(), stdout.as_fd(), guest)?;
+    Ok(Answer::Done)
+}
+
+/// Hands such a connection to whoever reads the socket that stdout is: ssh with ProxyUseFdpass.
+///
+/// # Errors
+/// As those of [`stdio`].
+pub fn fdpass(wanted: &Connection, cx: &mut Context<'_>) -> Result<Answer> {
+    end_with_ssh(cx)?;
+    let guest = connect(wanted, cx)?;
+    let (_, stdout) = cx.standard_streams();
+    socket::hand_on(stdout.as_fd(), guest.as_fd())
+        .map_err(|e| e.hint("--fdpass is for ssh's ProxyCommand with ProxyUseFdpass; else there is --stdio"))?;
+    Ok(Answer::Done)
+}
+
+/// Ends this process with the ssh that has started it: one that is killed would leave it waiting for the guest.
+///
+/// # Errors
+/// [`Code::ClosedStdout`] where ssh is gone already.
+fn end_with_ssh(cx: &Context<'_>) -> Result<()> {
+    limits::end_with_parent()?;
+    let (_, stdout) = cx.standard_streams();
+    let asked = [(stdout.as_fd(), PollFlags::empty())];
+    match poll::wait(&asked, Some(Instant::now()))?[0].is_empty() {
+        true => Ok(()),
+        false => Err(Error::new(Code::ClosedStdout, "ssh has ended")),
+    }
+}
+
+fn connect(wanted: &Connection, cx: &mut Context<'_>) -> Result<OwnedFd> {
+    let (live, doc) = Live::in_store(&cx.store().machine(&wanted.name)?)?;
+    let ways = Ways::of(wanted.via.unwrap_or(cx.config.ssh_via), &doc)?;
+    cx.stages.begin("connect");
+    let guest = ways.connect(&live, Instant::now() + wanted.connect_timeout)?;
+    cx.stages.hide();
+    Ok(guest)
+}
+
+/// Notes that a login has worked that was waited for since then (the host's CLOCK_MONOTONIC, in milliseconds).
+///
+/// What keeps it from being noted is not said: it would stand in the middle of somebody's session.
+pub fn logged_in(name: &Name, since_ms: u64, cx: &mut Context<'_>) -> Result<Answer> {
+    cx.stages.begin("note");
+    let live = cx.store().machine(name).and_then(|machine| Live::in_store(&machine));
+    if let Some(booted) = live.ok().and_then(|(live, _)| live.booted()) {
+        let _ = booted.note_login(since_ms as f64);
+    }
+    Ok(Answer::Done)
+}
+
+/// Prints the VM's host key as lines of known_hosts, whether it runs or not.
+pub fn known_hosts(name: &Name, cx: &mut Context<'_>) -> Result<Answer> {
+    cx.stages.begin("known_hosts");
+    let guest: Guest = cx.store().machine(name)?.document()?.require()?;
+    cx.emit_text(&ssh::host_key_lines(name, &guest)?);
+    Ok(Answer::Done)
+}
+
+/// Prints what a user's ssh_config includes. It names no VM, and needs none.
+pub fn config(via: Option<Via>, cx: &mut Context<'_>) -> Result<Answer> {
+    cx.stages.begin("config");
+    let store = cx.store();
+    let text = ssh::client_config(&ClientConfig {
+        env: program::find(Path::new("env"))?,
+        tool: cx.config.tool("bg-ssh")?,
+        state_dir: store.state_dir().to_owned(),
+        runtime_dir: store.runtime_dir().to_owned(),
+        identity: keys::private_key(&store),
+        via,
+    })?;
+    cx.emit_text(&text);
+    Ok(Answer::Done)
+}
