@@ -383,7 +383,7 @@ fn a_build_that_is_under_way_is_no_vm_in_the_list_and_keeps_its_image() {
     std::fs::create_dir(&dir).unwrap();
     let lock = lib_common::sys::lock::Lock::take(&dir.join("lock"), std::time::Duration::ZERO).unwrap();
     let undo = vec![lib_common::doc::Undo::RemoveObject];
-    let journal = lib_machine::store::Journal::in_dir(&dir);
+    let journal = lib_machine::store::Journal::in_dir(&dir, lib_machine::net::give_back_all);
     journal.begin_with("image_build", undo).unwrap().hand_on();
     assert_eq!(world.vm(&["ls"], "").ok(), "");
     assert_eq!(world.vm(&["ls", "--output", "table"], "").ok().lines().count(), 1);

@@ -77,7 +77,7 @@ fn an_image_that_has_lost_its_record_is_registered_again() {
 fn an_empty_directory_is_a_leak_until_somebody_puts_something_into_it() {
     let sandbox = Sandbox::new();
     let config = Config::load(&sandbox.env(), false).unwrap();
-    let store = Store::new(&config);
+    let store = Store::new(&config, lib_machine::net::give_back_all);
     store.prepare().unwrap();
     for kind in ["machines", "images"] {
         let dir = sandbox.state(kind).join("half");

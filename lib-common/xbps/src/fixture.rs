@@ -1,5 +1,7 @@
 //! Small packages and repositories for tests, written here.
 
+#![allow(missing_docs, reason = "the names say it, and only tests use them")]
+
 use lib_common::digest;
 use plist::{Dictionary, Value};
 use std::path::Path;

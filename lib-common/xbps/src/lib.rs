@@ -22,8 +22,8 @@ pub mod root;
 mod stream;
 pub mod version;
 
-#[cfg(test)]
-pub(crate) mod fixture;
+#[cfg(any(test, feature = "testing"))]
+pub mod fixture;
 
 use lib_common::error::{Code, Error};
 

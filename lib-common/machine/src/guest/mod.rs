@@ -19,5 +19,7 @@ pub fn unreachable(message: impl Into<String>) -> Error {
     Error::new(Code::GuestUnreachable, message)
 }
 
-#[cfg(test)]
-pub(crate) mod fake;
+#[cfg(any(test, feature = "testing"))]
+pub mod fake;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

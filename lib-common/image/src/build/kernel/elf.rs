@@ -191,10 +191,10 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 /// ELF files for tests.
-#[cfg(test)]
-pub(crate) mod testing {
+#[cfg(any(test, feature = "testing"))]
+pub mod testing {
     /// A kernel: one PT_NOTE with the PVH entry (if `pvh`), a banner, and `filler` bytes that compress badly.
-    pub(crate) fn kernel(pvh: bool, version: &str, filler: usize) -> Vec<u8> {
+    pub fn kernel(pvh: bool, version: &str, filler: usize) -> Vec<u8> {
         let mut note = vec![];
         if pvh {
             for word in [4u32, 8, 18] {
@@ -224,12 +224,12 @@ pub(crate) mod testing {
     }
 
     /// A module: its section `.modinfo` has `entries`, each ended by a NUL.
-    pub(crate) fn module(entries: &[&str]) -> Vec<u8> {
+    pub fn module(entries: &[&str]) -> Vec<u8> {
         with_section(".modinfo", &entries.iter().flat_map(|e| e.bytes().chain([0])).collect::<Vec<u8>>())
     }
 
     /// An ELF with sections `""`, `name`, `.shstrtab`.
-    pub(crate) fn with_section(name: &str, content: &[u8]) -> Vec<u8> {
+    pub fn with_section(name: &str, content: &[u8]) -> Vec<u8> {
         let names = format!("\0{name}\0.shstrtab\0");
         let table = 64 + names.len() + content.len();
         let mut elf = header(0, 0, table as u64, 3);

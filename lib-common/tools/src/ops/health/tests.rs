@@ -2,7 +2,7 @@ use crate::cli::{Answer, Context, Io, run_with};
 use clap::Parser;
 use lib_common::doc::{Boot, Document, HealthStatus, Kind, Timing, to_json};
 use lib_machine::guest::fake::{Fake, health, reply};
-use lib_machine::guest::live::tests::{Stored, document, stand_in};
+use lib_machine::guest::testing::{Stored, document, stand_in};
 use lib_machine::store::boot::note_up;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};

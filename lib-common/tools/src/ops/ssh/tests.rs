@@ -2,7 +2,7 @@ use super::*;
 use crate::cli::{Io, run_with};
 use clap::Parser;
 use lib_common::doc::Via;
-use lib_machine::guest::live::tests::Stored;
+use lib_machine::guest::testing::Stored;
 use std::path::Path;
 
 #[derive(Parser)]

@@ -1,7 +1,7 @@
 use super::*;
 use crate::guest::card::tests::net;
 use crate::guest::fake::Fake;
-use crate::guest::live::tests::{document, stand_in};
+use crate::guest::testing::{document, stand_in};
 use lib_common::doc::Via;
 use lib_common::sys::netns;
 use std::io::{Read, Write};
