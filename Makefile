@@ -19,17 +19,15 @@ build: tools agent
 tools:
 	cargo build --release --locked
 
-# Static, because it runs in any guest; its own target directory, because its features differ from the tools'.
+# Static, because it runs in any guest; its own target directory, because cargo builds its libraries for that again.
 agent:
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked -p guest-agent --target $(HOST) \
 		--target-dir $(TARGET_DIR)/agent
 	install -D -m 755 $(TARGET_DIR)/agent/$(HOST)/release/guest-agent $(TARGET_DIR)/libexec/banger/guest-agent
 
 lint:
-	cargo fmt --check
-	cargo fmt --check -p lib-common -p guest-agent
-	cargo clippy --release --locked --all-targets -p banger -p lib-common -- -D warnings
-	cargo clippy --release --locked --all-targets -p guest-agent --target-dir $(TARGET_DIR)/agent -- -D warnings
+	cargo fmt --check --all
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	shellcheck -x pipelines/* .ci/run
 	mandoc -T lint -W warning man/*
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny check bans licenses sources; \
@@ -39,8 +37,7 @@ lint:
 AT_ONCE := --test-threads $$((2 * $$(nproc)))
 
 test: setup build lint
-	cargo test --release --locked -p lib-common
-	cargo test --release --locked -p guest-agent --target-dir $(TARGET_DIR)/agent
+	cargo test --release --locked --workspace --exclude banger
 	cargo test --release --locked -p banger -- $(AT_ONCE)
 
 # The suite for a VMM, which `test` runs on what the host has, on the Firecracker that BG_FIRECRACKER names.

@@ -6,12 +6,19 @@ use crate::support::source::{bins, files, text};
 
 /// The Rust sources of the tools, the library and the agent, without their test modules.
 fn sources() -> Vec<(String, String)> {
-    let all = ["bins", "lib-common/src", "guest-agent/src"].into_iter().flat_map(|dir| files(dir, ".rs"));
+    let all = ["bins", "lib-common", "guest-agent/src"].into_iter().flat_map(|dir| files(dir, ".rs"));
     all.filter(|(path, _)| !is_test_file(path)).map(|(path, text)| (path, without_tests(&text))).collect()
 }
 
 fn is_test_file(path: &str) -> bool {
-    path.ends_with("/tests.rs") || path.contains("/tests/") || path.ends_with("/live.rs") || path.ends_with("/fake.rs")
+    /// What tests of several crates use.
+    const SHARED: [&str; 4] = [
+        "lib-common/machine/src/guest/fake.rs",
+        "lib-common/machine/src/guest/testing.rs",
+        "lib-common/xbps/src/fixture.rs",
+        "lib-common/xbps/src/package/testing.rs",
+    ];
+    path.ends_with("/tests.rs") || path.contains("/tests/") || SHARED.contains(&path)
 }
 
 /// A test module stands at the end of its file, by this project's habit.
@@ -81,7 +88,7 @@ fn no_shell_runs_a_string() {
 fn only_wire_types_can_be_written() {
     let derives = |line: &str| line.contains("Serialize") && !line.contains("serde::Serialize}");
     let own = |line: &str| line.trim_start().starts_with("#[derive(") && derives(line) && has_word(line, "Serialize");
-    assert_eq!(offenders(&["lib-common/src/doc/", "lib-common/src/vmm/firecracker/api.rs"], own), NONE);
+    assert_eq!(offenders(&["lib-common/src/doc/", "lib-common/machine/src/vmm/firecracker/api.rs"], own), NONE);
 }
 
 fn has_word(line: &str, word: &str) -> bool {
@@ -101,7 +108,7 @@ fn host_keys_are_always_checked() {
 #[test]
 fn every_file_says_what_it_owns_and_is_short_enough_to_read() {
     let mut wrong = vec![];
-    for dir in ["bins", "lib-common/src", "guest-agent/src", "tests"] {
+    for dir in ["bins", "lib-common", "guest-agent/src", "tests"] {
         for (path, text) in files(dir, ".rs") {
             // A file of tests is described by the names of its tests.
             if !text.starts_with("//! ") && !path.ends_with("src/tests.rs") && !path.ends_with("/tests.rs") {
@@ -136,7 +143,7 @@ fn a_tool_is_its_command_line_and_a_call() {
 #[test]
 fn nothing_is_left_for_later() {
     let mut wrong = vec![];
-    for dir in ["bins", "lib-common/src", "guest-agent/src", "tests", "pipelines", "man"] {
+    for dir in ["bins", "lib-common", "guest-agent/src", "tests", "pipelines", "man"] {
         for (path, text) in files(dir, "") {
             // In halves, so that this file is no offender.
             for word in [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")] {

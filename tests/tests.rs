@@ -6,7 +6,6 @@ mod boot_stages;
 mod bundle;
 mod contract;
 mod crash;
-mod defects;
 mod doctor;
 mod faults;
 mod firecracker;
