@@ -134,7 +134,7 @@ pub fn unpack(deb: &Path, to: &Path) -> Result<Unpacked> {
     if pipe.limit() == 0 {
         return Err(Error::new(
             Code::BadInput,
-            format!("{name} unpacks to more than {}", crate::size::bytes(MAX_UNPACKED as u64)),
+            format!("{name} unpacks to more than {}", crate::size::bytes(MAX_UNPACKED)),
         ));
     }
     let damaged = || format!("{name} is not a Debian package, or a damaged one");
