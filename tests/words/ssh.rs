@@ -57,7 +57,7 @@ fn a_guest_with_another_key_is_named_last_with_what_mends_it() {
     let key = lib_common::guest::ssh::keys::new_host_key().unwrap();
     let old =
         serde_json::from_str::<serde_json::Value>(&record).unwrap()["guest"]["host_key"].as_str().unwrap().to_owned();
-    std::fs::write(world.record("dev"), record.replace(&old, &key.public_line())).unwrap();
+    std::fs::write(world.record("dev"), record.replace(&old, key.public_line())).unwrap();
     let done = ssh(&world, &["dev", "--", "true"], "");
     let error = done.failed_with(Code::SshFailed);
     assert_eq!(done.stderr.lines().count(), 1, "{done:?}");
