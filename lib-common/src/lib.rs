@@ -5,6 +5,7 @@ pub mod digest;
 pub mod doc;
 pub mod error;
 pub mod nested;
+pub mod size;
 pub mod sys;
 pub mod timing;
 

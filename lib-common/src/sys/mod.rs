@@ -8,6 +8,7 @@ pub mod ended;
 pub mod fs;
 pub mod guest_program;
 pub mod guest_signal;
+pub mod heard;
 pub mod host;
 pub mod interface;
 pub mod limits;

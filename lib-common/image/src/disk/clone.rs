@@ -7,6 +7,7 @@ use super::seed::{Home, check_file_system};
 use super::untrusted::Unread;
 use lib_common::doc::{AbsPath, Check, CloneMethod, Disk, Disks, ImageRef, Name, SeedSize, Spec};
 use lib_common::error::{Code, Context, Error, Result};
+use lib_common::size::bytes;
 use lib_common::sys::fs::{allocated_bytes, clone_file};
 use lib_common::timing::Stages;
 use std::path::Path;
@@ -37,7 +38,8 @@ fn root_size(image: &ImageRef, spec: &Spec) -> Result<u64> {
     match spec.root_bytes {
         0 => Ok(own),
         size if size < own => {
-            let message = format!("the image `{}` has {own} bytes, its root disk cannot have {size}", image.name);
+            let (own, size) = (bytes(own), bytes(size));
+            let message = format!("the image `{}` has {own}, its root disk cannot have {size}", image.name);
             Err(Error::new(Code::BadValue, message).hint("leave the size out to take the image's own"))
         }
         size => ext4::check_size(size).map(|()| size),
@@ -98,7 +100,7 @@ pub fn check_disk(path: &Path, name: &Name) -> Result<Vec<Check>> {
     if !path.is_file() {
         return Ok(vec![Check::new("file", false, format!("{} is not there", path.display()), "make the VM anew")]);
     }
-    let file = Check::new("file", true, format!("{} bytes on the host", allocated_bytes(path)), "");
+    let file = Check::new("file", true, format!("{} on the host", bytes(allocated_bytes(path))), "");
     let file_system = check_file_system("file_system", path, &format!("e2fsck -fy {}", path.display()))?;
     let sound = file_system.ok;
     let mut checks = vec![file, file_system];

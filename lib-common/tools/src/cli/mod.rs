@@ -9,7 +9,9 @@ mod input;
 mod order;
 mod output;
 mod progress;
+pub mod slips;
 pub mod table;
+mod words;
 
 pub use boot_timeout::BootTimeout;
 pub use input::Source;
@@ -20,7 +22,9 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use lib_common::error::{Code, Error, Result};
 use lib_common::sys::{limits, signal};
-use lib_common::timing::{Progress, Stages};
+use lib_common::timing::Progress;
+use lib_common::timing::Stages;
+use lib_machine::config::unknown_variables;
 use lib_machine::config::{Config, Env, process_env};
 use lib_machine::net::give_back_all;
 use lib_machine::store::Store;
@@ -30,6 +34,9 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Once;
+
+/// The options of `bg-ssh` that ssh calls it with.
+const FOR_SSH: [&str; 4] = ["--fdpass", "--stdio", "--known-hosts", "--logged-in"];
 
 /// How a tool that did not fail ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,12 +85,25 @@ pub struct Context<'a> {
 
 /// Runs a tool on this process: `fn main() -> ExitCode { cli::main("bg-seed", run) }`.
 pub fn main<A: Parser>(tool: &'static str, run: fn(A, &mut Context<'_>) -> Result<Answer>) -> ExitCode {
+    main_with(tool, std::env::args_os().collect(), run)
+}
+
+/// Runs a tool whose second word begins a command for something else, with that command's own options: `bg-ssh dev ls -l`.
+pub fn main_with_command<A: Parser>(tool: &'static str, run: fn(A, &mut Context<'_>) -> Result<Answer>) -> ExitCode {
+    main_with(tool, words::command_after_name(&A::command(), std::env::args_os().collect()), run)
+}
+
+fn main_with<A: Parser>(
+    tool: &'static str,
+    args: Vec<OsString>,
+    run: fn(A, &mut Context<'_>) -> Result<Answer>,
+) -> ExitCode {
     let stderr_is_terminal = std::io::stderr().is_terminal();
     if let Err(e) = limits::no_core_dumps().and_then(|()| signal::install()) {
         return ExitCode::from(output::report(tool, &e, &mut std::io::stderr(), stderr_is_terminal));
     }
     let io = Io {
-        args: std::env::args_os().collect(),
+        args,
         env: process_env(),
         root: nix::unistd::geteuid().is_root(),
         stdin: (Box::new(std::io::stdin()), std::io::stdin().is_terminal()),
@@ -116,9 +136,9 @@ pub fn run_with<A: Parser>(tool: &'static str, run: fn(A, &mut Context<'_>) -> R
     let Io { args, env, root, stdin, mut stdout, mut stderr } = io;
     let progress = stderr.1.then(|| Box::new(progress::Spinner::new(tool)) as Box<dyn Progress>);
     let stages = Stages::new(tool, progress);
-    let args = match A::try_parse_from(&args) {
+    let parsed = match A::try_parse_from(&args) {
         Ok(args) => args,
-        Err(e) if e.use_stderr() => return output::report(tool, &usage(&e), &mut stderr.0, stderr.1),
+        Err(e) if e.use_stderr() => return output::report(tool, &usage(tool, &args, &e), &mut stderr.0, stderr.1),
         Err(help) => {
             let printed = write!(stdout.0, "{}", help.render()).and_then(|()| stdout.0.flush());
             return printed.map_or_else(|e| output::report(tool, &closed(&e), &mut stderr.0, stderr.1), |()| 0);
@@ -139,13 +159,15 @@ pub fn run_with<A: Parser>(tool: &'static str, run: fn(A, &mut Context<'_>) -> R
         stderr: stderr.0,
         held: vec![],
     };
-    if let Some(remark) = cx.config.legacy() {
+    // What ssh calls stands in the middle of somebody's session, and the tool that has started ssh has said it already.
+    let for_ssh = args.iter().any(|arg| FOR_SSH.iter().any(|option| arg == option));
+    for remark in cx.config.legacy().into_iter().chain(unknown_variables(&env)).filter(|_| !for_ssh) {
         cx.remark(&remark);
     }
     if let Some(path) = env.get("BG_EVENTS") {
         cx.stages.send_events(Path::new(path));
     }
-    let result = guarded(args, run, &mut cx).and_then(|answer| cx.flush().map(|()| answer));
+    let result = guarded(parsed, run, &mut cx).and_then(|answer| cx.flush().map(|()| answer));
     let exit = match result {
         Ok(Answer::Done) => 0,
         Ok(Answer::No) => 1,
@@ -171,6 +193,8 @@ fn interrupted_or(e: Error) -> Error {
         Err(interrupted) if interrupted.code() != e.code() => {
             e.causes().iter().fold(interrupted.also(e.message()), |error, cause| error.also(cause.clone()))
         }
+        // It knows by now whether anything was undone.
+        Err(interrupted) if e.causes().is_empty() => interrupted,
         _ => e,
     }
 }
@@ -198,7 +222,7 @@ fn guarded<A>(args: A, run: fn(A, &mut Context<'_>) -> Result<Answer>, cx: &mut 
     })
 }
 
-fn usage(e: &clap::Error) -> Error {
+fn usage(tool: &str, args: &[OsString], e: &clap::Error) -> Error {
     if e.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return Error::new(Code::Usage, "a verb is needed").hint("--help lists them");
     }
@@ -206,6 +230,10 @@ fn usage(e: &clap::Error) -> Error {
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let mut lines = text.lines().map(str::trim).filter(|l| !l.is_empty());
     let mut error = Error::new(Code::Usage, lines.next().unwrap_or("the command line is wrong"));
+    // Without clap's own guess, which only compares letters.
+    if let Some(hint) = slips::hint(tool, args, e) {
+        return error.hint(hint);
+    }
     let mut usage = None;
     for line in lines {
         if let Some(tip) = line.strip_prefix("tip: ") {

@@ -9,6 +9,7 @@ use super::vm::BuildVm;
 use crate::cli::Context;
 use lib_common::doc::{Build, BuildStep, BuildStepKind};
 use lib_common::error::{Code, Error, Result};
+use lib_common::size::bytes;
 use lib_common::timing::millis;
 use lib_image::build::distro::{self, Distro, Packages, install_modules};
 use lib_image::build::image::copy::{self, Copy};
@@ -150,8 +151,11 @@ fn install(cx: &mut Context<'_>, vm: &BuildVm, (job, packages): (Job<'_>, &Packa
     let outcome = script_in(cx, vm, distro::install(distro, packages, Some(PROXY)).as_bytes(), log)?;
     let (stats, refused, failed) = (proxy.stats(), proxy.refused(), proxy.failed());
     log.note(&format!(
-        "fetched {} files ({} bytes), {} from the cache ({} bytes)",
-        stats.fetched, stats.fetched_bytes, stats.from_cache, stats.from_cache_bytes
+        "fetched {} files ({}), {} from the cache ({})",
+        stats.fetched,
+        bytes(stats.fetched_bytes),
+        stats.from_cache,
+        bytes(stats.from_cache_bytes)
     ));
     let mut because: Vec<String> = refused
         .iter()
