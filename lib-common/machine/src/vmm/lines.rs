@@ -39,7 +39,7 @@ impl Lines {
     }
 
     /// The next whole line, without its line feed and what white space stands before it.
-    pub fn next(&mut self) -> Option<Vec<u8>> {
+    pub fn next_line(&mut self) -> Option<Vec<u8>> {
         let end = self.buffer.iter().position(|b| *b == b'\n')?;
         let mut line: Vec<u8> = self.buffer.drain(..=end).collect();
         line.truncate(line.trim_ascii_end().len());
@@ -57,7 +57,7 @@ mod tests {
         for part in ["a\r\nb", "c\n", "\nd"] {
             assert!(lines.read(&mut part.as_bytes()).unwrap());
         }
-        let all: Vec<_> = std::iter::from_fn(|| lines.next()).collect();
+        let all: Vec<_> = std::iter::from_fn(|| lines.next_line()).collect();
         assert_eq!(all, [b"a".to_vec(), b"bc".to_vec(), b"".to_vec()]);
         assert!(!lines.read(&mut "".as_bytes()).unwrap());
     }

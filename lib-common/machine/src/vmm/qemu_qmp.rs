@@ -169,7 +169,7 @@ impl Qmp {
             if !goes_on {
                 self.socket = None;
             }
-            std::iter::from_fn(|| self.lines.next()).filter(|l| !l.is_empty()).map(|l| parse(&l)).collect()
+            std::iter::from_fn(|| self.lines.next_line()).filter(|l| !l.is_empty()).map(|l| parse(&l)).collect()
         });
         if result.is_err() {
             self.socket = None;

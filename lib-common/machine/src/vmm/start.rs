@@ -284,7 +284,7 @@ impl Link {
     /// The shim's next line, or `None` where it has ended; a signal ends the wait, too.
     fn reply(&mut self, deadline: Instant) -> Result<Option<ShimReply>> {
         loop {
-            if let Some(line) = self.lines.next() {
+            if let Some(line) = self.lines.next_line() {
                 let reply = strict(&String::from_utf8_lossy(&line));
                 return reply.map(Some).context("bg-shim said something else than it should");
             }

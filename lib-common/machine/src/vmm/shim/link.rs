@@ -54,7 +54,7 @@ impl Link {
     /// Reads once.
     pub(super) fn read(&mut self) -> Said {
         let read: Result<bool> = self.lines.read(&mut self.socket);
-        match (self.lines.next().as_deref(), read) {
+        match (self.lines.next_line().as_deref(), read) {
             (Some(b"keep"), _) => Said::Keep,
             (Some(b"hold"), _) => Said::Hold,
             (None, Ok(true)) => Said::Nothing,

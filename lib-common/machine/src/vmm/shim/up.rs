@@ -89,7 +89,7 @@ impl Up {
     pub(super) fn hear(&mut self) {
         let Line::Awaited(stream, lines) = &mut self.line else { return };
         let read = lines.read(stream);
-        let line = lines.next();
+        let line = lines.next_line();
         if line.is_some() || !matches!(read, Ok(true)) {
             self.line = Line::Come(line.and_then(|line| clock(&line)));
         }

@@ -66,7 +66,7 @@ impl<'a> Heard<'a> {
             if Instant::now() >= deadline {
                 return Err(late());
             }
-            if let Some(line) = self.lines.next() {
+            if let Some(line) = self.lines.next_line() {
                 let line = take(&line)?;
                 // A guest that is gone by now needs no answer.
                 let _ = self.stream.as_ref().map(|mut stream| stream.write(b"\n"));
