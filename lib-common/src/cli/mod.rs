@@ -19,7 +19,7 @@ pub use table::{Format, Output};
 use crate::config::{Config, Env, process_env};
 use crate::error::{Code, Error, Result};
 use crate::store::Store;
-use crate::sys::{limits, signal};
+use crate::sys::{host, limits, signal};
 use crate::timing::Stages;
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -84,7 +84,7 @@ pub fn main<A: Parser>(tool: &'static str, run: fn(A, &mut Context<'_>) -> Resul
     let io = Io {
         args: std::env::args_os().collect(),
         env: process_env(),
-        root: nix::unistd::geteuid().is_root(),
+        root: host::caller_is_root(),
         stdin: (Box::new(std::io::stdin()), std::io::stdin().is_terminal()),
         stdout: (Box::new(output::ProcessStdout), std::io::stdout().is_terminal()),
         stderr: (Box::new(std::io::stderr()), stderr_is_terminal),

@@ -58,10 +58,8 @@ pub struct Places {
 impl Places {
     /// As configured.
     pub fn of(config: &Config) -> Result<Self> {
-        // An ordinary user's PATH has no sbin on Debian, and depmod needs no privilege here.
-        let sbin = Path::new("/usr/sbin/depmod");
         Ok(Places {
-            depmod: if sbin.is_file() { sbin.into() } else { "depmod".into() },
+            depmod: "depmod".into(),
             cache_dir: config.cache()?.to_owned(),
             agent: config.agent_path()?,
             apt_lists: PathBuf::from("/var/lib/apt/lists"),

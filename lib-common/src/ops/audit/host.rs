@@ -10,6 +10,7 @@ use crate::sys::cmd::quote;
 use crate::sys::host::{backing_files, mount_points};
 use crate::sys::lock::{is_held, signer};
 use crate::sys::process::{openers, stat};
+use crate::sys::program;
 use std::path::{Path, PathBuf};
 
 /// The directories whose files are ours, as the kernel names them.
@@ -35,7 +36,7 @@ pub fn loop_devices(store: &Store, config: &Config) -> Result<Vec<Found>> {
         let mut f = finding("loop", device.clone(), format!("a loop device on {}", file.display()));
         f.owner = owner(below);
         f.age_ms = age_ms(&file);
-        f.fix = format!("losetup -d {}  # unmount what is mounted of it first", quote(&device));
+        f.fix = format!("{} -d {}  # unmount what is mounted of it first", program::typed("losetup"), quote(&device));
         found.push(Found { finding: f, remedy: Remedy::Report });
     }
     Ok(found)

@@ -8,6 +8,7 @@ use crate::net::{Open, pool};
 use crate::ops::tap::{DownArgs, Lent, UpArgs, Wants, acquire_for, give_back, make_network, own_uid, remove_network};
 use crate::sys::cmd::Cmd;
 use crate::sys::netlink::Netlink;
+use crate::sys::program;
 use crate::timing::{Stages, millis};
 use std::time::Instant;
 
@@ -48,7 +49,9 @@ impl Scene {
     pub(super) fn set(config: &Config) -> Result<Self> {
         if let Some(link) = in_use()? {
             let message = format!("this network namespace is in use: it has the interface `{link}`");
-            return Err(Error::new(Code::Usage, message).hint("pipelines/in-netns bg-bench tap"));
+            return Err(
+                Error::new(Code::Usage, message).hint(format!("{} bg-bench tap", program::pipeline("in-netns")))
+            );
         }
         let mut stages = Stages::new(TOOL, false);
         match make_network(config, &mut stages, &UpArgs::default()) {

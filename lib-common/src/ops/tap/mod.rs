@@ -26,6 +26,7 @@ use crate::error::{Code, Error, Result};
 use crate::net::name::Holder;
 use crate::net::{Open, subnet};
 use crate::sys::netlink::link::Link;
+use crate::sys::program;
 
 /// The user id of a name, or of a number.
 pub fn parse_owner(text: &str) -> Result<u32> {
@@ -49,9 +50,10 @@ fn explain(e: Error) -> Error {
     if e.code() != Code::Permission || e.get_hint().is_some() {
         return e;
     }
-    e.hint(
-        "as root, with `--owner USER` for TAPs that USER may open; or in a namespace of your own: pipelines/in-netns",
-    )
+    e.hint(format!(
+        "as root, with `--owner USER` for TAPs that USER may open; or in a namespace of your own: {}",
+        program::pipeline("in-netns")
+    ))
 }
 
 /// Holds the document of the network, with the stages of this run, for stdout.

@@ -17,7 +17,7 @@ use crate::error::{Code, Error, Result};
 use crate::ops::machine::image_name;
 use crate::sys::cmd::typed_by_root;
 use crate::sys::fs::can_reflink;
-use crate::sys::{host, signal};
+use crate::sys::{host, program, signal};
 use crate::vmm;
 use banger::Variant;
 use place::Place;
@@ -200,5 +200,5 @@ fn rounds(
 
 fn no_pool() -> Error {
     Error::new(Code::Usage, "VMs have no network card here, so there is no pool of TAPs to be without")
-        .hint(typed_by_root("pipelines/in-netns bg-bench create --no-pool"))
+        .hint(typed_by_root(&format!("{} bg-bench create --no-pool", program::pipeline("in-netns"))))
 }
