@@ -61,9 +61,9 @@ test-dev-image: setup build
 	bg-kernel build | bg-rootfs build --distro debian | \
 		bg-image-build --force --size 6G --memory 2G --vcpu 2 --packages @dev,@extra >/dev/null
 
-# Half an hour: image builds, ended at every stage with every signal.
+# Half an hour: image builds, ended at every stage with every signal, and those of the README.
 test-image-build: setup build
-	BG_TEST_FULL=1 cargo test --release --locked -p banger --test tests -- a_build_ended --nocapture
+	BG_TEST_FULL=1 cargo test --release --locked -p banger --test tests -- a_build_ended vm::readme --nocapture
 
 # All of what `test` tries a sample of: every system call gone wrong, crowds, random histories, thousands of lives, thirty of
 # them with real guests.

@@ -1,10 +1,13 @@
 //! A user's first day on a host where root has run `make install`: an ordinary user with Debian's default `PATH` finds all of the
 //! suite, and what it runs, and has directories of his own in a user namespace, too.
 
+#![allow(clippy::disallowed_types)]
+
 use crate::support::fresh::Fresh;
 use crate::support::source::{bins, children_of};
 use crate::support::{Done, not_run};
 use serde_json::Value;
+use std::process::Command;
 
 /// The value of a setting, as `bg-doctor --print-config` says it to this user.
 fn setting(done: &Done, key: &str) -> String {
@@ -98,7 +101,7 @@ fn root_of_a_user_namespace_that_root_made_stays_root() {
         return not_run(test, "it takes root");
     }
     let Some(fresh) = Fresh::new(test) else { return };
-    let mut command = std::process::Command::new("unshare");
+    let mut command = Command::new("unshare");
     command.arg("--map-root-user").arg(fresh.prefix().join("bin/bg-doctor")).args([
         "--print-config",
         "--output",

@@ -3,6 +3,7 @@
 
 #![allow(clippy::disallowed_types)]
 
+use super::netns::Namespace;
 use super::source::root;
 use super::{Done, TOOLS};
 use std::io::{BufRead, BufReader};
@@ -99,13 +100,30 @@ impl Fresh {
             }
         };
         let home = self.home();
-        command
-            .arg(format!("--chdir={}", home.display()))
-            .arg(format!("HOME={}", home.display()))
-            .arg("LC_ALL=C.UTF-8");
-        command.arg(format!("PATH={}/bin:{PATH}", self.prefix().display())).args(["bash", "-c", line]);
+        command.arg(format!("--chdir={}", home.display())).arg(format!("HOME={}", home.display()));
+        command.args(self.variables()).args(["bash", "-c", line]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
+    }
+
+    fn variables(&self) -> [String; 3] {
+        let prefix = self.prefix().display().to_string();
+        [format!("PATH={prefix}/bin:{PATH}"), format!("LIBEXEC={prefix}/libexec/banger"), "LC_ALL=C.UTF-8".to_owned()]
+    }
+
+    /// A line of bash as root types it in a network namespace, on the same suite and with the same `PATH`, in root's own home.
+    pub fn as_root(&self, netns: &Namespace, line: &str) -> Command {
+        let mut command = netns.command("env", &[]);
+        command.args(self.variables()).args(["bash", "-c", line]).stdin(Stdio::null());
+        command
+    }
+
+    /// Gives the user all that lies in the home directory.
+    pub fn own_home(&self) {
+        if self.holder.is_some() {
+            let owner = format!("{UID}:{UID}");
+            assert!(Command::new("chown").args(["-R", &owner]).arg(self.home()).status().unwrap().success());
+        }
     }
 
     /// Runs a line of bash to its end.

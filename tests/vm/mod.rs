@@ -14,6 +14,7 @@ mod life;
 mod nested;
 mod net;
 mod paused;
+mod readme;
 mod repository;
 mod semantics;
 mod soak;
