@@ -14,6 +14,7 @@ use std::time::Duration;
 #[command(version)]
 struct Args {
     /// VMs of the store; without any, a Machine document is read from stdin
+    #[arg(value_parser = Name::of_vm)]
     names: Vec<Name>,
     /// Read the document from this file
     #[arg(long, value_name = "PATH", conflicts_with = "names")]

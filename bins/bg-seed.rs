@@ -38,7 +38,7 @@ enum Verb {
         #[command(flatten)]
         source: Where,
         /// Check the work disk of this VM instead
-        #[arg(long, value_name = "NAME", conflicts_with_all = ["name", "file"])]
+        #[arg(value_parser = Name::of_vm, long, value_name = "NAME", conflicts_with_all = ["name", "file"])]
         vm: Option<Name>,
     },
 }

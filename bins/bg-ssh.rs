@@ -1,12 +1,12 @@
 //! `bg-ssh`: a shell or a command in a guest.
 
 use clap::Parser;
+use lib_common::Result;
 use lib_common::cli::{Answer, Context};
 use lib_common::config::parse_seconds;
 use lib_common::doc::Name;
 use lib_common::guest::ssh::Via;
 use lib_common::ops::ssh::{self, Connection, Request};
-use lib_common::{Error, Result};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use std::time::Duration;
 #[command(version)]
 struct Args {
     /// A VM of the store, also as NAME.vm; without it, a Machine document is read from stdin
-    #[arg(value_parser = vm_name)]
+    #[arg(value_parser = Name::of_vm)]
     name: Option<Name>,
     /// Read the document from this file
     #[arg(long, value_name = "PATH", conflicts_with = "name")]
@@ -39,6 +39,9 @@ struct Args {
     /// Hand a connection to the guest's sshd to ssh, for its ProxyUseFdpass
     #[arg(long, requires = "name", conflicts_with_all = ["tty", "forward", "command"])]
     fdpass: bool,
+    /// Append an error to this file instead of printing it
+    #[arg(long, value_name = "PATH", requires = "fdpass")]
+    error_file: Option<PathBuf>,
     /// Note that a login has worked, waited for since MS on the host's monotonic clock, for ssh's LocalCommand
     #[arg(long, value_name = "MS", requires = "name",
         conflicts_with_all = ["stdio", "fdpass", "known_hosts", "via", "tty", "forward", "command"])]
@@ -50,13 +53,14 @@ struct Args {
     #[arg(long, conflicts_with_all = ["name", "file", "stdio", "fdpass", "logged_in", "known_hosts", "tty", "forward",
         "command"])]
     config: bool,
-    /// One word is a command line for the guest's shell, several are kept as they are; none opens a shell
+    /// One word is a command line for the guest's shell, several are kept as they are; none opens a shell. Behind NAME
+    /// the `--` may be left out
     #[arg(last = true)]
     command: Vec<String>,
 }
 
 fn main() -> ExitCode {
-    lib_common::cli::main("bg-ssh", run)
+    lib_common::cli::main_with_command("bg-ssh", run)
 }
 
 fn run(args: Args, cx: &mut Context<'_>) -> Result<Answer> {
@@ -71,12 +75,9 @@ fn run(args: Args, cx: &mut Context<'_>) -> Result<Answer> {
     match name {
         Some(name) if args.known_hosts => ssh::known_hosts(&name, cx),
         Some(name) if args.stdio => ssh::stdio(&Connection { name, via, connect_timeout }, cx),
-        Some(name) if args.fdpass => ssh::fdpass(&Connection { name, via, connect_timeout }, cx),
+        Some(name) if args.fdpass => {
+            ssh::fdpass(&Connection { name, via, connect_timeout }, args.error_file.as_deref(), cx)
+        }
         name => ssh::run(&Request { name, file, command, tty, forwards, via, connect_timeout }, cx),
     }
-}
-
-/// A name, or the host name that ssh knows the VM by.
-fn vm_name(text: &str) -> Result<Name, Error> {
-    Name::parse(text.strip_suffix(".vm").unwrap_or(text))
 }

@@ -51,6 +51,7 @@ enum Verb {
     /// Take a VM's TAP back
     Release {
         /// The VM; without it, a document is read from stdin
+        #[arg(value_parser = Name::of_vm)]
         name: Option<Name>,
         /// Read the document from a file
         #[arg(long, value_name = "PATH", conflicts_with = "name")]

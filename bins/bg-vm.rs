@@ -57,11 +57,13 @@ enum Verb {
     /// Print the document of a VM, with its state
     Show {
         /// The VM
+        #[arg(value_parser = Name::of_vm)]
         name: Name,
     },
     /// Print a VM's console
     Logs {
         /// The VM
+        #[arg(value_parser = Name::of_vm)]
         name: Name,
         /// Go on until the VM ends
         #[arg(long, short)]
@@ -126,6 +128,7 @@ struct Plan {
 #[derive(Args)]
 struct Targets {
     /// The VMs; without one, a document is read from stdin
+    #[arg(value_parser = Name::of_vm)]
     names: Vec<Name>,
     /// Read the document from a file
     #[arg(long, value_name = "PATH", conflicts_with = "names")]

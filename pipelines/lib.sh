@@ -24,3 +24,13 @@ stage() {
     printf '%8.2f s  %s\n' "$(($(date +%s%N) - begun))e-9" "$name" >&2
     return "$status"
 }
+
+# help_or_go_on "$@": prints the script's head, which says what it does and takes, where the first word asks for that.
+help_or_go_on() {
+    case ${1-} in
+    -h | --help)
+        sed -n '2,/^[^#]/{/^#/!d;s/^# \{0,1\}//;/^shellcheck /d;p}' "$0"
+        exit 0
+        ;;
+    esac
+}

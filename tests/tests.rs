@@ -31,4 +31,5 @@ mod size;
 mod store;
 mod support;
 mod vm;
+mod words;
 mod xbps;

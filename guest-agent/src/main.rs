@@ -20,6 +20,9 @@ const PROBLEMS_FILE: &str = "problems";
 const WARNINGS_FILE: &str = "warnings";
 const NOTES_FILE: &str = "notes";
 
+/// In the agent's directory: the public keys that root logs in by, one a line.
+const KEYS_FILE: &str = "authorized-keys";
+
 /// In the agent's directory: what the second disk is, by its word in the identity.
 const SECOND_DISK_FILE: &str = "second-disk";
 

@@ -19,10 +19,12 @@ mod legacy;
 mod parse;
 mod programs;
 mod settings;
+mod variables;
 
 pub use parse::{MEMORY_MIB, VCPUS, parse_boot_timeout, parse_memory_mib, parse_seconds, parse_size, parse_vcpu};
 
 use parse::{parse_addresses, parse_net};
+pub use variables::unknown_variables;
 
 pub use bundle::{Loaded, default_dir as default_bundle_dir, mend as mend_bundle};
 

@@ -74,9 +74,11 @@ codes! {
     Permission = "permission" => 77,
     /// A configuration file or `BG_*` variable is wrong.
     BadConfig = "bad_config" => 78,
-    /// SIGINT or SIGQUIT; what was begun has been undone.
+    /// The session's ssh failed: it could not connect, or lost its connection.
+    SshFailed = "ssh_failed" => 255,
+    /// SIGINT or SIGQUIT; where something was undone, the message says so.
     Interrupted = "interrupted" => 130,
-    /// SIGTERM, SIGHUP or SIGXCPU; what was begun has been undone.
+    /// SIGTERM, SIGHUP or SIGXCPU; where something was undone, the message says so.
     Terminated = "terminated" => 143,
 }
 
@@ -191,6 +193,12 @@ impl Error {
         std::iter::once(self.message()).chain(self.causes().iter().map(String::as_str)).collect::<Vec<_>>().join(": ")
     }
 
+    /// The sentence with what lies beneath and what to do next, for a remark.
+    pub fn with_hint(&self) -> String {
+        let hint = self.get_hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+        self.with_causes() + &hint
+    }
+
     /// What to do next.
     pub fn get_hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
@@ -224,6 +232,9 @@ impl Error {
         if source.kind() == std::io::ErrorKind::FileTooLarge {
             error = error.hint("see the limit on files' sizes: ulimit -f");
         }
+        if error.0.no_room {
+            error = error.hint(make_room(source, Some(path)));
+        }
         error.detail("path", path.display().to_string())
     }
 }
@@ -245,6 +256,17 @@ pub fn looked_at<T>(found: Result<T>) -> Result<Result<T>> {
 /// As [`looked_at`].
 pub fn sound<T>(found: Result<Option<T>>) -> Result<Option<T>> {
     Ok(looked_at(found)?.ok().flatten())
+}
+
+/// What to type where a file system has no room, or the user's quota is used up.
+fn make_room(e: &std::io::Error, path: Option<&Path>) -> String {
+    let on = path.and_then(|path| path.ancestors().skip(1).find(|dir| dir.is_dir()));
+    let look = match (e.kind(), on) {
+        (std::io::ErrorKind::QuotaExceeded, _) => "quota -s".to_owned(),
+        (_, Some(dir)) => format!("df -h {}", dir.display()),
+        (_, None) => "df -h".to_owned(),
+    };
+    format!("make room there: {look}; `bg-vm ls` and `bg-image ls` show what can be removed")
 }
 
 fn is_no_room(e: &std::io::Error) -> bool {
@@ -288,6 +310,9 @@ impl From<std::io::Error> for Error {
     fn from(e: std::io::Error) -> Self {
         let mut error = Error::new(code_of(&e), e.to_string());
         error.0.no_room = is_no_room(&e);
+        if error.0.no_room {
+            error = error.hint(make_room(&e, None));
+        }
         match std::error::Error::source(&e) {
             Some(source) => error.because(source),
             None => error,
@@ -341,7 +366,7 @@ mod tests {
 
     #[test]
     fn every_code_has_a_word_of_its_own_and_a_documented_status() {
-        let documented = [64, 65, 66, 69, 70, 71, 72, 73, 74, 75, 77, 78, 130, 143];
+        let documented = [64, 65, 66, 69, 70, 71, 72, 73, 74, 75, 77, 78, 130, 143, 255];
         for (i, code) in Code::ALL.iter().enumerate() {
             assert!(documented.contains(&code.exit()), "{code:?}");
             assert!(Code::ALL[..i].iter().all(|c| c.as_str() != code.as_str()), "{code:?}");
@@ -354,5 +379,17 @@ mod tests {
         let e = Error::from(io).within("cannot save the record").within("cannot create dev");
         assert_eq!(e.message(), "cannot create dev");
         assert_eq!(e.causes(), ["cannot save the record", "disk on fire"]);
+    }
+
+    #[test]
+    fn a_full_file_system_is_told_with_what_to_type() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let dir = std::env::temp_dir();
+        let e = Error::io("write", &dir.join("not/there/yet"), &full);
+        assert!(e.get_hint().is_some_and(|hint| hint.contains(&format!("df -h {};", dir.display()))), "{e:?}");
+        assert!(Error::from(full).get_hint().is_some_and(|hint| hint.contains("df -h;")));
+        let quota = std::io::Error::from(std::io::ErrorKind::QuotaExceeded);
+        assert!(Error::from(quota).get_hint().is_some_and(|hint| hint.contains("quota -s")));
+        assert!(Error::from(std::io::Error::other("x")).get_hint().is_none());
     }
 }

@@ -6,6 +6,7 @@
 pub mod disk;
 pub mod doc;
 pub mod error;
+pub mod size;
 pub mod sys;
 
 #[cfg(feature = "host")]

@@ -133,7 +133,7 @@ fn a_configuration_that_is_no_file_is_neither_waited_for_nor_read() {
     list().failed_with(Code::Permission);
     std::fs::remove_file(&config).unwrap();
     write(&config, format!("vcpu = 1\n#{}", "x".repeat(1 << 20))).unwrap();
-    assert!(list().failed_with(Code::BadConfig).message.contains("larger than 1048576 bytes"));
+    assert!(list().failed_with(Code::BadConfig).message.contains("larger than 1 MiB"));
     write(&config, "vcpu = 1\n").unwrap();
     list().ok();
 }

@@ -32,6 +32,23 @@ fn a_creation_that_fails_gives_back_what_it_was_lent() {
     host.down(&[]);
 }
 
+#[test]
+fn a_vm_with_nat_on_a_host_without_a_default_route_is_refused_with_a_way_out() {
+    let test = "a_vm_with_nat_on_a_host_without_a_default_route_is_refused_with_a_way_out";
+    let Some(host) = Host::new(test) else { return };
+    fixture::register(&host.sandbox, "debian");
+    let hint = "give the host one: ip route add default via GATEWAY, or make the VM without --nat";
+    for up in [false, true] {
+        if up {
+            host.tap(&["up", "--no-nat"], "").ok();
+        }
+        let created = host.netns.run(&host.sandbox, "bg-vm", &["create", "dev", "--nat", "--work-size", WORK], "");
+        let e = created.failed_with(lib_common::Code::NotFound);
+        assert_eq!(e.hint.as_deref(), Some(hint), "{e:?}");
+    }
+    host.down(&[]);
+}
+
 /// A VM of the store that has a card and never ran.
 fn create_at_rest(host: &Host) {
     fixture::register(&host.sandbox, "debian");

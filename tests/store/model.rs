@@ -75,10 +75,12 @@ impl Is {
         }
     }
 
-    /// What it may be once the verb was killed and what it left was collected. A VM whose
-    /// start was undone has run and ended, and so has one whose removal came no further.
+    /// What it may be once the verb was killed and what it left was collected. A VM whose start was undone has run and ended:
+    /// also a new one, whose creation was killed after its record was saved and before the shim was told. So has one whose
+    /// removal came no further.
     fn after_killed(self, verb: &str) -> Vec<Is> {
-        let ended = if ["start", "rm --force"].contains(&verb) { vec![Is::Stopped, Is::Lost] } else { vec![] };
+        let ends = ["create", "start", "rm --force"].contains(&verb);
+        let ended = if ends { vec![Is::Stopped, Is::Lost] } else { vec![] };
         [vec![self, self.after(verb).0], ended].concat()
     }
 }

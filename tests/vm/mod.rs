@@ -4,6 +4,7 @@
 mod configure;
 mod crash;
 mod customize;
+mod disks;
 mod elsewhere;
 mod files;
 mod guest;
@@ -11,6 +12,7 @@ mod image;
 mod image_build;
 mod interrupted;
 mod life;
+mod logins;
 mod nested;
 mod net;
 mod paused;

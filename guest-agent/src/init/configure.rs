@@ -87,7 +87,7 @@ fn run_one(root: &Path, script: &Script, action: ConfigureAction, epoch: Option<
     let argv = script.argv(action);
     let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
     let env = scripts::environment(epoch);
-    guest_program::run(&Program { root: Some(root), argv: &argv, env: &env }, CONFIGURE_OUTPUT)
+    guest_program::run(&Program { root: Some(root), argv: &argv, env: &env, within: None }, CONFIGURE_OUTPUT)
 }
 
 /// When it returns, the host has it.

@@ -14,6 +14,7 @@ fn write_in(dir: &Path, identity: &Identity) -> Result<()> {
     let put =
         |name: &str, text: String| files::write_if_different(&dir.join(name), format!("{text}\n").as_bytes(), 0o644);
     put(crate::SECOND_DISK_FILE, identity.second_disk.as_str().to_owned())?;
+    put(crate::KEYS_FILE, identity.authorized_keys.join("\n"))?;
     match identity.proxy_port {
         Some(port) => put(crate::PROXY_PORT_FILE, port.to_string()),
         None => Ok(()),

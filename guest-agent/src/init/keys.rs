@@ -40,6 +40,7 @@ fn authorize_in(home: &Path, keys: &[String]) -> Result<()> {
 fn open_ssh_dir(home: &Path) -> Result<File> {
     let directory = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
     let home = fs_err::File::open(home)?;
+    mend_home(home.file()).context("cannot mend the owner and mode of /root")?;
     match mkdirat(&home, ".ssh", Mode::S_IRWXU) {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(errno) => return Err(errno.into()),
@@ -53,6 +54,18 @@ fn open_ssh_dir(home: &Path) -> Result<File> {
         own(&dir)?;
     }
     Ok(dir)
+}
+
+/// root's home, closed to what other users write: sshd insists on that, too. What they may read stays.
+fn mend_home(home: &File) -> Result<()> {
+    let found = fstat(home)?;
+    if found.st_uid != 0 {
+        own(home)?;
+    }
+    if found.st_mode & 0o022 != 0 {
+        home.set_permissions(Permissions::from_mode(found.st_mode & 0o7755))?;
+    }
+    Ok(())
 }
 
 /// The file's bytes, none where there is no file. Mode and owner are mended.
@@ -149,6 +162,17 @@ mod tests {
         fs_err::set_permissions(home.path().join(".ssh/authorized_keys"), Permissions::from_mode(0o666)).unwrap();
         authorize_in(home.path(), &key("k1")).unwrap();
         assert_eq!(mode(".ssh/authorized_keys"), 0o600);
+    }
+
+    #[test]
+    fn a_home_that_others_can_write_to_is_closed_to_them_and_stays_readable() {
+        let home = tempfile::tempdir().unwrap();
+        let mode = || home.path().metadata().unwrap().permissions().mode() & 0o7777;
+        for (before, after) in [(0o777, 0o755), (0o1770, 0o1750), (0o700, 0o700), (0o755, 0o755)] {
+            fs_err::set_permissions(home.path(), Permissions::from_mode(before)).unwrap();
+            authorize_in(home.path(), &key("k1")).unwrap();
+            assert_eq!(mode(), after, "{before:o}");
+        }
     }
 
     #[test]

@@ -50,7 +50,6 @@ const LATER: &str = "[Unit]\nAfter=banger-login-first.service\n";
 const COME_LATER: &[&str] = &[
     "systemd-random-seed.service",
     "systemd-update-utmp.service",
-    "systemd-user-sessions.service",
     "systemd-logind.service",
     "dbus.service",
     "modprobe@.service",
@@ -61,6 +60,12 @@ const COME_LATER: &[&str] = &[
     "sys-kernel-tracing.mount",
     "sys-fs-fuse-connections.mount",
 ];
+
+/// It does not keep root out, and no session is told that a login would be refused when the guest shuts down.
+const NO_WORD_AT_THE_END: &str = "[Unit]\nAfter=banger-login-first.service\n\n[Service]\nExecStop=\n";
+
+/// Tells every login during the boot that none is permitted yet, though root's are.
+const BOOT_WORD: &str = "run/tmpfiles.d/systemd-nologin.conf";
 
 /// A run that was missed while the VM was off is made up for when the boot is long over.
 const TIMER: &str = "[Timer]\nPersistent=no\nOnBootSec=15min\n";
@@ -94,6 +99,10 @@ pub fn shorten(root: &Path, command_line: &str) -> Result<()> {
     let units = root.join(UNITS);
     drop_in(&units, "ssh.service", SSHD)?;
     COME_LATER.iter().try_for_each(|unit| drop_in(&units, unit, LATER))?;
+    drop_in(&units, "systemd-user-sessions.service", NO_WORD_AT_THE_END)?;
+    let boot_word = root.join(BOOT_WORD);
+    boot_word.parent().map_or(Ok(()), fs_err::create_dir_all)?;
+    link("/dev/null", &boot_word)?;
     if ["etc/fstab", "etc/crypttab"].iter().all(|table| is_empty_table(root, table)) {
         DEVICES_COME_LATER.iter().try_for_each(|unit| drop_in(&units, unit, LATER))?;
     }

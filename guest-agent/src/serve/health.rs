@@ -14,8 +14,13 @@ const MAX_FILE_BYTES: u64 = 64 * 1024;
 const MAX_LINES: usize = 16;
 const MAX_LINE_CHARS: usize = 256;
 
-/// The guest's health now.
-pub fn gather(sshd: Seen) -> Health {
+/// Since the guest's kernel started.
+pub fn uptime() -> Duration {
+    Duration::from_millis(uptime_ms(&read("/proc/uptime")))
+}
+
+/// The guest's health now. `wrong`: what degrades it besides disks.
+pub fn gather(sshd: Seen, wrong: Vec<String>) -> Health {
     let sshd_answers = sshd == Seen::Banner;
     let mounts = read("/proc/self/mountinfo");
     let (root_mounted, work_mounted) = (is_mounted(&mounts, "/", "vda"), is_mounted(&mounts, "/root", "vdb"));
@@ -24,9 +29,8 @@ pub fn gather(sshd: Seen) -> Health {
     let root = FileSystem::at("/", "vda").unwrap_or_default();
     let work = if work_mounted { FileSystem::at("/root", "vdb").unwrap_or_default() } else { FileSystem::default() };
     let of_disks = [root.problems("/"), work.problems("/root")].concat();
-    let disks_fine = root_mounted && work_fine && known.is_empty() && of_disks.is_empty();
-    let mut problems = known;
-    problems.extend(of_disks);
+    let fine = root_mounted && work_fine && known.is_empty() && of_disks.is_empty() && wrong.is_empty();
+    let mut problems = [known, of_disks, wrong].concat();
     problems.extend(told(crate::WARNINGS_FILE));
     let mut note = |fine: bool, text: &str| {
         if !fine {
@@ -41,7 +45,7 @@ pub fn gather(sshd: Seen) -> Health {
         Seen::Slow(within) => note(false, &slow(within)),
     }
     Health {
-        status: status(disks_fine, sshd_answers),
+        status: status(fine, sshd_answers),
         agent_version: VERSION.to_owned(),
         boot_id: line("/proc/sys/kernel/random/boot_id"),
         uptime_ms: uptime_ms(&read("/proc/uptime")),
@@ -78,8 +82,8 @@ fn second_disk(word: &str) -> SecondDisk {
     SecondDisk::ALL.into_iter().find(|kind| kind.as_str() == word).unwrap_or(SecondDisk::Work)
 }
 
-fn status(disks_fine: bool, sshd_answers: bool) -> HealthStatus {
-    match (disks_fine, sshd_answers) {
+fn status(fine: bool, sshd_answers: bool) -> HealthStatus {
+    match (fine, sshd_answers) {
         (true, true) => HealthStatus::Ok,
         (true, false) => HealthStatus::Starting,
         (false, _) => HealthStatus::Degraded,
@@ -208,10 +212,11 @@ mod tests {
 
     #[test]
     fn a_machine_that_is_no_guest_is_degraded_and_says_why() {
-        let health = gather(Seen::Nothing);
+        let health = gather(Seen::Nothing, vec![]);
         assert_eq!(health.status, HealthStatus::Degraded);
         assert!(health.problems.iter().any(|p| p.contains("sshd does not answer")));
-        let slow = gather(Seen::Slow(Duration::from_millis(1700)));
+        let slow = gather(Seen::Slow(Duration::from_millis(1700)), vec!["no way in".to_owned()]);
+        assert!(slow.problems.contains(&"no way in".to_owned()));
         assert!(!slow.sshd_answers && slow.problems.iter().any(|p| p.contains("sshd is slow") && p.contains("1.7 s")));
         assert!(health.clock_unix_ms > 0 && health.memory_available_bytes > 0 && health.root_used_bytes > 0);
     }

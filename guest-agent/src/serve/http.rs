@@ -16,12 +16,21 @@ const DRAIN_BYTES: usize = 64 * 1024;
 
 /// What the server is about.
 pub trait Service: Send + Sync + 'static {
-    /// Looks at the guest, whose sshd has so long for its banner.
-    fn health(&self, sshd_within: Duration) -> Health;
+    /// Looks at the guest, as it is asked for.
+    fn health(&self, asked: Asked) -> Health;
     /// Looks at what listens in the guest.
     fn listeners(&self) -> Listeners;
     /// Starts a clean shutdown and returns.
     fn shut_down(&self);
+}
+
+/// What a query of `/healthz` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The time that sshd has for its banner: `sshd_ms=5000`.
+    pub sshd_within: Duration,
+    /// The host's clock, in milliseconds since 1970 UTC: `unix_ms=1700000000000`.
+    pub host_unix_ms: Option<u64>,
 }
 
 /// How long a client may take. Tests are less patient.
@@ -185,7 +194,7 @@ fn read_request(fd: BorrowedFd<'_>, deadline: Instant) -> Result<Option<Request>
 fn answer(request: &Request, service: &dyn Service) -> Response {
     match (request.path.as_str(), request.method.as_str()) {
         ("/healthz", method @ ("GET" | "HEAD")) => {
-            let health = service.health(sshd_within(&request.query));
+            let health = service.health(asked(&request.query));
             let status = if health.status == HealthStatus::Ok { Status::Ok } else { Status::Unavailable };
             Response { with_body: method == "GET", ..Response::json(status, serde_json::to_string(&health)) }
         }
@@ -206,10 +215,12 @@ fn answer(request: &Request, service: &dyn Service) -> Response {
     }
 }
 
-/// The time that sshd has for its banner by a query such as `sshd_ms=5000`.
-fn sshd_within(query: &str) -> Duration {
-    let asked = query.split('&').find_map(|part| part.strip_prefix("sshd_ms=")?.parse().ok());
-    asked.map_or(sshd::LEAST_WITHIN, Duration::from_millis).clamp(sshd::LEAST_WITHIN, sshd::MOST_WITHIN)
+fn asked(query: &str) -> Asked {
+    let number = |key: &str| -> Option<u64> {
+        query.split('&').find_map(|part| part.strip_prefix(key)?.strip_prefix('=')?.parse().ok())
+    };
+    let within = number("sshd_ms").map_or(sshd::LEAST_WITHIN, Duration::from_millis);
+    Asked { sshd_within: within.clamp(sshd::LEAST_WITHIN, sshd::MOST_WITHIN), host_unix_ms: number("unix_ms") }
 }
 
 /// Ends our half and reads what the client still sends, so that it gets the answer. A VMM's vsock device may not pass the

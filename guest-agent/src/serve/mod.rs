@@ -3,11 +3,13 @@
 
 mod accept;
 mod clock;
+mod clock_step;
 mod disks;
 mod health;
 mod http;
 mod io;
 mod listeners;
+mod login;
 mod proxy;
 mod relay;
 mod request;
@@ -26,6 +28,9 @@ use vsock::{VMADDR_CID_ANY, VsockListener};
 /// Connections held at once, on all ports together: what a client can make the agent hold has an end.
 const CONNECTIONS: usize = 64;
 
+/// An sshd that has not begun to speak by then may have a reason.
+const BOOT: Duration = Duration::from_secs(20);
+
 /// Serves until it is killed.
 pub fn main() -> ExitCode {
     let slots = Arc::new(Slots::new(CONNECTIONS));
@@ -40,7 +45,7 @@ pub fn main() -> ExitCode {
         eprintln!("guest-agent: cannot start a thread: {e}");
         return ExitCode::FAILURE;
     }
-    let guest = Arc::new(Guest { sshd: sshd::Probe::new(sshd::ADDRESS) });
+    let guest = Arc::new(Guest { sshd: sshd::Probe::new(sshd::ADDRESS), login: login::Login::default() });
     let listener = listen(HEALTH_PORT);
     announce();
     http::serve(&listener, &slots, http::Limits::default(), guest)
@@ -53,11 +58,20 @@ fn start(name: &str, serve: impl FnOnce() -> Infallible + Send + 'static) -> std
 /// The real guest behind the HTTP server.
 struct Guest {
     sshd: sshd::Probe,
+    login: login::Login,
 }
 
 impl http::Service for Guest {
-    fn health(&self, sshd_within: Duration) -> Health {
-        health::gather(self.sshd.look(sshd_within))
+    fn health(&self, asked: http::Asked) -> Health {
+        let clock = asked.host_unix_ms.and_then(clock_step::follow);
+        let sshd = self.sshd.look(asked.sshd_within);
+        // While the guest boots its sshd is not there yet, and everything else waits for the processor.
+        let login = if sshd == sshd::Seen::Banner || health::uptime() > BOOT {
+            self.login.problems(asked.sshd_within)
+        } else {
+            vec![]
+        };
+        health::gather(sshd, clock.into_iter().chain(login).collect())
     }
 
     fn listeners(&self) -> Listeners {

@@ -1,5 +1,26 @@
 //! What a root file system gets beside its packages: plain data. Knows no distribution.
 
+/// sysctl.d(5) of every image: editors, test runners and language servers watch more files than the kernel's limits for a
+/// small machine allow. Each watch takes about 1 KiB of memory, and only while it lasts.
+pub const INOTIFY: (&str, &str) = (
+    "etc/sysctl.d/60-banger.conf",
+    "fs.inotify.max_user_instances = 1024\n\
+     fs.inotify.max_user_watches = 524288\n",
+);
+
+/// For login shells of every image: a terminal that the guest has no description of is taken for xterm-256color.
+pub const TERMINAL: (&str, &str) = (
+    "etc/profile.d/banger-term.sh",
+    "if [ -t 1 ] && [ -n \"$TERM\" ]; then\n    \
+         _first=${TERM%\"${TERM#?}\"}\n    \
+         for _dir in ~/.terminfo /etc/terminfo /lib/terminfo /usr/lib/terminfo /usr/share/terminfo; do\n        \
+             [ ! -e \"$_dir/$_first/$TERM\" ] || _first=\n    \
+         done\n    \
+         [ -z \"$_first\" ] || export TERM=xterm-256color\n    \
+         unset _first _dir\n\
+     fi\n",
+);
+
 /// Something that is added, in place of what packages have under that path. Owner is root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Added {

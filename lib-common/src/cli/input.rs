@@ -75,7 +75,7 @@ impl Context<'_> {
             _ => stdin_error(&e),
         })?;
         if text.len() as u64 > limit {
-            let error = Error::new(Code::BadDocument, format!("the list is larger than {limit} bytes"));
+            let error = Error::new(Code::BadDocument, format!("the list is larger than {}", crate::size::bytes(limit)));
             return Err(error.hint("give it in parts: `head -n 10000` in front of this tool"));
         }
         Ok(text.lines().filter(|l| !l.trim().is_empty()).map(str::to_owned).collect())

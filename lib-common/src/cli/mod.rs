@@ -8,7 +8,9 @@ mod boot_timeout;
 mod input;
 mod order;
 mod output;
+pub mod slips;
 pub mod table;
+mod words;
 
 pub use boot_timeout::BootTimeout;
 pub use input::Source;
@@ -16,7 +18,7 @@ pub use order::in_order;
 pub(crate) use output::printable;
 pub use table::{Format, Output};
 
-use crate::config::{Config, Env, process_env};
+use crate::config::{Config, Env, process_env, unknown_variables};
 use crate::error::{Code, Error, Result};
 use crate::store::Store;
 use crate::sys::{host, limits, signal};
@@ -29,6 +31,9 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Once;
+
+/// The options of `bg-ssh` that ssh calls it with.
+const FOR_SSH: [&str; 4] = ["--fdpass", "--stdio", "--known-hosts", "--logged-in"];
 
 /// How a tool that did not fail ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,12 +82,25 @@ pub struct Context<'a> {
 
 /// Runs a tool on this process: `fn main() -> ExitCode { cli::main("bg-seed", run) }`.
 pub fn main<A: Parser>(tool: &'static str, run: fn(A, &mut Context<'_>) -> Result<Answer>) -> ExitCode {
+    main_with(tool, std::env::args_os().collect(), run)
+}
+
+/// Runs a tool whose second word begins a command for something else, with that command's own options: `bg-ssh dev ls -l`.
+pub fn main_with_command<A: Parser>(tool: &'static str, run: fn(A, &mut Context<'_>) -> Result<Answer>) -> ExitCode {
+    main_with(tool, words::command_after_name(&A::command(), std::env::args_os().collect()), run)
+}
+
+fn main_with<A: Parser>(
+    tool: &'static str,
+    args: Vec<OsString>,
+    run: fn(A, &mut Context<'_>) -> Result<Answer>,
+) -> ExitCode {
     let stderr_is_terminal = std::io::stderr().is_terminal();
     if let Err(e) = limits::no_core_dumps().and_then(|()| signal::install()) {
         return ExitCode::from(output::report(tool, &e, &mut std::io::stderr(), stderr_is_terminal));
     }
     let io = Io {
-        args: std::env::args_os().collect(),
+        args,
         env: process_env(),
         root: host::caller_is_root(),
         stdin: (Box::new(std::io::stdin()), std::io::stdin().is_terminal()),
@@ -114,9 +132,9 @@ pub fn internal(tool: &'static str, help: &str, option: &str, run: fn(&Path) -> 
 pub fn run_with<A: Parser>(tool: &'static str, run: fn(A, &mut Context<'_>) -> Result<Answer>, io: Io<'_>) -> u8 {
     let Io { args, env, root, stdin, mut stdout, mut stderr } = io;
     let stages = Stages::new(tool, stderr.1);
-    let args = match A::try_parse_from(&args) {
+    let parsed = match A::try_parse_from(&args) {
         Ok(args) => args,
-        Err(e) if e.use_stderr() => return output::report(tool, &usage(&e), &mut stderr.0, stderr.1),
+        Err(e) if e.use_stderr() => return output::report(tool, &usage(tool, &args, &e), &mut stderr.0, stderr.1),
         Err(help) => {
             let printed = write!(stdout.0, "{}", help.render()).and_then(|()| stdout.0.flush());
             return printed.map_or_else(|e| output::report(tool, &closed(&e), &mut stderr.0, stderr.1), |()| 0);
@@ -137,13 +155,15 @@ pub fn run_with<A: Parser>(tool: &'static str, run: fn(A, &mut Context<'_>) -> R
         stderr: stderr.0,
         held: vec![],
     };
-    if let Some(remark) = cx.config.legacy() {
+    // What ssh calls stands in the middle of somebody's session, and the tool that has started ssh has said it already.
+    let for_ssh = args.iter().any(|arg| FOR_SSH.iter().any(|option| arg == option));
+    for remark in cx.config.legacy().into_iter().chain(unknown_variables(&env)).filter(|_| !for_ssh) {
         cx.remark(&remark);
     }
     if let Some(path) = env.get("BG_EVENTS") {
         cx.stages.send_events(Path::new(path));
     }
-    let result = guarded(args, run, &mut cx).and_then(|answer| cx.flush().map(|()| answer));
+    let result = guarded(parsed, run, &mut cx).and_then(|answer| cx.flush().map(|()| answer));
     let exit = match result {
         Ok(Answer::Done) => 0,
         Ok(Answer::No) => 1,
@@ -169,6 +189,8 @@ fn interrupted_or(e: Error) -> Error {
         Err(interrupted) if interrupted.code() != e.code() => {
             e.causes().iter().fold(interrupted.also(e.message()), |error, cause| error.also(cause.clone()))
         }
+        // It knows by now whether anything was undone.
+        Err(interrupted) if e.causes().is_empty() => interrupted,
         _ => e,
     }
 }
@@ -196,7 +218,7 @@ fn guarded<A>(args: A, run: fn(A, &mut Context<'_>) -> Result<Answer>, cx: &mut 
     })
 }
 
-fn usage(e: &clap::Error) -> Error {
+fn usage(tool: &str, args: &[OsString], e: &clap::Error) -> Error {
     if e.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return Error::new(Code::Usage, "a verb is needed").hint("--help lists them");
     }
@@ -204,6 +226,10 @@ fn usage(e: &clap::Error) -> Error {
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let mut lines = text.lines().map(str::trim).filter(|l| !l.is_empty());
     let mut error = Error::new(Code::Usage, lines.next().unwrap_or("the command line is wrong"));
+    // Without clap's own guess, which only compares letters.
+    if let Some(hint) = slips::hint(tool, args, e) {
+        return error.hint(hint);
+    }
     let mut usage = None;
     for line in lines {
         if let Some(tip) = line.strip_prefix("tip: ") {

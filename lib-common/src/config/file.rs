@@ -84,7 +84,7 @@ fn text_of(file: &Path) -> Result<Option<String>> {
     let read = opened.take(MAX_BYTES + 1).read_to_end(&mut bytes);
     read.map_err(|e| Error::io("read", file, &e).with_code(Code::BadConfig))?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(bad(&format!("is larger than {MAX_BYTES} bytes")));
+        return Err(bad(&format!("is larger than {}", crate::size::bytes(MAX_BYTES))));
     }
     String::from_utf8(bytes).map(Some).map_err(|_| bad("is not UTF-8"))
 }

@@ -9,6 +9,11 @@ const KEYS: [(&str, &str); 2] = [("ping_helper", "guest_agent"), ("vsock_ping_he
 /// The old variable, the one that it is now, and that one's key.
 const VARIABLE: (&str, &str, &str) = ("BG_PING_HELPER", "BG_GUEST_AGENT", "guest_agent");
 
+/// Whether it is the old name of a variable.
+pub(super) fn is_variable(name: &str) -> bool {
+    VARIABLE.0 == name
+}
+
 /// The key that an old one is now.
 pub(super) fn key(old: &str) -> Option<&'static str> {
     KEYS.iter().find(|(key, _)| *key == old).map(|(_, new)| *new)

@@ -30,7 +30,7 @@ impl Config {
         if let Some(path) = &self.guest_agent {
             let gone = || missing(format!("the guest agent {} is not there", path.display()));
             trusted(path, "BG_GUEST_AGENT")?;
-            return path.is_file().then(|| path.clone()).ok_or_else(gone);
+            return path.is_file().then(|| path.clone()).ok_or_else(|| self.explain_missing("guest_agent", gone()));
         }
         if let Some(bundle) = self.bundle()? {
             return bundle.file(&bundle.bundle.agent_path);
@@ -88,6 +88,30 @@ impl Config {
             true => Ok(cached),
             false => installed.ok_or(missing),
         })
+    }
+
+    /// A program that the settings name, or that was found: its absolute path.
+    ///
+    /// # Errors
+    /// [`Code::MissingProgram`], which names the variable or the file that has set `key`.
+    pub fn find_program(&self, key: &str, program: &Path) -> Result<PathBuf> {
+        program::find(program).map_err(|e| self.explain_missing(key, e))
+    }
+
+    /// The error of a program or file that a setting names, with the setting's place.
+    fn explain_missing(&self, key: &str, e: Error) -> Error {
+        let Some((value, origin)) = self.values.get(key) else { return e };
+        let (message, hint) = match origin.starts_with('/') {
+            true => (format!("`{key}` in {origin} names {value}"), format!("mend `{key}` in {origin}")),
+            false => {
+                (format!("{origin} names {value}"), format!("unset {origin}, or set it to a program that is there"))
+            }
+        };
+        let hint = std::iter::once(hint.as_str()).chain(e.get_hint()).collect::<Vec<_>>().join("; or ");
+        Error::new(e.code(), format!("{message}, and no program is there"))
+            .also(e.message())
+            .hint(hint)
+            .detail("program", value)
     }
 
     /// A tool of this suite, beside the one that runs.

@@ -7,6 +7,7 @@ use super::seed::{Home, check_file_system};
 use super::untrusted::Unread;
 use crate::doc::{AbsPath, Check, CloneMethod, Disk, Disks, ImageRef, Name, SeedSize, Spec};
 use crate::error::{Code, Context, Error, Result};
+use crate::size::bytes;
 use crate::sys::fs::{Copied, allocated_bytes, clone_file};
 use crate::timing::Stages;
 use std::path::Path;
@@ -37,7 +38,8 @@ fn root_size(image: &ImageRef, spec: &Spec) -> Result<u64> {
     match spec.root_bytes {
         0 => Ok(own),
         size if size < own => {
-            let message = format!("the image `{}` has {own} bytes, its root disk cannot have {size}", image.name);
+            let (own, size) = (bytes(own), bytes(size));
+            let message = format!("the image `{}` has {own}, its root disk cannot have {size}", image.name);
             Err(Error::new(Code::BadValue, message).hint("leave the size out to take the image's own"))
         }
         size => ext4::check_size(size).map(|()| size),
@@ -107,7 +109,7 @@ pub fn check_disk(path: &Path, name: &Name) -> Result<Vec<Check>> {
     if !path.is_file() {
         return Ok(vec![Check::new("file", false, format!("{} is not there", path.display()), "make the VM anew")]);
     }
-    let file = Check::new("file", true, format!("{} bytes on the host", allocated_bytes(path)), "");
+    let file = Check::new("file", true, format!("{} on the host", bytes(allocated_bytes(path))), "");
     let file_system = check_file_system("file_system", path, &ext4::mend_command(path))?;
     let sound = file_system.ok;
     let mut checks = vec![file, file_system];

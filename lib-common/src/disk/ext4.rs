@@ -5,6 +5,7 @@ use super::superblock::Superblock;
 use super::untrusted::ensure_sane;
 use crate::doc::Digest;
 use crate::error::{ChildFailure, Code, Error, Result};
+use crate::size::bytes;
 use crate::sys::cmd::{Child, Cmd, Stream, Streams, describe};
 use crate::sys::program;
 use fs_err::os::unix::fs::OpenOptionsExt;
@@ -154,7 +155,9 @@ fn explained(error: Error) -> Error {
     let says = |words: &[&str]| words.iter().any(|word| stderr.contains(word));
     if says(&["No space left on device", "Disk quota exceeded"]) {
         let message = format!("there is no room for {}", argv.last().map_or("", |path| path));
-        error.within(message).with_code(Code::Io)
+        let dir = argv.last().and_then(|path| Path::new(path).parent()).unwrap_or(Path::new("/"));
+        let hint = format!("make room there: df -h {}", dir.display());
+        error.within(message).with_code(Code::Io).hint(hint)
     } else if says(&["allocate", "No free space"]) {
         error.within("the content does not fit").hint("make the file system larger")
     } else {
@@ -261,7 +264,8 @@ pub fn grow(path: &Path, size: u64) -> Result<()> {
     let now = Superblock::read(path)?;
     check_size(size)?;
     if size < now.size_bytes {
-        let message = format!("{} has {} bytes and cannot shrink to {size}", path.display(), now.size_bytes);
+        let (now, size) = (bytes(now.size_bytes), bytes(size));
+        let message = format!("{} has {now} and cannot shrink to {size}", path.display());
         return Err(Error::new(Code::BadValue, message));
     }
     if size == now.size_bytes {
@@ -285,8 +289,9 @@ pub fn check_size(size: u64) -> Result<()> {
     if size >= MIN_SIZE && size.is_multiple_of(BLOCK) {
         return Ok(());
     }
-    let message = format!("a disk cannot have {size} bytes");
-    Err(Error::new(Code::BadValue, message).hint(format!("at least {MIN_SIZE} bytes, and a multiple of {BLOCK}")))
+    let message = format!("a disk cannot have {}", bytes(size));
+    let (least, block) = (bytes(MIN_SIZE), bytes(BLOCK));
+    Err(Error::new(Code::BadValue, message).hint(format!("at least {least}, and a multiple of {block}; 8G is 8 GiB")))
 }
 
 /// A file that is removed again unless it was kept.

@@ -144,7 +144,7 @@ impl Home {
             Err(Copying::From(e)) => Err(e),
             Err(Copying::To(e)) => Err(writer.failure().unwrap_or_else(|| Error::from(e))),
         }
-        .map_err(|e| e.within(format!("cannot make the work disk {}, of {size} bytes", path.display())))
+        .map_err(|e| e.within(format!("cannot make the work disk {}, of {}", path.display(), crate::size::bytes(size))))
     }
 
     fn copy_to(&self, writer: &mut impl Write) -> Result<(), Copying> {

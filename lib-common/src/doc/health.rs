@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Health {
-    /// `ok` when root and work disk are mounted and sound and sshd answers; HTTP status 200, else 503.
+    /// `ok` when root and work disk are mounted and sound, sshd answers, and nothing keeps root from logging in; HTTP status
+    /// 200, else 503.
     pub status: HealthStatus,
     /// The agent's version, which is the host's.
     pub agent_version: String,
@@ -59,6 +60,7 @@ pub enum HealthStatus {
     Ok,
     /// sshd does not answer yet; disks are mounted.
     Starting,
-    /// A disk is not mounted, or its file system is read-only, damaged or full; or a repair failed.
+    /// A disk is not mounted, or its file system is read-only, damaged or full; a repair failed; root cannot log in by its
+    /// key; or the clock is wrong and cannot be set.
     Degraded,
 }

@@ -69,6 +69,9 @@ pub const API_VERSION: &str = "banger/v1";
 /// The largest document that is read from stdin, a file or the store, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
 
+/// How many names an error lists.
+const NAMES_SHOWN: usize = 5;
+
 /// Which of the two piped documents this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -133,12 +136,12 @@ impl Document {
     /// Reads one document of any kind, with a known `api_version`. Where it has a name, that is one.
     pub fn parse_any(bytes: &[u8]) -> Result<Self> {
         if bytes.len() > MAX_BYTES {
-            return Err(bad(format!("the document is larger than {MAX_BYTES} bytes")));
+            return Err(bad(format!("the document is larger than {}", crate::size::bytes(MAX_BYTES as u64))));
         }
         let text = std::str::from_utf8(bytes).map_err(|e| bad("the document is not UTF-8").because(&e))?;
         let doc: Document = serde_json::from_str(text).map_err(|e| match e.classify() {
             serde_json::error::Category::Eof => bad("the document ends too early").because(&e),
-            _ => bad("this is not a document").because(&e),
+            _ => several(text).unwrap_or_else(|| bad("this is not a document").because(&e)),
         })?;
         match doc.string("api_version")?.as_deref() {
             Some(API_VERSION) => match doc.has("name") {
@@ -349,10 +352,16 @@ fn nearest_known(message: &str) -> Option<String> {
 /// The candidate most like `word`, where one is like it at all.
 pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     candidates
-        .map(|c| (strsim::jaro_winkler(word, c), c))
+        .map(|c| (likeness(word, c), c))
         .filter(|(likeness, _)| *likeness > 0.75)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, c)| c)
+}
+
+/// From 0 to 1. Two letters that changed places in a short word are a slip, and no other word.
+fn likeness(a: &str, b: &str) -> f64 {
+    let is_one_slip = a.len().min(b.len()) > 2 && strsim::osa_distance(a, b) == 1;
+    strsim::jaro_winkler(a, b).max(if is_one_slip { 0.8 } else { 0.0 })
 }
 
 /// One of our own values as JSON text. Its types have string keys and finite numbers, so this cannot fail.
@@ -389,6 +398,19 @@ fn push_one_line(out: &mut String, json: &str) {
 /// Whether an entry of `timings` is of that tool; one that is not as it should be is nobody's.
 fn is_of(tool: &str, timing: &RawValue) -> bool {
     serde_json::from_str::<Timing>(timing.get()).is_ok_and(|timing| timing.tool == tool)
+}
+
+/// The error for a list of documents where one is needed; `None` for what is no list of them.
+fn several(text: &str) -> Option<Error> {
+    let all: Vec<Document> = serde_json::Deserializer::from_str(text).into_iter().collect::<Result<_, _>>().ok()?;
+    let names: Vec<String> = all.iter().filter_map(|doc| doc.name().ok()).map(|name| format!("`{name}`")).collect();
+    let shown = match (names.len(), names.len() > NAMES_SHOWN) {
+        (0, _) => String::new(),
+        (_, false) => format!(" ({})", names.join(", ")),
+        (_, true) => format!(" ({}, …)", names[..NAMES_SHOWN].join(", ")),
+    };
+    let error = bad(format!("there are {} documents{shown}, and one is needed", all.len()));
+    (all.len() > 1).then(|| error.hint("choose one, by its NAME or its line: sed -n 1p in front of this tool"))
 }
 
 fn bad(message: impl Into<String>) -> Error {

@@ -24,10 +24,18 @@ impl Name {
             || text.starts_with('-')
             || text.ends_with('-')
         {
-            return Err(Error::new(Code::BadValue, format!("`{}` is not a name", text.escape_debug()))
-                .hint("a name is 1 to 63 of a-z, 0-9 and `-`, and begins and ends with a letter or digit"));
+            let error = Error::new(Code::BadValue, format!("`{}` is not a name", text.escape_debug()));
+            if let Some(name) = text.strip_suffix(HOST_SUFFIX).and_then(|name| Name::parse(name).ok()) {
+                return Err(error.hint(format!("name it `{name}`: ssh knows the VM as {name}{HOST_SUFFIX} then")));
+            }
+            return Err(error.hint("a name is 1 to 63 of a-z, 0-9 and `-`, and begins and ends with a letter or digit"));
         }
         Ok(Name(text.to_owned()))
+    }
+
+    /// The name of a VM that is there, or the host name by which ssh knows it.
+    pub fn of_vm(text: &str) -> Result<Self> {
+        Name::parse(text.strip_suffix(HOST_SUFFIX).unwrap_or(text))
     }
 
     /// The name as text.
@@ -35,6 +43,9 @@ impl Name {
         &self.0
     }
 }
+
+/// What the host name of a VM ends with in the configuration that `bg-ssh --config` prints.
+const HOST_SUFFIX: &str = ".vm";
 
 impl std::str::FromStr for Name {
     type Err = Error;

@@ -10,7 +10,7 @@ use crate::error::{Code, Result};
 use serde::de::DeserializeOwned;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The longest head of a reply, in bytes.
 const MAX_HEAD: usize = 8 << 10;
@@ -25,13 +25,15 @@ const MAX_HEADERS: usize = 32;
 /// under way may have to end before another begins, and the answer takes time, too.
 const SSHD_PART: u32 = 3;
 
-/// Asks the guest's agent for the guest's health. An unhealthy guest is an answer as good as a healthy one. An agent that is
-/// older than the query gives sshd one second.
+/// Asks the guest's agent for the guest's health, and tells it the host's time, by which it sets a clock that is seconds off.
+/// An unhealthy guest is an answer as good as a healthy one. An agent that is older than the query gives sshd one second.
 ///
 /// # Errors
 /// [`Code::GuestUnreachable`] with what was seen, for everything that is no such answer within `timeout`; a signal's.
 pub fn get_health(socket: &Path, timeout: Duration) -> Result<Health> {
-    let reply = exchange(socket, &format!("GET /healthz?sshd_ms={}", (timeout / SSHD_PART).as_millis()), timeout)?;
+    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    let sshd_ms = (timeout / SSHD_PART).as_millis();
+    let reply = exchange(socket, &format!("GET /healthz?sshd_ms={sshd_ms}&unix_ms={unix_ms}"), timeout)?;
     if !matches!(reply.status, 200 | 503) {
         return Err(unreachable(format!("the guest's agent answers HTTP status {} to GET /healthz", reply.status)));
     }

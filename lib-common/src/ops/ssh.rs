@@ -10,7 +10,8 @@ use crate::error::{Code, Error, Result};
 use crate::guest::http::get_health;
 use crate::guest::live::Live;
 use crate::guest::ssh::session::Session as Greeted;
-use crate::guest::ssh::{self, Session, SshTarget, Via, Ways, keys};
+use crate::guest::ssh::{self, End, Session, SshLog, SshTarget, Via, Ways, keys};
+use crate::ops::machine::not_made;
 use crate::store::{MachineDir, boot, id_of};
 use crate::sys::cmd::Stream;
 use crate::sys::signal;
@@ -55,8 +56,8 @@ pub struct Request {
 /// Runs a session and gives the remote command's status.
 ///
 /// # Errors
-/// [`Code::NotRunning`]; those of [`Ways::of`]; [`Code::Usage`] without a terminal for a shell; [`Code::Interrupted`] and
-/// [`Code::Terminated`] where a signal ended the session.
+/// [`Code::NotRunning`]; those of [`Ways::of`]; [`Code::Usage`] without a terminal for a shell; [`Code::SshFailed`] where
+/// ssh failed, and not the command; [`Code::Interrupted`] and [`Code::Terminated`] where a signal ended the session.
 pub fn run(request: &Request, cx: &mut Context<'_>) -> Result<Answer> {
     let line = ssh::command_line(&request.command)?;
     let from_stdin = request.name.is_none() && request.file.is_none();
@@ -69,27 +70,55 @@ pub fn run(request: &Request, cx: &mut Context<'_>) -> Result<Answer> {
     // Said here, before ssh starts: it would only say that there is no connection.
     let ways = Ways::of(via, &doc)?;
     let login_since_ms = boot::lacks_login(live.runtime_dir()).then(|| cx.stages.begun_ms().round() as u64);
-    let target = SshTarget { via, login_since_ms, ..target(&machine, &doc, request.connect_timeout, cx)? };
+    let mut log = SshLog::new()?;
+    let target =
+        SshTarget { via, login_since_ms, log: log.path(), ..target(&machine, &doc, request.connect_timeout, cx)? };
     let tty = tty && (line.is_none() || request.tty);
     let session = Session { command: line.as_deref(), tty, forwards: &request.forwards };
     let cmd = ssh::command(&target, session)?;
     cx.stages.begin("session");
     cx.stages.hide();
-    let status = cmd.run_foreground(stdin, Stream::Inherit, || tell_pause(&live, &mut told, cx))?;
+    let status = cmd.run_foreground(stdin, Stream::Inherit, || {
+        tell_pause(&live, &mut told, cx);
+        // Read again at the end, where a failure to is told.
+        let _ = log.collect();
+    })?;
     signal::check()?;
-    if line.is_some() && status.code() != Some(SSH_FAILED) {
-        note_command(&live, login_since_ms);
+    log.collect()?;
+    if status.code() == Some(SSH_FAILED) && log.end().is_none() {
+        return Err(why(&log, ways, (&live, &doc), cx)?);
     }
-    let ssh_failed = status.code() == Some(SSH_FAILED);
-    if ssh_failed && live.has_ended()? {
-        cx.remark(&format!("the VM `{0}` has ended; `bg-vm start {0}` starts it", live.name));
-    } else if ssh_failed && has_another_key(ways, &live, &doc, cx) {
-        let what = "the guest's sshd has another host key than the guest was given, and got nothing";
-        cx.remark(&format!("{what}; `bg-vm restart {0}` gives `{0}` its own key again", live.name));
-    } else if line.is_none() && tty {
+    after(&log, &live, cx);
+    if line.is_some() {
+        note_command(&live, login_since_ms);
+    } else if tty {
         remind(&live, cx);
     }
     Ok(Answer::Status(exit_status(status)))
+}
+
+/// Says what ssh complained of in a session that has worked, and that a signal ended its command: no status says so.
+fn after(log: &SshLog, live: &Live, cx: &mut Context<'_>) {
+    for line in log.lines() {
+        cx.remark(&format!("ssh: {line}"));
+    }
+    if log.end() == Some(End::Signal) {
+        cx.remark(&format!("a signal ended the command in the VM `{}`", live.name));
+    }
+}
+
+/// Why ssh failed. What it says of another host key names a file to edit, which would not help.
+fn why(log: &SshLog, ways: Ways, (live, doc): (&Live, &Document), cx: &mut Context<'_>) -> Result<Error> {
+    let (error, name) = (log.failure(&live.name), &live.name);
+    if live.has_ended()? {
+        let ended = error.within(format!("the VM `{name}` has ended"));
+        return Ok(ended.hint(format!("`bg-vm logs {name}` shows why; `bg-vm start {name}` starts it")));
+    }
+    if has_another_key(ways, live, doc, cx) {
+        let what = "the guest's sshd has another host key than the guest was given, and got nothing";
+        return Ok(error.within(what).hint(format!("`bg-vm restart {name}` gives `{name}` its own key again")));
+    }
+    Ok(error)
 }
 
 /// Says once that the VM is paused, and once that it goes on: a session in it stands still meanwhile.
@@ -103,8 +132,7 @@ fn tell_pause(live: &Live, told: &mut Option<Paused>, cx: &mut Context<'_>) {
     *told = now;
 }
 
-/// Whether it was the host key that ssh has refused: what ssh says of that names a file to edit, which would not help. A guest
-/// that does not answer has none.
+/// Whether it was the host key that ssh has refused. A guest that does not answer has none.
 fn has_another_key(ways: Ways, live: &Live, doc: &Document, cx: &mut Context<'_>) -> bool {
     cx.stages.begin("host_key");
     let deadline = Instant::now() + cx.config.guest_deadline(KEY_CHECK);
@@ -131,7 +159,7 @@ fn machine(request: &Request, cx: &mut Context<'_>) -> Result<MachineDir> {
     }
     let source = Source { name: None, file: request.file.clone() };
     let given = cx.document(&source, Kind::Machine)?;
-    let machine = cx.store().machine(&given.name()?)?;
+    let machine = cx.store().machine(&given.name()?).map_err(|e| not_made(&given, e))?;
     if id_of(&given)? == id_of(&machine.document()?)? {
         return Ok(machine);
     }
@@ -172,6 +200,7 @@ pub(in crate::ops) fn target(
         connector: cx.config.tool("bg-ssh")?,
         via: cx.config.ssh_via,
         connect_timeout,
+        log: None,
         login_since_ms: None,
         state_dir: store.state_dir().to_owned(),
         runtime_dir: store.runtime_dir().to_owned(),

@@ -220,7 +220,10 @@ impl Drop for Operation {
     fn drop(&mut self) {
         if self.open {
             // The error that brought us here is the one to show; what stays is found by `bg-verify`.
-            let _ = self.undo_all();
+            let (did_something, undone) = (!self.undo.is_empty(), self.undo_all());
+            if did_something && undone.is_ok() {
+                signal::note_undone();
+            }
         }
     }
 }

@@ -229,8 +229,13 @@ pub fn read_record(path: &Path, kind: Kind) -> Result<Option<Document>> {
 /// The record of an image or a VM, which has to be of that name: a record that says another is damaged, and none of the
 /// other's business.
 fn read_record_of(path: &Path, kind: Kind, name: &Name) -> Result<Option<Document>> {
-    let Some(doc) = read_record(path, kind)? else { return Ok(None) };
-    let damaged = |e: Error| e.within(format!("the record {} is damaged", path.display()));
+    let mend = match kind {
+        Kind::Image => format!("bg-register --replace registers it anew, `bg-image rm {name}` removes it"),
+        Kind::Machine => format!("put it back from a backup, or remove the VM with its disks: bg-vm rm --force {name}"),
+    };
+    let hinted = |e: Error| if e.code() == Code::BadDocument { e.hint(mend.clone()) } else { e };
+    let Some(doc) = read_record(path, kind).map_err(hinted)? else { return Ok(None) };
+    let damaged = |e: Error| hinted(e.within(format!("the record {} is damaged", path.display())));
     match doc.name().map_err(damaged)? {
         found if found == *name => Ok(Some(doc)),
         found => Err(damaged(Error::new(Code::BadDocument, format!("it is of `{found}`, and not of `{name}`")))),

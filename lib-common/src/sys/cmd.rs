@@ -226,7 +226,8 @@ impl Cmd {
             read.map_err(|e| self.failed_with("cannot read from", &e))?;
         }
         if out.len() as u64 > limit {
-            return Err(Error::new(Code::CommandFailed, format!("{} printed more than {limit} bytes", self.name())));
+            let limit = crate::size::bytes(limit);
+            return Err(Error::new(Code::CommandFailed, format!("{} printed more than {limit}", self.name())));
         }
         child.finish()?;
         Ok(out)

@@ -16,6 +16,8 @@ pub mod guest_program;
 #[cfg(feature = "guest")]
 pub mod guest_signal;
 #[cfg(feature = "host")]
+pub mod heard;
+#[cfg(feature = "host")]
 pub mod host;
 #[cfg(feature = "guest")]
 pub mod interface;

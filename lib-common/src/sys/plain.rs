@@ -59,6 +59,22 @@ pub fn named(path: &Path) -> Result<File> {
     if file.metadata().map_err(|e| io(&e))?.is_file() { Ok(file) } else { Err(not_plain(path)) }
 }
 
+/// Opens a regular file that the user names, to append to it. It must be there.
+///
+/// # Errors
+/// As [`named`].
+pub fn append_named(path: &Path) -> Result<File> {
+    let io = |e: &std::io::Error| Error::io("write", path, e);
+    let file = match File::options().append(true).custom_flags(libc::O_NONBLOCK).open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(io(&e).with_code(Code::MissingFile)),
+        // A socket, or a FIFO without a reader.
+        Err(e) if e.raw_os_error() == Some(libc::ENXIO) => return Err(not_plain(path)),
+        Err(e) => return Err(io(&e)),
+    };
+    if file.metadata().map_err(|e| io(&e))?.is_file() { Ok(file) } else { Err(not_plain(path)) }
+}
+
 /// Reads a regular file that the user names; more than `limit` bytes are refused.
 ///
 /// # Errors
@@ -68,7 +84,8 @@ pub fn read_named(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let read = named(path)?.take(limit + 1).read_to_end(&mut bytes);
     read.map_err(|e| Error::io("read", path, &e))?;
     if bytes.len() as u64 > limit {
-        return Err(Error::new(Code::BadInput, format!("{} is larger than {limit} bytes", path.display())));
+        let limit = crate::size::bytes(limit);
+        return Err(Error::new(Code::BadInput, format!("{} is larger than {limit}", path.display())));
     }
     Ok(bytes)
 }
@@ -114,6 +131,9 @@ mod tests {
             [("dir", Code::BadInput), ("fifo", Code::BadInput), ("socket", Code::BadInput), ("none", Code::MissingFile)]
         {
             assert_eq!(named(&at(name)).unwrap_err().code(), code, "{name}");
+        }
+        for name in ["fifo", "socket", "none", "dir"] {
+            assert!(append_named(&at(name)).is_err(), "{name}");
         }
         assert_eq!(named(Path::new("/dev/zero")).unwrap_err().code(), Code::BadInput);
         assert_eq!(read_named(&at("file"), 6).unwrap_err().code(), Code::BadInput);

@@ -12,10 +12,11 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
 static GOT: AtomicI32 = AtomicI32::new(0);
 static FD: AtomicI32 = AtomicI32::new(-1);
+static UNDONE: AtomicBool = AtomicBool::new(false);
 static SHIELDS: AtomicUsize = AtomicUsize::new(0);
 static EVENT: OnceLock<EventFd> = OnceLock::new();
 
@@ -63,17 +64,21 @@ pub fn check() -> Result<()> {
     if SHIELDS.load(Ordering::SeqCst) > 0 {
         return Ok(());
     }
+    let undone = if UNDONE.load(Ordering::SeqCst) { "; what was begun has been undone" } else { "" };
     match GOT.load(Ordering::SeqCst) {
         0 => Ok(()),
-        nix::libc::SIGINT | nix::libc::SIGQUIT => {
-            Err(Error::new(Code::Interrupted, "interrupted; what was begun has been undone"))
-        }
+        nix::libc::SIGINT | nix::libc::SIGQUIT => Err(Error::new(Code::Interrupted, format!("interrupted{undone}"))),
         nix::libc::SIGXCPU => {
-            Err(Error::new(Code::Terminated, "the limit on processor time is reached; what was begun has been undone")
+            Err(Error::new(Code::Terminated, format!("the limit on processor time is reached{undone}"))
                 .hint("see the limit: ulimit -t"))
         }
-        _ => Err(Error::new(Code::Terminated, "terminated; what was begun has been undone")),
+        _ => Err(Error::new(Code::Terminated, format!("terminated{undone}"))),
     }
+}
+
+/// Says that an operation was taken back whole: the error of a signal tells so from now on, and does not before.
+pub fn note_undone() {
+    UNDONE.store(true, Ordering::SeqCst);
 }
 
 /// Makes a system call again that a signal has interrupted, unless that was to cancel.

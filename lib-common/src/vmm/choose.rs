@@ -66,7 +66,7 @@ impl Choosing {
 
 fn find_firecracker(config: &Config) -> Result<(AbsPath, Version)> {
     let missing = || crate::sys::program::missing(Path::new("firecracker"));
-    let program = crate::sys::program::find(&config.firecracker_path()?.ok_or_else(missing)?)?;
+    let program = config.find_program("firecracker", &config.firecracker_path()?.ok_or_else(missing)?)?;
     let version = Version::of(&program)?;
     Ok((AbsPath::new(program)?, version))
 }

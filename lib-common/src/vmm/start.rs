@@ -15,7 +15,7 @@ use crate::sys::cmd::{Cmd, Stream, Streams};
 use crate::sys::fs::{private_dir, remove_dir, replace};
 use crate::sys::poll::readable;
 use crate::sys::process::{PidFd, ProcessId};
-use crate::sys::{owned, program, signal};
+use crate::sys::{owned, signal};
 use crate::timing::Stages;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, waitpid};
@@ -59,8 +59,8 @@ impl Programs {
         if let Some((vmm, version)) = &choice.firecracker {
             return Ok(Programs { shim, vmm: vmm.clone(), version: Some(version.to_string()), vsock: None });
         }
-        let vmm = AbsPath::new(program::find(&config.qemu_path()?)?)?;
-        let vsock = AbsPath::new(program::find(&config.vhost_device_vsock_path()?)?)?;
+        let vmm = AbsPath::new(config.find_program("qemu", &config.qemu_path()?)?)?;
+        let vsock = AbsPath::new(config.find_program("vhost_device_vsock", &config.vhost_device_vsock_path()?)?)?;
         Ok(Programs { shim, vmm, version: None, vsock: Some(vsock) })
     }
 }

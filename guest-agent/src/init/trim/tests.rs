@@ -55,6 +55,15 @@ fn devices_are_waited_for_where_a_file_system_waits_for_one() {
 }
 
 #[test]
+fn a_login_is_not_told_that_none_is_permitted() {
+    let root = root_with(&[]);
+    shorten(root.path(), "quiet").unwrap();
+    assert_eq!(fs_err::read_link(root.path().join(BOOT_WORD)).unwrap(), Path::new("/dev/null"));
+    let unit = unit(&root, "systemd-user-sessions.service.d/50-banger.conf").unwrap();
+    assert!(unit.contains("\nAfter=banger-login-first.service\n") && unit.ends_with("\nExecStop=\n"), "{unit}");
+}
+
+#[test]
 fn a_generator_runs_where_it_has_something_to_do() {
     let idle = root_with(&[
         ("etc/systemd/system/serial-getty@ttyS0.service", ""),

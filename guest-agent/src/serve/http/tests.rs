@@ -15,7 +15,7 @@ struct Fake {
 }
 
 impl Service for Fake {
-    fn health(&self, _: Duration) -> Health {
+    fn health(&self, _: Asked) -> Health {
         serde_json::from_value(serde_json::json!({
             "status": self.status, "agent_version": "0.1.0", "boot_id": "b", "uptime_ms": 1, "hostname": "dev",
             "distro": "debian", "init": "systemd", "root_mounted": true, "work_mounted": true, "sshd_answers": true,
@@ -143,7 +143,19 @@ fn sshd_has_the_time_that_the_query_says_within_bounds() {
         ("sshd_ms=-1", 1),
         ("sshd_ms=99999999999999999999999", 1),
     ] {
-        assert_eq!(sshd_within(query), Duration::from_secs(seconds), "{query}");
+        assert_eq!(asked(query).sshd_within, Duration::from_secs(seconds), "{query}");
+    }
+}
+
+#[test]
+fn the_hosts_time_is_what_the_query_says() {
+    for (query, time) in [
+        ("sshd_ms=5000&unix_ms=1700000000000", Some(1_700_000_000_000)),
+        ("unix_ms=-1", None),
+        ("unix_ms", None),
+        ("", None),
+    ] {
+        assert_eq!(asked(query).host_unix_ms, time, "{query}");
     }
 }
 

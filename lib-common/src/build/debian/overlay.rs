@@ -2,10 +2,10 @@
 //! left out, one for what is edited. Plain data; `filter` applies it.
 
 use super::sources::Source;
-use crate::build::added::Added;
+use crate::build::added::{Added, INOTIFY, TERMINAL};
 
 /// Changes whenever a rule here changes in a way that its data does not show, so that cached roots are built anew.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Files of every image. Host name, hosts, resolv.conf, machine-id and host key are the agent's to write at boot: what is
 /// here keeps the build host's out.
@@ -32,8 +32,14 @@ const FILES: &[(&str, &str)] = &[
          # A name for the client's address would have to be waited for.\n\
          UseDNS no\n\
          # Over vsock the end of a client that was killed may get lost; then this ends its session.\n\
-         ClientAliveInterval 60\n",
+         ClientAliveInterval 60\n\
+         # Logins that are under way at once: beyond 10, sshd's own setting refuses some at random.\n\
+         MaxStartups 256\n",
     ),
+    (INOTIFY.0, INOTIFY.1),
+    // Debian's has text on its warranty, which every login would show.
+    ("etc/motd", ""),
+    (TERMINAL.0, TERMINAL.1),
 ];
 
 /// Units that cannot work in a microVM: masked, so that they neither fail nor cost time.
@@ -112,6 +118,7 @@ pub fn verdict(path: &str) -> Verdict {
         _ if identity || apt || build || log || scratch || stale => Verdict::Drop,
         "etc/shadow" | "etc/shadow-" => Verdict::Edit(lock_root),
         "etc/passwd" => Verdict::Edit(bash_for_root),
+        "etc/ssh/sshd_config" => Verdict::Edit(without_clients_locale),
         _ => Verdict::Keep,
     }
 }
@@ -124,6 +131,19 @@ fn lock_root(shadow: &str) -> String {
 /// passwd(5) with bash as root's shell.
 fn bash_for_root(passwd: &str) -> String {
     edit_root(passwd, 6, "/bin/bash")
+}
+
+/// sshd_config(5) that takes no locale from a client: the guest has none but C.UTF-8, and programs would warn of each other.
+fn without_clients_locale(config: &str) -> String {
+    let edit = |line: &str| {
+        let mut words = line.split_whitespace();
+        if !words.next().is_some_and(|word| word.eq_ignore_ascii_case("AcceptEnv")) {
+            return format!("{line}\n");
+        }
+        let kept: Vec<&str> = words.filter(|word| *word != "LANG" && !word.starts_with("LC_")).collect();
+        if kept.is_empty() { format!("#{line}\n") } else { format!("AcceptEnv {}\n", kept.join(" ")) }
+    };
+    config.lines().map(edit).collect()
 }
 
 fn edit_root(text: &str, field: usize, value: &str) -> String {
@@ -154,6 +174,21 @@ mod tests {
     }
 
     #[test]
+    fn a_clients_locale_is_not_taken_and_other_variables_are() {
+        for (line, edited) in [
+            ("AcceptEnv LANG LC_*", "#AcceptEnv LANG LC_*"),
+            ("AcceptEnv LANG LC_* COLORTERM NO_COLOR", "AcceptEnv COLORTERM NO_COLOR"),
+            ("# AcceptEnv LANG", "# AcceptEnv LANG"),
+            ("UsePAM yes", "UsePAM yes"),
+        ] {
+            assert_eq!(
+                without_clients_locale(&format!("{line}\nX11Forwarding yes")),
+                format!("{edited}\nX11Forwarding yes\n")
+            );
+        }
+    }
+
+    #[test]
     fn what_belongs_to_one_machine_is_dropped_and_the_rest_is_not() {
         for path in [
             "etc/ssh/ssh_host_rsa_key",
@@ -169,7 +204,7 @@ mod tests {
             assert!(matches!(verdict(path), Verdict::Drop), "{path}");
         }
         for path in
-            ["etc/ssh/sshd_config", "etc/ssh_host_", "var/lib/apt/extended_states", "var/lib/dpkg/status", "usr/bin/x"]
+            ["etc/ssh/ssh_config", "etc/ssh_host_", "var/lib/apt/extended_states", "var/lib/dpkg/status", "usr/bin/x"]
         {
             assert!(matches!(verdict(path), Verdict::Keep), "{path}");
         }

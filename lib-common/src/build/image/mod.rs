@@ -9,6 +9,7 @@ use crate::digest;
 use crate::disk::ext4;
 use crate::doc::{BuildStepKind, Digest, Kernel, Rootfs};
 use crate::error::{Code, Error, Result};
+use crate::size::bytes;
 use crate::sys::plain;
 use copy::Copy;
 use std::fmt::Write as _;
@@ -143,7 +144,8 @@ fn size(asked: Option<u64>, rootfs: &Rootfs) -> Result<u64> {
     match asked {
         None => Ok(own),
         Some(size) if size < own => {
-            let message = format!("the base has {own} bytes, and an image of it cannot have {size}");
+            let (own, size) = (bytes(own), bytes(size));
+            let message = format!("the base has {own}, and an image of it cannot have {size}");
             Err(Error::new(Code::BadValue, message).hint("leave --size out to take the base's own"))
         }
         Some(size) => ext4::check_size(size).map(|()| size),
@@ -170,7 +172,8 @@ fn script(path: &Path) -> Result<Vec<u8>> {
         0 => Err(Error::new(Code::BadValue, format!("the script {} is empty", path.display()))),
         1..=MAX_SCRIPT => Ok(bytes),
         _ => {
-            Err(Error::new(Code::BadValue, format!("the script {} is larger than {MAX_SCRIPT} bytes", path.display()))
+            let limit = crate::size::bytes(MAX_SCRIPT);
+            Err(Error::new(Code::BadValue, format!("the script {} is larger than {limit}", path.display()))
                 .hint("copy what is large with --copy"))
         }
     }

@@ -64,7 +64,7 @@ pub fn to_vmlinux(image: &Path, out: &Path) -> Result<Vmlinux> {
     if payload.is_some() {
         unpack::unpack(&mut input, &mut output, MAX_VMLINUX).context(named())?;
     } else if length > MAX_VMLINUX {
-        return Err(bad(format!("it has more than {MAX_VMLINUX} bytes")).within(named()));
+        return Err(bad(format!("it has more than {}", crate::size::bytes(MAX_VMLINUX))).within(named()));
     } else {
         std::io::copy(&mut input, &mut output)?;
     }

@@ -132,7 +132,10 @@ pub fn unpack(deb: &Path, to: &Path) -> Result<Unpacked> {
     let rest = io::copy(&mut pipe, &mut io::sink());
     signal::check()?;
     if pipe.limit() == 0 {
-        return Err(Error::new(Code::BadInput, format!("{name} unpacks to more than {MAX_UNPACKED} bytes")));
+        return Err(Error::new(
+            Code::BadInput,
+            format!("{name} unpacks to more than {}", crate::size::bytes(MAX_UNPACKED)),
+        ));
     }
     let damaged = || format!("{name} is not a Debian package, or a damaged one");
     child.finish().map_err(|e| e.with_code(Code::BadInput).within(damaged()))?;

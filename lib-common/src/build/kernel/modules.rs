@@ -223,7 +223,7 @@ fn read_index(path: &Path) -> Result<Option<String>> {
     let mut bytes = vec![];
     file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(bad(format!("{} has more than {MAX_FILE} bytes", path.display())));
+        return Err(bad(format!("{} has more than {}", path.display(), crate::size::bytes(MAX_FILE))));
     }
     let text = String::from_utf8(bytes).map_err(|e| bad(format!("{} is not text", path.display())).because(&e))?;
     Ok(Some(text))
@@ -241,7 +241,7 @@ fn read_module(path: &Path) -> Result<Vec<u8>> {
         file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
     }
     if bytes.len() as u64 > MAX_FILE {
-        return Err(bad(format!("the module {} has more than {MAX_FILE} bytes", path.display())));
+        return Err(bad(format!("the module {} has more than {}", path.display(), crate::size::bytes(MAX_FILE))));
     }
     Ok(bytes)
 }

@@ -1,7 +1,7 @@
 //! What a fresh Void root lacks or has too much of to be an image: one table of what is added, and one script that is run in
 //! the guest after those of the packages.
 
-use crate::build::added::{Added, What};
+use crate::build::added::{Added, INOTIFY, TERMINAL, What};
 use crate::xbps::location::Location;
 
 /// Changes whenever something here changes in a way that the table does not show.
@@ -34,8 +34,12 @@ const FILES: &[(&str, &str)] = &[
          UseDNS no\n\
          # Over vsock the end of a client that was killed may get lost; then this ends its session.\n\
          ClientAliveInterval 60\n\
+         # Logins that are under way at once: beyond 10, sshd's own setting refuses some at random.\n\
+         MaxStartups 256\n\
          Subsystem sftp internal-sftp\n",
     ),
+    (INOTIFY.0, INOTIFY.1),
+    (TERMINAL.0, TERMINAL.1),
 ];
 
 /// In place of the service of Void's openssh, which makes host keys of every kind at its first start.

@@ -32,10 +32,13 @@ fn requests_are_what_the_agent_expects() {
     post_shutdown(guest.socket(), LONG).unwrap();
     let e = get_health(guest.socket(), LONG).unwrap_err();
     assert!(e.message().contains("202"), "{e:?}");
-    assert_eq!(
-        lines.iter().take(2).collect::<Vec<_>>(),
-        ["POST /shutdown HTTP/1.1", "GET /healthz?sshd_ms=3333 HTTP/1.1"]
-    );
+    let lines: Vec<String> = lines.iter().take(2).collect();
+    assert_eq!(lines[0], "POST /shutdown HTTP/1.1");
+    let time =
+        lines[1].strip_prefix("GET /healthz?sshd_ms=3333&unix_ms=").and_then(|rest| rest.strip_suffix(" HTTP/1.1"));
+    let time: u128 = time.unwrap_or_else(|| panic!("{}", lines[1])).parse().unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    assert!(time <= now && now - time < 600_000, "{time} at {now}");
 }
 
 #[test]

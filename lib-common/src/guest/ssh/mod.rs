@@ -5,12 +5,14 @@
 //! user's own that takes part.
 
 mod client_config;
+mod heard;
 pub mod keys;
 mod relay;
 pub mod session;
 mod via;
 
 pub use client_config::{ClientConfig, client_config, host_key_lines};
+pub use heard::{End, SshLog};
 pub use relay::relay;
 pub(crate) use via::first_to_speak;
 pub use via::{Via, Ways, wait_for_sshd};
@@ -22,11 +24,15 @@ use crate::store::MachineDir;
 use crate::sys::cmd::{Cmd, quote};
 use crate::sys::fs::save;
 use crate::sys::owned;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long sshd may take for its greeting at least, once it has begun.
 const LEAST_GREETING: Duration = Duration::from_secs(10);
+
+/// Of ssh's log, where a guest's requests on a channel are said: `exit-status` is one (RFC 4254, section 6.10).
+const REQUESTS: &str = "clientloop.c:client_input_channel_req():*";
 
 /// Where a connection leads and what it is checked against.
 #[derive(Clone, Debug)]
@@ -41,6 +47,8 @@ pub struct SshTarget {
     pub via: Via,
     /// How long it waits for a guest that boots.
     pub connect_timeout: Duration,
+    /// A file to which ssh and the connector append what goes wrong, instead of saying it on stderr.
+    pub log: Option<PathBuf>,
     /// Since when the login is waited for, by the host's CLOCK_MONOTONIC in milliseconds, where it is to be noted.
     pub login_since_ms: Option<u64>,
     /// The store, as it has to find it.
@@ -74,8 +82,17 @@ pub struct Session<'a> {
 pub fn command(target: &SshTarget, session: Session<'_>) -> Result<Cmd> {
     let SshTarget { name, via, connect_timeout, .. } = target;
     let (program, via, seconds) = (quote(plain(&target.connector)?), via.as_str(), connect_timeout.as_secs_f64());
-    let connector = format!("{program} --fdpass --via {via} --connect-timeout {seconds} {name}").replace('%', "%%");
+    let told = match &target.log {
+        Some(log) => format!(" --error-file {}", quote(plain(log)?)),
+        None => String::new(),
+    };
+    let connector =
+        format!("{program} --fdpass{told} --via {via} --connect-timeout {seconds} {name}").replace('%', "%%");
     let mut options = vec![format!("ProxyCommand={connector}"), "ProxyUseFdpass=yes".into()];
+    if target.log.is_some() {
+        // What the guest said of the command's end; an ssh before 8.5 does not know how to say so.
+        options.extend(["IgnoreUnknown=LogVerbose".into(), format!("LogVerbose={REQUESTS}")]);
+    }
     // The connector waits for sshd's first byte alone: for the rest of its greeting and for the exchange of keys ssh
     // waits no longer than that did.
     let greeting = connect_timeout.max(&LEAST_GREETING).as_secs_f64().ceil();
@@ -86,7 +103,8 @@ pub fn command(target: &SshTarget, session: Session<'_>) -> Result<Cmd> {
         let note = format!("{program} --logged-in {since} {name}").replace('%', "%%");
         options.extend(["PermitLocalCommand=yes".into(), format!("LocalCommand={note}")]);
     }
-    let cmd = Cmd::new("ssh").args(["-F", "none"]).args(options.iter().flat_map(|o| ["-o", o]));
+    let log = target.log.iter().flat_map(|log| [OsStr::new("-E"), log.as_os_str()]);
+    let cmd = Cmd::new("ssh").args(["-F", "none"]).args(log).args(options.iter().flat_map(|o| ["-o", o]));
     let cmd = cmd.args(session.forwards.iter().flat_map(|forward| ["-L".to_owned(), on_one_address(forward)]));
     let cmd = cmd.args(["-l", &target.user, if session.tty { "-t" } else { "-T" }, name.as_str()]);
     // Without `--`, ssh would take a command that begins with `-` for more of its own options.

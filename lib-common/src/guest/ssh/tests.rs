@@ -8,6 +8,7 @@ fn target(state: &str) -> SshTarget {
         connector: "/opt/100% b/bg-ssh".into(),
         via: Via::Auto,
         connect_timeout: Duration::from_secs(120),
+        log: None,
         login_since_ms: None,
         state_dir: state.into(),
         runtime_dir: "/run/banger".into(),
@@ -85,6 +86,18 @@ fn the_command_line_is_this_one() {
 fn a_session_without_a_command_ends_with_the_name() {
     let cmd = command(&target("/s"), Session { command: None, tty: true, forwards: &[] }).unwrap();
     assert_eq!(cmd.argv()[cmd.argv().len() - 2..], ["-t", "dev"]);
+}
+
+#[test]
+fn what_goes_wrong_goes_to_the_log_where_there_is_one() {
+    let target = SshTarget { log: Some("/proc/7/fd/5".into()), ..target("/s") };
+    let cmd = command(&target, Session { command: None, tty: true, forwards: &[] }).unwrap();
+    let argv = cmd.argv();
+    assert_eq!(argv[1..5], ["-F", "none", "-E", "/proc/7/fd/5"]);
+    let connector = "'/opt/100%% b/bg-ssh' --fdpass --error-file /proc/7/fd/5 --via auto --connect-timeout 120 dev";
+    assert!(argv.contains(&format!("ProxyCommand={connector}")), "{argv:?}");
+    let place = |option: &str| argv.iter().position(|word| word.starts_with(option)).unwrap();
+    assert!(place("IgnoreUnknown=LogVerbose") < place("LogVerbose="), "an old ssh passes over it: {argv:?}");
 }
 
 #[test]

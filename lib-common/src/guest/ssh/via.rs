@@ -9,9 +9,11 @@ use crate::guest::live::Live;
 use crate::guest::vsock;
 use crate::sys::poll;
 use crate::timing::monotonic_ms;
+use nix::errno::Errno;
+use nix::poll::PollFlags;
 use nix::sys::socket::{MsgFlags, recv};
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -146,19 +148,79 @@ fn over_tcp(address: SocketAddrV4, by: Instant) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// The first of the connections that has a byte, which stays where it is; `None` at `by`, or when all have closed. The
-/// agent accepts before sshd does, and then closes: only a byte proves that somebody is there. An SSH server speaks
-/// first (RFC 4253, section 4.2). Those that have closed are taken out.
+/// The first connection on which an SSH server greets; its bytes stay to be read. `None` at `by`, or when all have closed.
+///
+/// The agent accepts before sshd does, and then closes: only a greeting proves that sshd is there (RFC 4253, section 4.2).
+/// An sshd with too many logins under way says so in a line of its own and closes; it is tried again as one that only
+/// closes. Connections that have closed are taken out.
 pub(crate) fn first_to_speak(open: &mut Vec<OwnedFd>, by: Instant) -> Result<Option<OwnedFd>> {
     while !open.is_empty() {
-        let asked: Vec<_> = open.iter().map(AsFd::as_fd).collect();
-        let Some(&ready) = poll::readable(&asked, by)?.first() else { return Ok(None) };
-        let fd = open.remove(ready);
-        if matches!(recv(fd.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT), Ok(1..)) {
-            return Ok(Some(fd));
+        let asked: Vec<_> = open.iter().map(|fd| (fd.as_fd(), PollFlags::POLLIN)).collect();
+        let ready = poll::wait(&asked, Some(by))?;
+        if ready.iter().all(|flags| flags.is_empty()) {
+            return Ok(None);
+        }
+        let mut only_a_part = true;
+        for index in (0..ready.len()).rev().filter(|index| !ready[*index].is_empty()) {
+            let has_ended = ready[index].intersects(PollFlags::POLLHUP | PollFlags::POLLERR);
+            match heard(open[index].as_fd(), has_ended) {
+                Heard::Greeting => return Ok(Some(open.remove(index))),
+                Heard::Refusal => {
+                    open.remove(index);
+                    only_a_part = false;
+                }
+                Heard::Part => {}
+            }
+        }
+        if only_a_part {
+            if Instant::now() >= by {
+                return Ok(None);
+            }
+            // What was heard stays to be read, so these connections are ready all the time.
+            poll::wait(&[], Some(by.min(Instant::now() + REST)))?;
         }
     }
     Ok(None)
+}
+
+/// Between two looks at a connection whose server has begun a line and not ended it.
+const REST: Duration = Duration::from_millis(5);
+
+/// The longest line before a greeting, in bytes.
+const LONGEST_LINE: usize = 1024;
+
+/// What a connection has brought so far.
+#[derive(Debug, PartialEq, Eq)]
+enum Heard {
+    /// An SSH server's greeting.
+    Greeting,
+    /// The end, or what no SSH server says.
+    Refusal,
+    /// Too little to say.
+    Part,
+}
+
+/// Looks at what a connection has brought, and leaves a greeting there. Whole lines before it, which an SSH client ignores
+/// (RFC 4253, section 4.2), are taken, so that the end behind them shows. `has_ended`: nothing more comes.
+fn heard(fd: BorrowedFd<'_>, has_ended: bool) -> Heard {
+    let mut text = [0; LONGEST_LINE];
+    loop {
+        let n = match recv(fd.as_raw_fd(), &mut text, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
+            Ok(0) => return Heard::Refusal,
+            Ok(n) => n,
+            Err(Errno::EAGAIN | Errno::EINTR) if !has_ended => return Heard::Part,
+            Err(_) => return Heard::Refusal,
+        };
+        if text[..n].starts_with(b"SSH-") {
+            return Heard::Greeting;
+        }
+        let Some(end) = text[..n].iter().position(|byte| *byte == b'\n') else {
+            return if has_ended || n == LONGEST_LINE { Heard::Refusal } else { Heard::Part };
+        };
+        if recv(fd.as_raw_fd(), &mut text[..=end], MsgFlags::MSG_DONTWAIT).is_err() {
+            return Heard::Refusal;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ impl Facts {
     /// The signal that came.
     pub fn look(config: &Config) -> Result<Self> {
         let qemu = match config.qemu_path() {
-            Ok(path) => look(&path, &["--version"])?,
+            Ok(path) => look_for(config, "qemu", &path)?,
             Err(e) => Err(e),
         };
         let machines = match &qemu {
@@ -66,7 +66,7 @@ impl Facts {
             Err(_) => String::new(),
         };
         let vsock = match config.vhost_device_vsock_path() {
-            Ok(path) => look(&path, &["--version"])?,
+            Ok(path) => look_for(config, "vhost_device_vsock", &path)?,
             Err(e) => Err(e),
         };
         let firecracker = match config.firecracker_path() {
@@ -92,6 +92,14 @@ impl Facts {
             ssh: look(Path::new("ssh"), &["-V"])?,
             suite: config.tool("bg-shim").and_then(|_| config.agent_path()).err(),
         })
+    }
+}
+
+/// The program that a setting may name, and what it says.
+fn look_for(config: &Config, key: &str, program: &Path) -> Result<Lookup> {
+    match config.find_program(key, program) {
+        Ok(path) => look(&path, &["--version"]),
+        Err(e) => Ok(Err(e)),
     }
 }
 

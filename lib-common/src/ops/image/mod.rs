@@ -16,33 +16,39 @@ use crate::cli::table::{render, size};
 use crate::cli::{Answer, Context};
 use crate::doc::{Document, Name, Registered, Rootfs, Spec};
 use crate::error::{Code, Error, Failures, Result};
-use crate::ops::machine::ListArgs;
+use crate::ops::machine::{DAMAGED, ListArgs};
 use crate::store::{Store, remove_by_rename};
 use crate::sys::lock::signer;
 
-/// `bg-image ls`. A damaged record is a remark and does not hide the others.
+/// `bg-image ls`. A damaged record is a remark, and its image is in the table all the same.
 pub fn ls(cx: &mut Context<'_>, args: ListArgs) -> Result<Answer> {
     let store = cx.store();
-    let mut docs = vec![];
+    let (mut docs, mut rows, default) = (vec![], vec![], store.default_image()?);
     for name in store.image_names()? {
-        match store.image(&name) {
-            Ok(doc) => docs.push(doc),
-            Err(e) => cx.remark(&format!("{name}: {e}")),
+        let mark = if default.as_ref() == Some(&name) { "*" } else { "" };
+        match store.image(&name).and_then(|doc| Ok((row(&doc, mark)?, doc))) {
+            Ok((row, doc)) => {
+                rows.push(row);
+                docs.push(doc);
+            }
+            Err(e) => {
+                if e.code() == Code::BadDocument {
+                    rows.push(vec![name.to_string(), mark.into(), DAMAGED.into()]);
+                }
+                cx.remark(&format!("{name}: {}", e.with_hint()));
+            }
         }
     }
     if !args.table.unwrap_or(cx.stdout_is_terminal) {
         docs.iter().for_each(|doc| cx.emit_line(&doc.to_line()));
         return Ok(Answer::Done);
     }
-    let default = store.default_image()?;
-    let rows = docs.iter().map(|doc| row(doc, default.as_ref())).collect::<Result<Vec<_>>>()?;
     cx.emit_text(&render(&["NAME", "DEFAULT", "DISTRO", "RELEASE", "SIZE", "REGISTERED"], &rows));
     Ok(Answer::Done)
 }
 
-fn row(doc: &Document, default: Option<&Name>) -> Result<Vec<String>> {
+fn row(doc: &Document, mark: &str) -> Result<Vec<String>> {
     let (name, rootfs): (Name, Rootfs) = (doc.name()?, doc.require()?);
-    let mark = if default == Some(&name) { "*" } else { "" };
     let at = doc.section::<Registered>()?.map(|r| r.at).unwrap_or_default();
     Ok(vec![name.to_string(), mark.into(), rootfs.distro, rootfs.release, size(rootfs.size_bytes), at])
 }
@@ -84,8 +90,12 @@ pub fn rm(cx: &mut Context<'_>, names: &[Name]) -> Result<Answer> {
     let mut failed = Failures::default();
     for name in names {
         cx.stages.begin("remove");
-        if let Err(e) = rm_one(&store, name) {
-            failed.add(e);
+        match store.image(name) {
+            Err(e) if e.code() == Code::NotFound && !store.has_image(name)? => {
+                let hint = e.get_hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+                cx.remark(&format!("{e}, nothing is removed{hint}"));
+            }
+            _ => rm_one(&store, name).unwrap_or_else(|e| failed.add(e)),
         }
         crate::sys::signal::check()?;
     }

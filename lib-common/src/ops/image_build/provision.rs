@@ -15,6 +15,7 @@ use crate::doc::{Build, BuildStep, BuildStepKind};
 use crate::error::{Code, Error, Result};
 use crate::guest::proxy::{Admitted, Proxy};
 use crate::guest::ssh::session::{Outcome, Stream};
+use crate::size::bytes;
 use crate::timing::millis;
 use std::time::Instant;
 
@@ -150,8 +151,11 @@ fn install(cx: &mut Context<'_>, vm: &BuildVm, (job, packages): (Job<'_>, &Packa
     let outcome = script_in(cx, vm, distro::install(distro, packages, Some(PROXY)).as_bytes(), log)?;
     let (stats, refused, failed) = (proxy.stats(), proxy.refused(), proxy.failed());
     log.note(&format!(
-        "fetched {} files ({} bytes), {} from the cache ({} bytes)",
-        stats.fetched, stats.fetched_bytes, stats.from_cache, stats.from_cache_bytes
+        "fetched {} files ({}), {} from the cache ({})",
+        stats.fetched,
+        bytes(stats.fetched_bytes),
+        stats.from_cache,
+        bytes(stats.from_cache_bytes)
     ));
     let mut because: Vec<String> = refused
         .iter()

@@ -10,6 +10,7 @@ use crate::doc::{
 };
 use crate::error::{Code, Error, Result};
 use crate::ops::tap;
+use crate::size::bytes;
 use crate::store::{MachineDir, Store, random_id};
 use crate::sys::fs::{link_or_clone, sync_dir};
 use crate::sys::owned;
@@ -105,12 +106,14 @@ pub(in crate::ops) fn planned(cx: &mut Context<'_>, args: &PlanArgs) -> Result<D
     let (rootfs, kernel) = (image.require::<Rootfs>()?, image.require::<Kernel>()?);
     let name = args.name.as_ref().ok_or_else(|| Error::new(Code::Usage, "a name is needed"))?;
     if store.machine_dir(name).path().exists() {
-        return Err(taken(name));
+        return Err(taken(&store.machine_dir(name)));
     }
     let root_bytes = args.root_bytes.unwrap_or(0);
     if root_bytes != 0 && root_bytes < rootfs.size_bytes {
-        let message = format!("a root disk of {root_bytes} bytes is too small for `{image_name}`");
-        return Err(Error::new(Code::BadValue, message).hint(format!("{} bytes are the least", rootfs.size_bytes)));
+        let (wanted, least) = (bytes(root_bytes), bytes(rootfs.size_bytes));
+        let message = format!("a root disk of {wanted} is too small for `{image_name}`");
+        let least = format!("{least} ({} bytes) is the least, and what is taken without it", rootfs.size_bytes);
+        return Err(Error::new(Code::BadValue, message).hint(least));
     }
     let net = has_card(cx, args)?;
     let spec = Spec {
@@ -165,9 +168,18 @@ pub(in crate::ops) fn image_name(store: &Store, config: &Config, asked: Option<&
     })
 }
 
-fn taken(name: &Name) -> Error {
-    Error::new(Code::Exists, format!("there is a VM `{name}` already"))
-        .hint(format!("`bg-vm start {name}` starts it, `bg-vm rm {name}` removes it"))
+fn taken(machine: &MachineDir) -> Error {
+    let name = machine.name();
+    let status = machine.listed().ok().flatten().and_then(|doc| doc.section::<Status>().ok().flatten());
+    let (what, hint) = match status.map(|status| status.state) {
+        Some(state) if state.lives() => {
+            (", and it runs", format!("`bg-ssh {name}` opens a shell in it, `bg-vm rm --force {name}` removes it"))
+        }
+        Some(State::Incomplete) => (", half made", "`bg-verify | bg-gc` removes what is half made".into()),
+        _ => ("", format!("`bg-vm start {name}` starts it, `bg-vm rm {name}` removes it")),
+    };
+    Error::new(Code::Exists, format!("there is a VM `{name}` already{what}"))
+        .hint(format!("{hint}; or take another name"))
 }
 
 /// Claims the name by a rename that never replaces, then makes the disks in the VM's own directory. `operation` is how the
@@ -197,7 +209,7 @@ fn claim_unsynced(cx: &mut Context<'_>, doc: &mut Document, (operation, intents)
     cx.stages.begin("lock");
     let staged = store.stage_with(operation, intents)?;
     let (lock, operation) = staged.publish_unsynced(machine.path()).map_err(|e| match e.code() {
-        Code::Exists => taken(machine.name()),
+        Code::Exists => taken(&machine),
         _ => e,
     })?;
     let disks: Disks = crate::disk::clone_disks(&image, &spec, machine.path(), &mut cx.stages)?;

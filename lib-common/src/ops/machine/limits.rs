@@ -61,7 +61,7 @@ fn check_size(spec: &Spec, host: Option<Memory>) -> Result<()> {
         return bad("vcpu", spec.vcpu.into(), "1 to 32");
     }
     if !MEMORY_MIB.contains(&spec.memory_mib) {
-        return bad("memory_mib", spec.memory_mib, "64 to 4194304 (4T)");
+        return bad("memory_mib", spec.memory_mib, "64 MiB to 4194304 MiB (4 TiB)");
     }
     match host {
         Some(host) if spec.memory_mib << 20 > host.total && !spec.overcommit => {

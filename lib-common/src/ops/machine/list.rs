@@ -3,11 +3,14 @@
 use crate::cli::table::{render, size};
 use crate::cli::{Answer, Context, Output};
 use crate::doc::{Document, Name, Net, Spec, State, Status};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::sys::thread::in_threads;
 
 /// A VM's document is about as long, in bytes.
 const LINE_BYTES: usize = 6 << 10;
+
+/// What a table has in place of the state of a VM or an image whose record cannot be read.
+pub(in crate::ops) const DAMAGED: &str = "damaged";
 
 /// How lists are printed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,7 +25,7 @@ impl From<Output> for ListArgs {
     }
 }
 
-/// `bg-vm ls`. A damaged record is a remark and does not hide the others.
+/// `bg-vm ls`. A damaged record is a remark, and its VM is in the table all the same.
 pub fn ls(cx: &mut Context<'_>, args: ListArgs) -> Result<Answer> {
     cx.stages.begin("list");
     let store = cx.store();
@@ -31,8 +34,12 @@ pub fn ls(cx: &mut Context<'_>, args: ListArgs) -> Result<Answer> {
     if args.table.unwrap_or(cx.stdout_is_terminal) {
         let parts = in_threads(&names, |names| {
             Part::of(names, vec![], |rows, name| {
-                if let Some(doc) = listed(name)? {
-                    rows.push(row(&doc)?);
+                match listed(name).and_then(|doc| doc.map(|doc| row(&doc)).transpose()) {
+                    Ok(row) => rows.extend(row),
+                    Err(e) => {
+                        rows.extend((e.code() == Code::BadDocument).then(|| vec![name.to_string(), DAMAGED.into()]));
+                        return Err(e);
+                    }
                 }
                 Ok(())
             })
@@ -82,7 +89,7 @@ impl<T> Part<T> {
 
     /// It, once the rest is told.
     fn told(self, cx: &mut Context<'_>) -> T {
-        self.failed.iter().for_each(|(name, e)| cx.remark(&format!("{name}: {e}")));
+        self.failed.iter().for_each(|(name, e)| cx.remark(&format!("{name}: {}", e.with_hint())));
         self.shown
     }
 }

@@ -14,6 +14,7 @@ mod stop;
 pub use create::{CreateArgs, PlanArgs, clone, create, plan};
 pub(in crate::ops) use create::{claim, image_name, launch_disks, link_kernel, planned};
 pub use hosts::hosts;
+pub(in crate::ops) use list::DAMAGED;
 pub use list::{ListArgs, ls, show};
 pub use logs::{LogsArgs, logs};
 pub use ports::ports;
@@ -89,7 +90,7 @@ impl Target {
     /// Its directory, with its lock held. A VM that runs in another pid namespace is refused: no verb can end it from here.
     fn lock(&self, cx: &mut Context<'_>) -> Result<(MachineDir, Lock)> {
         cx.stages.begin("lock");
-        let machine = cx.store().machine(&self.name)?;
+        let machine = cx.store().machine(&self.name).map_err(|e| self.explain(e))?;
         let lock = machine.lock()?;
         if self.is(&machine)? {
             vm_lock::refuse_elsewhere(machine.path())?;
@@ -97,6 +98,14 @@ impl Target {
         }
         let message = format!("the document is of another VM than the one named `{}`", self.name);
         Err(Error::new(Code::BadDocument, message).hint("it was removed, and one made that has its name"))
+    }
+
+    /// The error of a VM that is not there, where its document is a plan that nobody has carried out.
+    fn explain(&self, e: Error) -> Error {
+        match &self.given {
+            Some(given) => not_made(given, e),
+            None => e,
+        }
     }
 
     /// Whether that is the VM that was meant: another one may have its name by now.
@@ -114,6 +123,13 @@ impl Target {
         doc.adopt_timings(&now, boot::GUEST)?;
         Ok(doc)
     }
+}
+
+/// The error of a VM that is not there, with what to type where its document is only a plan.
+pub(in crate::ops) fn not_made(doc: &Document, e: Error) -> Error {
+    let (Code::NotFound, false, Ok(name)) = (e.code(), doc.has("disks"), doc.name()) else { return e };
+    Error::new(Code::NotFound, format!("the VM `{name}` is planned, and not made yet"))
+        .hint(format!("bg-vm plan {name} | bg-seed clone | bg-vm start, or in one: bg-vm create {name}"))
 }
 
 /// True if the document that [`MachineDir::current`] gave is of a VM that runs or is paused, in whichever pid namespace.

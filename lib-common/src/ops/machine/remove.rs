@@ -70,8 +70,8 @@ fn rm_one(cx: &mut Context<'_>, target: &Target, force: bool) -> Result<Option<S
     cx.stages.begin("lock");
     let store = cx.store();
     let machine = store.machine_dir(&target.name);
-    if !machine.is_there()? {
-        return Ok(None);
+    if let Err(e) = store.machine(&target.name) {
+        return if e.code() == Code::NotFound { absent(cx, &e) } else { Err(e) };
     }
     let lock = match machine.lock() {
         Err(e) if e.code() == Code::NotFound => return Ok(None),
@@ -115,6 +115,13 @@ fn rm_one(cx: &mut Context<'_>, target: &Target, force: bool) -> Result<Option<S
         machine.journal().undo_open()?;
     }
     Ok(free_name(&store, machine.path())?.map(|path| (path, lock)))
+}
+
+/// What is gone already is fine; a slip in its name is to be seen all the same.
+fn absent(cx: &mut Context<'_>, e: &Error) -> Result<Option<Staged>> {
+    let hint = e.get_hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+    cx.remark(&format!("{e}, nothing is removed{hint}"));
+    Ok(None)
 }
 
 /// Whether a process of the VM lives: a shim of its runtime directories, or whatever holds the VM's lock.

@@ -1,7 +1,7 @@
 //! start, restart: identity, VMM, record.
 
 use super::create::{launch_disks, own_disks};
-use super::{Target, for_each, is_running, let_leave, targets};
+use super::{Target, for_each, is_running, let_leave, not_made, targets};
 use crate::cli::{Answer, Context};
 use crate::disk::look;
 use crate::doc::{
@@ -62,7 +62,7 @@ pub fn restart(cx: &mut Context<'_>, names: &[Name], args: &super::StopArgs) -> 
 /// Finishes what `bg-seed clone` began; `None` for a VM that is in the store already.
 fn finish(cx: &mut Context<'_>, doc: Document) -> Result<Option<Document>> {
     cx.stages.begin("lock");
-    let machine = cx.store().machine(&doc.name()?)?;
+    let machine = cx.store().machine(&doc.name()?).map_err(|e| not_made(&doc, e))?;
     let lock = machine.lock()?;
     if machine.record_file().exists() {
         return Ok(None);

@@ -2,12 +2,13 @@
 //! which it does.
 
 use crate::cli::{Answer, Context};
-use crate::doc::{Guest, Name};
+use crate::doc::{ErrorDoc, Guest, Name, to_json};
 use crate::error::{Code, Error, Result};
 use crate::guest::live::Live;
 use crate::guest::ssh::{self, ClientConfig, Via, Ways, keys};
-use crate::sys::{limits, poll, program, socket};
+use crate::sys::{limits, plain, poll, program, socket};
 use nix::poll::PollFlags;
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -37,11 +38,24 @@ pub fn stdio(wanted: &Connection, cx: &mut Context<'_>) -> Result<Answer> {
     Ok(Answer::Done)
 }
 
-/// Hands such a connection to whoever reads the socket that stdout is: ssh with ProxyUseFdpass.
+/// Hands such a connection to ssh, which reads the socket that stdout is (ProxyUseFdpass). An error goes to `error_file`, if there
+/// is one, for the tool that has started ssh: ssh complains, too, and that tool says both when ssh has ended.
 ///
 /// # Errors
 /// As those of [`stdio`].
-pub fn fdpass(wanted: &Connection, cx: &mut Context<'_>) -> Result<Answer> {
+pub fn fdpass(wanted: &Connection, error_file: Option<&Path>, cx: &mut Context<'_>) -> Result<Answer> {
+    let (error, path) = match (hand_over(wanted, cx), error_file) {
+        (Err(error), Some(path)) => (error, path),
+        (done, _) => return done,
+    };
+    let line = to_json(&ErrorDoc::new(cx.tool, &error)) + "\n";
+    match plain::append_named(path).map(|mut file| file.write_all(line.as_bytes())) {
+        Ok(Ok(())) => Ok(Answer::Status(error.code().exit())),
+        _ => Err(error),
+    }
+}
+
+fn hand_over(wanted: &Connection, cx: &mut Context<'_>) -> Result<Answer> {
     end_with_ssh(cx)?;
     let guest = connect(wanted, cx)?;
     let (_, stdout) = cx.standard_streams();

@@ -1,9 +1,10 @@
 //! What VMs of the store need of the network: a card for one that starts, and nothing kept for one that is gone.
 
 use super::acquire::{Lent, tell_of_refill};
+use super::up::ADD_A_ROUTE;
 use super::{UpArgs, Wants, acquire_for, explain, own_uid, refill};
 use crate::cli::Context;
-use crate::doc::{AbsPath, Document, Host, IdentityNet, LaunchNet, Net, Spec, Undo};
+use crate::doc::{AbsPath, Document, Host, IdentityNet, LaunchNet, Name, Net, Spec, Undo};
 use crate::error::{Code, Error, Result};
 use crate::net::{Open, Space, give_back_held, name};
 use crate::store::{Operation, id_of};
@@ -56,6 +57,9 @@ pub(in crate::ops) fn attach(
     let hosts = network.hosts(false)?.of_user(&network.leases_to_read()?, wants.owner)?;
     let tap = net.tap.ok_or_else(|| Error::new(Code::Internal, "a TAP was acquired and has no name"))?;
     let nameservers = if spec.nat { network.record.nameservers.clone() } else { vec![] };
+    if spec.nat && nameservers.is_empty() {
+        cx.remark(&no_name_server(&wants.name));
+    }
     Ok(Some(Card {
         launch: LaunchNet { tap, mac: net.mac, network_dir },
         identity: IdentityNet { address: net.address, gateway: net.gateway, nameservers },
@@ -81,11 +85,24 @@ fn acquire(cx: &mut Context<'_>, wants: &Wants) -> Result<Lent> {
         Err(e) if e.code() == Code::NotFound && own_uid() == 0 => {
             stages.begin("network_up");
             let nat = wants.nat.then_some(true);
-            super::make_network(config, stages, &UpArgs { nat, ..UpArgs::default() })?;
+            // The hint of `bg-tap` would lead back to here.
+            let no_way_out = |e: Error| match e.code() {
+                Code::NotFound if wants.nat => e.hint(format!("{ADD_A_ROUTE}, or make the VM without --nat")),
+                _ => e,
+            };
+            super::make_network(config, stages, &UpArgs { nat, ..UpArgs::default() }).map_err(no_way_out)?;
             acquire_for(config, stages, wants)
         }
         other => other,
     }
+}
+
+/// What a VM with NAT is told where its network has no name server.
+fn no_name_server(name: &Name) -> String {
+    format!(
+        "warning: {name} has no name server: this host names none that guests reach; \
+         `BG_NAMESERVERS=ADDRESS bg-tap up --nat`, and `bg-vm restart {name}`, give it one"
+    )
 }
 
 fn no_card(e: Error) -> Error {

@@ -165,12 +165,16 @@ fn overlap(wanted: Cidr, there: Cidr, links: &[Link], index: u32) -> Error {
         .detail("overlaps_with", there.to_string())
 }
 
+/// What a host without a default route lacks.
+pub(super) const ADD_A_ROUTE: &str = "give the host one: ip route add default via GATEWAY";
+
 /// The interfaces that lead to the internet and to what is allowed; the first one is the default route's.
 fn uplinks(allow: &[Cidr], old: &[Uplink], links: &[Link], routes: &[Route]) -> Result<Vec<Uplink>> {
     let default = routes.iter().find(|r| r.prefix == 0 && r.index != 0).map(|r| r.index);
     let default = default.ok_or_else(|| {
-        Error::new(Code::NotFound, "there is no default route, so guests cannot reach anything through this host")
-            .hint("bg-tap up --no-nat")
+        Error::new(Code::NotFound, "there is no default route, so guests cannot reach anything through this host").hint(
+            format!("{ADD_A_ROUTE}; `bg-tap up --no-nat` makes a network that leads to this host and its VMs alone"),
+        )
     })?;
     let mut found: Vec<Uplink> = vec![];
     for index in std::iter::once(default).chain(allow.iter().filter_map(|c| subnet::interface_to(c.address(), routes)))

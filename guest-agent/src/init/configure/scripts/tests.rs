@@ -23,7 +23,7 @@ fn run(root: &Path) -> (bool, Vec<Configured>) {
             argv[1] = below(root, &argv[1]).display().to_string();
             let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
             let env = environment(scripts.epoch.as_deref());
-            guest_program::run(&Program { root: None, argv: &argv, env: &env }, 64)
+            guest_program::run(&Program { root: None, argv: &argv, env: &env, within: None }, 64)
         },
         &mut |line| {
             match line {

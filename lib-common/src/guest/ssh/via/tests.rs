@@ -26,6 +26,29 @@ fn a_guest_that_closes_without_a_byte_is_tried_again_and_the_byte_is_not_lost() 
 }
 
 #[test]
+fn an_sshd_with_too_many_logins_under_way_is_tried_again() {
+    let tries = AtomicUsize::new(0);
+    let guest = Fake::open(move |mut stream| {
+        let greeting: &[&[u8]] = match tries.fetch_add(1, Ordering::SeqCst) {
+            0 => &[b"Exceeded MaxStartups\r\n"],
+            1 => &[b"Not allowed at this time\r\n"],
+            // A greeting that comes in parts, behind text that RFC 4253 allows before it.
+            _ => &[b"welcome\r\nSS", b"H-2.0-fake\r\n"],
+        };
+        for part in greeting {
+            stream.write_all(part).unwrap();
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    });
+    let (_child, vmm) = stand_in(guest.socket());
+    let live = Live::of(&document(&vmm)).unwrap();
+    let mut stream = wait_for_sshd(&live, Instant::now() + Duration::from_secs(30)).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "SSH-2.0-fake\r\n");
+}
+
+#[test]
 fn an_sshd_that_never_speaks_is_given_up_at_the_deadline() {
     for guest in [Fake::open(drop), Fake::open(Fake::until_closed)] {
         let (_child, vmm) = stand_in(guest.socket());
@@ -92,13 +115,14 @@ fn is_silent(mut stream: TcpStream) {
 fn whichever_answers_first_is_taken() {
     let vsock = || Fake::open(|mut stream| stream.write_all(b"SSH-vsock").unwrap());
     let closes_at_once = || Fake::open(drop);
-    let cases: [(Option<SocketAddrV4>, Fake, bool, &str); 7] = [
+    let cases: [(Option<SocketAddrV4>, Fake, bool, &str); 8] = [
         (Some(tcp(says(b"SSH-tap"))), vsock(), true, "SSH-tap"),
         (Some(tcp(says(b"SSH-tap"))), vsock(), false, "SSH-tap"),
         (None, vsock(), true, "SSH-vsock"),
         (Some(nobody()), vsock(), true, "SSH-vsock"),
         (Some(tcp(drop)), vsock(), true, "SSH-vsock"),
         (Some(tcp(is_silent)), vsock(), true, "SSH-vsock"),
+        (Some(tcp(says(b"Exceeded MaxStartups\r\n"))), vsock(), true, "SSH-vsock"),
         (Some(tcp(says(b"SSH-tap"))), closes_at_once(), true, "SSH-tap"),
     ];
     for (number, (tap, guest, vsock, expected)) in cases.into_iter().enumerate() {

@@ -216,7 +216,7 @@ fn work_disk(facts: &Facts<'_>, bytes: u64) -> Outcome {
     }
     let size = facts.get("sectors").parse::<u64>().ok().and_then(|n| n.checked_mul(512)).unwrap_or_default();
     if size != bytes {
-        wrong.push(format!("it has {size} bytes and not {bytes}"));
+        wrong.push(format!("it has {size} bytes and not {bytes} bytes"));
     }
     if wrong.is_empty() { Ok(format!("ext4 of /dev/vdb at /root, {bytes} bytes")) } else { Err(wrong.join("; ")) }
 }
