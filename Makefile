@@ -4,10 +4,11 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 PREFIX ?= /usr/local
 export CARGO_TARGET_DIR := $(TARGET_DIR)
-export PATH := $(TARGET_DIR)/release:$(PATH)
+# Behind PATH, where Debian's PATH of an ordinary user has no administrators' programs, such as mke2fs.
+export PATH := $(TARGET_DIR)/release:$(PATH):/usr/sbin:/sbin
 
 .PHONY: all setup build tools agent test test-firecracker test-dev-image test-image-build test-faults test-defects bench bench-tap \
-	bench-create lint demo install clean
+	bench-create lint demo install install-built clean
 
 all: build
 
@@ -57,9 +58,9 @@ test-dev-image: setup build
 	bg-kernel build | bg-rootfs build --distro debian | \
 		bg-image-build --force --size 6G --memory 2G --vcpu 2 --packages @dev,@extra >/dev/null
 
-# Half an hour: image builds, ended at every stage with every signal.
+# Half an hour: image builds, ended at every stage with every signal, and those of the README.
 test-image-build: setup build
-	BG_TEST_FULL=1 cargo test --release --locked -p banger --test tests -- a_build_ended --nocapture
+	BG_TEST_FULL=1 cargo test --release --locked -p banger --test tests -- a_build_ended vm::readme --nocapture
 
 # All of what `test` tries a sample of: every system call gone wrong, crowds, random histories, thousands of lives, thirty of
 # them with real guests.
@@ -90,13 +91,26 @@ demo: setup build
 	pipelines/demo
 
 install: build
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/banger $(DESTDIR)$(PREFIX)/share/man/man1 \
-		$(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man7
-	install -m 755 $(foreach tool,$(notdir $(basename $(wildcard bins/*.rs))),$(TARGET_DIR)/release/$(tool)) $(DESTDIR)$(PREFIX)/bin
-	install -m 755 $(TARGET_DIR)/libexec/banger/guest-agent $(DESTDIR)$(PREFIX)/libexec/banger
-	install -m 644 man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
-	install -m 644 man/*.5 $(DESTDIR)$(PREFIX)/share/man/man5
-	install -m 644 man/*.7 $(DESTDIR)$(PREFIX)/share/man/man7
+	@$(MAKE) --no-print-directory install-built
+
+# For all users: the tools, the manual, and behind the tools the guest agent, the vsock device that `setup` has built, and the
+# pipelines.
+BINS := $(TARGET_DIR)/release
+LIBEXEC := $(DESTDIR)$(PREFIX)/libexec/banger
+MAN := $(DESTDIR)$(PREFIX)/share/man
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/banger
+VSOCK := $(or $(shell command -v vhost-device-vsock),$(wildcard $(CACHE)/vhost-device-vsock/bin/vhost-device-vsock))
+PIPELINES := bundle create customize demo demo-vm in-netns setup void
+install-built:
+	install -d $(DESTDIR)$(PREFIX)/bin $(LIBEXEC)/pipelines $(MAN)/man1 $(MAN)/man5 $(MAN)/man7
+	install -m 755 $(addprefix $(BINS)/,$(notdir $(basename $(wildcard bins/*.rs)))) $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(TARGET_DIR)/libexec/banger/guest-agent $(LIBEXEC)
+	$(if $(VSOCK),install -m 755 $(VSOCK) $(LIBEXEC),@echo 'not installed: vhost-device-vsock, which make setup builds' >&2)
+	install -m 755 $(addprefix pipelines/,$(PIPELINES)) $(LIBEXEC)/pipelines
+	install -m 644 pipelines/lib.sh $(LIBEXEC)/pipelines
+	install -m 644 man/*.1 $(MAN)/man1
+	install -m 644 man/*.5 $(MAN)/man5
+	install -m 644 man/*.7 $(MAN)/man7
 
 clean:
 	cargo clean

@@ -10,6 +10,7 @@ mod doctor;
 mod faults;
 mod firecracker;
 mod firecracker_real;
+mod first_day;
 mod golden;
 mod hostile;
 mod image;

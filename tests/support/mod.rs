@@ -6,6 +6,7 @@
 
 pub mod fixture;
 pub mod footprint;
+pub mod fresh;
 pub mod launched;
 pub mod mounts;
 pub mod netns;

@@ -16,6 +16,7 @@ mod logins;
 mod nested;
 mod net;
 mod paused;
+mod readme;
 mod repository;
 mod semantics;
 mod soak;

@@ -4,6 +4,7 @@ use lib_common::doc::{Name, Net};
 use lib_common::error::{Code, Error, Result};
 use lib_common::sys::cmd::Cmd;
 use lib_common::sys::netlink::Netlink;
+use lib_common::sys::program;
 use lib_common::timing::{Stages, millis};
 use lib_machine::config::Config;
 use lib_machine::net::name::{Holder, MachineId};
@@ -50,7 +51,9 @@ impl Scene {
     pub(super) fn set(config: &Config) -> Result<Self> {
         if let Some(link) = in_use()? {
             let message = format!("this network namespace is in use: it has the interface `{link}`");
-            return Err(Error::new(Code::Usage, message).hint("pipelines/in-netns bg-bench tap"));
+            return Err(
+                Error::new(Code::Usage, message).hint(format!("{} bg-bench tap", program::pipeline("in-netns")))
+            );
         }
         let mut stages = Stages::new(TOOL, None);
         match make_network(config, &mut stages, &UpArgs::default()) {

@@ -24,7 +24,7 @@ pub use parse::{MEMORY_MIB, VCPUS, parse_boot_timeout, parse_memory_mib, parse_s
 use parse::{parse_addresses, parse_net};
 pub use variables::unknown_variables;
 
-pub use bundle::{Loaded, MEND as MEND_BUNDLE, default_dir as default_bundle_dir};
+pub use bundle::{Loaded, default_dir as default_bundle_dir, mend as mend_bundle};
 
 /// Every key, its variable, its default in words, and what it is.
 pub const KEYS: &[(&str, &str, &str, &str)] = &[
@@ -70,7 +70,7 @@ pub const KEYS: &[(&str, &str, &str, &str)] = &[
     (
         "vhost_device_vsock",
         "BG_VHOST_DEVICE_VSOCK",
-        "vhost-device-vsock in PATH, else in the cache directory",
+        "vhost-device-vsock in PATH, else in the cache directory, else ../libexec/banger/vhost-device-vsock from the tool",
         "the vsock device beside QEMU",
     ),
     ("net_dir", "BG_NET_DIR", "/run/banger/net", "TAPs and addresses, a directory for each network namespace"),

@@ -334,6 +334,8 @@ impl Cmd {
         let mut command = Command::new(found.as_ref().unwrap_or(&self.program));
         if self.only_env {
             command.env_clear();
+        } else if let Some(path) = super::program::path_of_children() {
+            command.env("PATH", path);
         }
         command.args(&self.args).envs(self.env.iter().map(|(k, v)| (k, v)));
         if let Some(dir) = &self.dir {

@@ -269,7 +269,7 @@ pub fn free_bytes(path: &Path) -> Result<u64> {
 /// Free bytes on the file system of `path` that this process may use: for root also the reserved ones.
 pub fn usable_bytes(path: &Path) -> Result<u64> {
     let stat = nix::sys::statvfs::statvfs(path)?;
-    let blocks = if nix::unistd::geteuid().is_root() { stat.blocks_free() } else { stat.blocks_available() };
+    let blocks = if super::host::caller_is_root() { stat.blocks_free() } else { stat.blocks_available() };
     Ok(blocks * stat.fragment_size())
 }
 

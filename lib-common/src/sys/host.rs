@@ -2,7 +2,9 @@
 
 use super::dirs::list;
 use crate::error::{Code, Error, Result};
+use nix::unistd::Uid;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The kernel's release.
@@ -24,7 +26,43 @@ pub fn cpus() -> Result<u32> {
 
 /// The home directory that the passwd database has for the caller.
 pub fn home_of_caller() -> Option<PathBuf> {
-    Some(nix::unistd::User::from_uid(nix::unistd::geteuid()).ok()??.dir)
+    Some(nix::unistd::User::from_uid(caller_uid()).ok()??.dir)
+}
+
+/// True if the caller is root of this system, and not an ordinary user who is root in a user namespace alone, as `unshare -r`
+/// makes one.
+pub fn caller_is_root() -> bool {
+    nix::unistd::geteuid().is_root() && !is_root_by_name()
+}
+
+/// The caller's user id; where an ordinary user is root in a user namespace, the id that the user has outside.
+pub fn caller_uid() -> Uid {
+    let uid = nix::unistd::geteuid();
+    if !uid.is_root() || !is_root_by_name() {
+        return uid;
+    }
+    uid_map().and_then(|map| outer_id(&map, uid.as_raw())).map_or(uid, Uid::from_raw)
+}
+
+/// True if user 0 of this namespace is another user outside, and does not own `/` either. A container has its root's files, and its
+/// root works as any root does, whoever that is outside.
+fn is_root_by_name() -> bool {
+    let is_other = uid_map().and_then(|map| outer_id(&map, 0)).is_some_and(|outer| outer != 0);
+    is_other && std::fs::symlink_metadata("/").is_ok_and(|meta| meta.uid() != 0)
+}
+
+fn uid_map() -> Option<String> {
+    read("/proc/self/uid_map").ok()
+}
+
+/// The id outside of a user namespace by its map, whose lines are the first id inside, the first outside, and how many there are
+/// (user_namespaces(7)).
+fn outer_id(map: &str, inside: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut words = line.split_whitespace().map(str::parse::<u32>);
+        let [first, outer, count] = [words.next()?.ok()?, words.next()?.ok()?, words.next()?.ok()?];
+        inside.checked_sub(first).filter(|offset| *offset < count)?.checked_add(outer)
+    })
 }
 
 /// The host's memory, in bytes.
@@ -124,6 +162,22 @@ mod tests {
     fn available_memory_is_part_of_the_hosts() {
         let memory = memory().unwrap();
         assert!(memory.available > 0 && memory.available <= memory.total, "{memory:?}");
+    }
+
+    #[test]
+    fn an_id_is_found_outside_of_a_user_namespace_by_its_map() {
+        let container = "         0       1000          1\n         1     100000      65536\n";
+        for (map, inside, outer) in [
+            ("         0          0 4294967295\n", 1000, Some(1000)),
+            ("         0       4321          1\n", 0, Some(4321)),
+            ("         0       4321          1\n", 1, None),
+            (container, 0, Some(1000)),
+            (container, 7, Some(100_006)),
+            ("", 0, None),
+            ("junk", 0, None),
+        ] {
+            assert_eq!(outer_id(map, inside), outer, "{inside} of {map}");
+        }
     }
 
     #[test]

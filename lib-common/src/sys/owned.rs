@@ -214,7 +214,7 @@ fn own(opened: nix::Result<OwnedFd>, path: &Path, (wanted, owner): (Wanted, Owne
 }
 
 /// True for root's uid. Where the namespace has no name for root, as for an ordinary user's own network, root is who owns `/`.
-fn is_root(uid: u32, path: &Path) -> Result<bool> {
+pub(super) fn is_root(uid: u32, path: &Path) -> Result<bool> {
     let root = || std::fs::symlink_metadata("/").map_err(|e| Error::io("open", path, &e));
     Ok(uid == 0 || uid == root()?.uid())
 }

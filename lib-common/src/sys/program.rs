@@ -1,7 +1,8 @@
 //! Where programs are, and which Debian package has one that is missing.
 
+use super::cmd::quote;
 use crate::error::{Code, Error, Result};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,46 @@ fn find_in(program: &Path, path: &OsStr, sbin: &[PathBuf]) -> Result<PathBuf> {
         dirs.map(|dir| dir.join(program)).find(executable)
     };
     found.ok_or_else(|| missing(program))
+}
+
+/// A program's name as a user types it: the name where `PATH` has it, else its absolute path, since Debian's `PATH` of an
+/// ordinary user lacks `/usr/sbin`.
+pub fn typed(name: &str) -> String {
+    typed_in(name, &std::env::var_os("PATH").unwrap_or_default(), &SBIN.map(PathBuf::from))
+}
+
+fn typed_in(name: &str, path: &OsStr, sbin: &[PathBuf]) -> String {
+    let named = Path::new(name);
+    match (find_in(named, path, &[]), find_in(named, path, sbin)) {
+        (Err(_), Ok(found)) => found.display().to_string(),
+        _ => name.to_owned(),
+    }
+}
+
+/// `PATH` for the programs that a program of ours starts in its turn: ours, then `/usr/sbin` and `/sbin`; `None` where it has both.
+pub(super) fn path_of_children() -> Option<OsString> {
+    path_with(&std::env::var_os("PATH")?, &SBIN.map(PathBuf::from))
+}
+
+fn path_with(path: &OsStr, sbin: &[PathBuf]) -> Option<OsString> {
+    let has = |dir: &PathBuf| std::env::split_paths(path).any(|entry| entry == *dir);
+    let lacking: Vec<&PathBuf> = sbin.iter().filter(|dir| !has(dir)).collect();
+    let mut longer = path.to_owned();
+    for dir in &lacking {
+        longer.push(":");
+        longer.push(dir);
+    }
+    (!lacking.is_empty()).then_some(longer)
+}
+
+/// A pipeline as a user types it: the installed one's path, in `../libexec/banger/pipelines` from the tool, else its path in the
+/// source tree.
+pub fn pipeline(name: &str) -> String {
+    let exe = std::env::current_exe().ok();
+    let prefix = exe.as_deref().and_then(Path::parent).and_then(Path::parent);
+    let installed =
+        prefix.map(|prefix| prefix.join("libexec/banger/pipelines").join(name)).filter(|path| path.is_file());
+    installed.map_or_else(|| format!("pipelines/{name}"), |path| quote(&path.display().to_string()))
 }
 
 /// The error for a program that is not there.
@@ -90,5 +131,19 @@ mod tests {
         make(bin, "mke2fs");
         assert_eq!(found("mke2fs"), Some(bin.join("mke2fs")));
         assert_eq!(found("nft"), None);
+        let typed = |name: &str| typed_in(name, bin.as_os_str(), &all);
+        make(usr_sbin, "e2fsck");
+        assert_eq!(typed("mke2fs"), "mke2fs", "the user's PATH has it");
+        assert_eq!(typed("e2fsck"), usr_sbin.join("e2fsck").display().to_string());
+        assert_eq!(typed("nft"), "nft", "it is nowhere");
+    }
+
+    #[test]
+    fn children_get_the_directories_that_path_lacks() {
+        let sbin = SBIN.map(PathBuf::from);
+        let longer = |path: &str| path_with(OsStr::new(path), &sbin).map(|path| path.into_string().unwrap());
+        assert_eq!(longer("/usr/bin:/bin").as_deref(), Some("/usr/bin:/bin:/usr/sbin:/sbin"));
+        assert_eq!(longer("/sbin:/bin").as_deref(), Some("/sbin:/bin:/usr/sbin"));
+        assert_eq!(longer("/usr/sbin:/usr/bin:/sbin:/bin"), None);
     }
 }

@@ -16,7 +16,7 @@ use lib_common::doc::{Bench, Name, to_json};
 use lib_common::error::{Code, Error, Result};
 use lib_common::sys::cmd::typed_by_root;
 use lib_common::sys::fs::can_reflink;
-use lib_common::sys::{host, signal};
+use lib_common::sys::{host, program, signal};
 use lib_machine::vmm;
 use lib_tools::cli::{Answer, Context};
 use lib_tools::ops::machine::image_name;
@@ -200,5 +200,5 @@ fn rounds(
 
 fn no_pool() -> Error {
     Error::new(Code::Usage, "VMs have no network card here, so there is no pool of TAPs to be without")
-        .hint(typed_by_root("pipelines/in-netns bg-bench create --no-pool"))
+        .hint(typed_by_root(&format!("{} bg-bench create --no-pool", program::pipeline("in-netns"))))
 }

@@ -101,7 +101,7 @@ pub fn check_disk(path: &Path, name: &Name) -> Result<Vec<Check>> {
         return Ok(vec![Check::new("file", false, format!("{} is not there", path.display()), "make the VM anew")]);
     }
     let file = Check::new("file", true, format!("{} on the host", bytes(allocated_bytes(path))), "");
-    let file_system = check_file_system("file_system", path, &format!("e2fsck -fy {}", path.display()))?;
+    let file_system = check_file_system("file_system", path, &ext4::mend_command(path))?;
     let sound = file_system.ok;
     let mut checks = vec![file, file_system];
     // What has failed already is not looked into.
@@ -120,7 +120,7 @@ fn check_nested(path: &Path, name: &Name) -> Result<Option<Check>> {
         }
         Err(Unread::Refused(e)) => {
             let seen = format!("it cannot be looked into: {}", e.with_causes());
-            Ok(Some(Check::new("not_nested", false, seen, &format!("e2fsck -fy {}", path.display()))))
+            Ok(Some(Check::new("not_nested", false, seen, &ext4::mend_command(path))))
         }
         Err(Unread::Signal(e)) => Err(e),
         Err(Unread::Fs(_)) => Ok(None),

@@ -8,6 +8,7 @@ use lib_common::doc::Digest;
 use lib_common::error::{ChildFailure, Code, Error, Result};
 use lib_common::size::bytes;
 use lib_common::sys::cmd::{Child, Cmd, Stream, Streams, describe};
+use lib_common::sys::program;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -223,11 +224,16 @@ pub fn repair(path: &Path) -> Result<()> {
         Some(0..=3) => Ok(()),
         Some(4..8) => {
             let message = format!("{} has errors that cannot be mended safely", path.display());
-            let command = Cmd::new("e2fsck").args(["-f", "-y"]).arg(path).to_shell();
+            let command = mend_command(path);
             Err(Error::new(Code::BadInput, message).also(problems(&report)).hint(format!("{command} mends it somehow")))
         }
         _ => Err(error),
     }
+}
+
+/// The command that mends a file system without asking, as this user types it.
+pub fn mend_command(path: &Path) -> String {
+    Cmd::new(program::typed("e2fsck")).arg("-fy").arg(path).to_shell()
 }
 
 /// Runs e2fsck: its status, what it printed, and the error for where the status means that it did not work.

@@ -1,6 +1,7 @@
 //! Reads file systems that a guest could have written. Whatever is in them, it takes bounded time and memory, ends when a
 //! signal comes, and ends this thread at most.
 
+use super::ext4;
 use super::journal;
 use super::layout::Layout;
 use ext4_view::{Ext4, Ext4Error, Ext4Read};
@@ -115,7 +116,7 @@ pub(super) fn ensure_sane(path: &Path) -> Result<()> {
 
 fn sane(file: &File, path: &Path) -> Result<Layout> {
     let read = Layout::read(file).and_then(|layout| journal::check(file, &layout).map(|()| layout));
-    read.map_err(|why| Error::new(Code::BadInput, why).hint(format!("e2fsck -fy {}", path.display())))
+    read.map_err(|why| Error::new(Code::BadInput, why).hint(ext4::mend_command(path)))
 }
 
 /// A disk's bytes, for as long as there is patience with it.

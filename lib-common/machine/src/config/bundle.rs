@@ -2,12 +2,14 @@
 
 use lib_common::doc::{AbsPath, Bundle, MAX_BYTES, RelPath};
 use lib_common::error::{Code, Context, Error, Result};
-use lib_common::sys::owned;
+use lib_common::sys::{owned, program};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// What mends a bundle.
-pub const MEND: &str = "pipelines/bundle";
+pub fn mend() -> String {
+    program::pipeline("bundle")
+}
 
 /// What the setting says: a file, or none at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +58,7 @@ impl Loaded {
             if !named {
                 return Ok(None);
             }
-            return Err(Error::new(Code::MissingFile, format!("{} is not there", json.display())).hint(MEND));
+            return Err(Error::new(Code::MissingFile, format!("{} is not there", json.display())).hint(mend()));
         };
         owned::is_safe_from_others(&dir)?;
         let mut bytes = vec![];
@@ -84,7 +86,7 @@ impl Loaded {
     /// A file of the bundle, which has to be there.
     pub(super) fn file(&self, path: &RelPath) -> Result<PathBuf> {
         let at = self.at(path);
-        let gone = || Error::new(Code::MissingFile, format!("the bundle's {} is not there", at.display())).hint(MEND);
+        let gone = || Error::new(Code::MissingFile, format!("the bundle's {} is not there", at.display())).hint(mend());
         // It is a program, or is given to one.
         owned::open_installed(self.dir(), path.as_str())?.map(|_| at.clone()).ok_or_else(gone)
     }

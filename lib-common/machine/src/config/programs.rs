@@ -35,9 +35,9 @@ impl Config {
         if let Some(bundle) = self.bundle()? {
             return bundle.file(&bundle.bundle.agent_path);
         }
-        let places =
-            self.tool_dir.iter().flat_map(|dir| [dir.join("../libexec/banger/guest-agent"), dir.join("guest-agent")]);
-        places.into_iter().find(|p| p.is_file()).ok_or_else(|| missing("the guest agent's binary was not found".into()))
+        let beside = self.tool_dir.as_ref().map(|dir| dir.join("guest-agent"));
+        let mut places = self.libexec("guest-agent").into_iter().chain(beside);
+        places.find(|p| p.is_file()).ok_or_else(|| missing("the guest agent's binary was not found".into()))
     }
 
     /// The Firecracker to run: configured, whether it is there or not; else the bundle's; else the one in `PATH`.
@@ -68,7 +68,13 @@ impl Config {
         }
     }
 
-    /// vhost-device-vsock: configured, else in `PATH`, else where `pipelines/setup` puts it.
+    /// What `make install` puts behind the tools: `../libexec/banger/NAME` from the tool.
+    fn libexec(&self, name: &str) -> Option<PathBuf> {
+        Some(self.tool_dir.as_ref()?.parent()?.join("libexec/banger").join(name))
+    }
+
+    /// vhost-device-vsock: configured, else in `PATH`, else in the cache, where `pipelines/setup` puts it, else where `make install`
+    /// puts it for all users.
     ///
     /// # Errors
     /// [`Code::MissingProgram`]; [`Code::Permission`] for a file that others can change.
@@ -77,8 +83,11 @@ impl Config {
             return trusted(path, "BG_VHOST_DEVICE_VSOCK");
         }
         let cached = self.cache_dir.join("vhost-device-vsock/bin/vhost-device-vsock");
-        program::find(Path::new("vhost-device-vsock"))
-            .or_else(|missing| if owned::is_trusted(&cached)? { Ok(cached) } else { Err(missing) })
+        let installed = self.libexec("vhost-device-vsock").filter(|path| path.is_file());
+        program::find(Path::new("vhost-device-vsock")).or_else(|missing| match owned::is_trusted(&cached)? {
+            true => Ok(cached),
+            false => installed.ok_or(missing),
+        })
     }
 
     /// A program that the settings name, or that was found: its absolute path.

@@ -21,7 +21,7 @@ pub use table::{Format, Output};
 use clap::Parser;
 use clap::error::ErrorKind;
 use lib_common::error::{Code, Error, Result};
-use lib_common::sys::{limits, signal};
+use lib_common::sys::{host, limits, signal};
 use lib_common::timing::Progress;
 use lib_common::timing::Stages;
 use lib_machine::config::unknown_variables;
@@ -105,7 +105,7 @@ fn main_with<A: Parser>(
     let io = Io {
         args,
         env: process_env(),
-        root: nix::unistd::geteuid().is_root(),
+        root: host::caller_is_root(),
         stdin: (Box::new(std::io::stdin()), std::io::stdin().is_terminal()),
         stdout: (Box::new(output::ProcessStdout), std::io::stdout().is_terminal()),
         stderr: (Box::new(std::io::stderr()), stderr_is_terminal),

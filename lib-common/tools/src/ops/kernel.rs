@@ -4,7 +4,7 @@ use crate::cli::{Answer, Context};
 use lib_common::error::Result;
 use lib_image::build::kernel::{Places, Source, build_in, document};
 use lib_machine::config::Config;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// `bg-kernel build`: an `Image` document, without a name, with the kernel of `source`. With `use_cache` a bundle that the cache has
 /// is taken.
@@ -19,10 +19,8 @@ pub fn build(cx: &mut Context<'_>, source: &Source, use_cache: bool) -> Result<A
 
 /// Where the configuration has what a kernel's build needs.
 fn places(config: &Config) -> Result<Places> {
-    // An ordinary user's PATH has no sbin on Debian, and depmod needs no privilege here.
-    let sbin = Path::new("/usr/sbin/depmod");
     Ok(Places {
-        depmod: if sbin.is_file() { sbin.into() } else { "depmod".into() },
+        depmod: "depmod".into(),
         cache_dir: config.cache()?.to_owned(),
         agent: config.agent_path()?,
         apt_lists: PathBuf::from("/var/lib/apt/lists"),

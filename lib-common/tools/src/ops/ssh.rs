@@ -84,6 +84,8 @@ pub fn run(request: &Request, cx: &mut Context<'_>) -> Result<Answer> {
         let _ = log.collect();
     })?;
     signal::check()?;
+    // It may have gone on and the session ended between two looks.
+    tell_pause(&live, &mut told, cx);
     log.collect()?;
     if status.code() == Some(SSH_FAILED) && log.end().is_none() {
         return Err(why(&log, ways, (&live, &doc), cx)?);
@@ -121,12 +123,13 @@ fn why(log: &SshLog, ways: Ways, (live, doc): (&Live, &Document), cx: &mut Conte
     Ok(error)
 }
 
-/// Says once that the VM is paused, and once that it goes on: a session in it stands still meanwhile.
+/// Says once that the VM is paused, and once that it goes on: a session in it stands still meanwhile. One that ended while it
+/// was paused did not go on.
 fn tell_pause(live: &Live, told: &mut Option<Paused>, cx: &mut Context<'_>) {
     let now = live.paused();
     match (&now, &told) {
         (Some(paused), None) => cx.remark(&format!("{} is paused: {paused}", live.name)),
-        (None, Some(_)) => cx.remark(&format!("{} goes on", live.name)),
+        (None, Some(_)) if !live.has_ended().unwrap_or(true) => cx.remark(&format!("{} goes on", live.name)),
         _ => {}
     }
     *told = now;

@@ -70,7 +70,7 @@ pub fn ensure_user_key(store: &Store) -> Result<String> {
         None => generate("banger")?,
         Some(path) => read(path)?.ok_or_else(|| {
             let gone = format!("the bundle's key {} is not there", path.display());
-            Error::new(Code::MissingFile, gone).hint(crate::config::MEND_BUNDLE)
+            Error::new(Code::MissingFile, gone).hint(crate::config::mend_bundle())
         })?,
     };
     let line = public_line(&key)?;

@@ -8,6 +8,7 @@ use lib_common::sys::cmd::quote;
 use lib_common::sys::host::{backing_files, mount_points};
 use lib_common::sys::lock::{is_held, signer};
 use lib_common::sys::process::{openers, stat};
+use lib_common::sys::program;
 use lib_machine::config::Config;
 use lib_machine::store::Store;
 use std::path::{Path, PathBuf};
@@ -35,7 +36,7 @@ pub fn loop_devices(store: &Store, config: &Config) -> Result<Vec<Found>> {
         let mut f = finding("loop", device.clone(), format!("a loop device on {}", file.display()));
         f.owner = owner(below);
         f.age_ms = age_ms(&file);
-        f.fix = format!("losetup -d {}  # unmount what is mounted of it first", quote(&device));
+        f.fix = format!("{} -d {}  # unmount what is mounted of it first", program::typed("losetup"), quote(&device));
         found.push(Found { finding: f, remedy: Remedy::Report });
     }
     Ok(found)

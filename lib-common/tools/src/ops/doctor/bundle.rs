@@ -7,7 +7,7 @@ use lib_common::digest;
 use lib_common::doc::{BundlePart, Check, Digest, Kernel};
 use lib_common::error::Result;
 use lib_common::sys::cmd::quote;
-use lib_machine::config::{Loaded, MEND_BUNDLE, default_bundle_dir};
+use lib_machine::config::{Loaded, default_bundle_dir, mend_bundle};
 use std::path::Path;
 
 const NAME: &str = "bundle";
@@ -24,12 +24,12 @@ pub(super) fn check(cx: &Context<'_>) -> Result<Check> {
     let loaded = match cx.config.bundle() {
         Ok(Some(loaded)) => loaded,
         Ok(None) => return Ok(Check::new(NAME, true, "no bundle is used", "")),
-        Err(e) => return Ok(Check::new(NAME, false, e.with_causes(), MEND_BUNDLE)),
+        Err(e) => return Ok(Check::new(NAME, false, e.with_causes(), &mend_bundle())),
     };
     let (dir, shown) = (loaded.dir(), loaded.json().display());
     let mend = match dir == default_bundle_dir(&cx.config.state_dir) {
-        true => MEND_BUNDLE.to_owned(),
-        false => format!("{MEND_BUNDLE} {}", quote(&dir.display().to_string())),
+        true => mend_bundle(),
+        false => format!("{} {}", mend_bundle(), quote(&dir.display().to_string())),
     };
     let mut faults = vec![];
     if loaded.bundle.arch != std::env::consts::ARCH {

@@ -37,7 +37,7 @@ impl Facts {
     pub fn look(config: &Config) -> Self {
         let group = std::fs::metadata(DEVICE).ok().filter(|m| m.mode() & 0o060 == 0o060 && m.gid() != 0);
         let group = group.and_then(|m| Group::from_gid(Gid::from_raw(m.gid())).ok().flatten());
-        let caller = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
+        let caller = nix::unistd::User::from_uid(lib_common::sys::host::caller_uid()).ok().flatten();
         let in_list =
             |group: &Group| caller.is_some_and(|user| group.mem.contains(&user.name) || user.gid == group.gid);
         Facts {

@@ -16,6 +16,7 @@ use crate::cli::table::render;
 use crate::cli::{Answer, Context};
 use lib_common::doc::{Check, VmmKind, to_json};
 use lib_common::error::Result;
+use lib_common::sys::host;
 
 /// What `bg-doctor` takes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,9 +34,9 @@ struct Caller {
 
 impl Caller {
     fn this() -> Self {
-        let uid = nix::unistd::geteuid();
+        let uid = host::caller_uid();
         let user = nix::unistd::User::from_uid(uid).ok().flatten();
-        Caller { name: user.map_or_else(|| uid.to_string(), |user| user.name), root: uid.is_root() }
+        Caller { name: user.map_or_else(|| uid.to_string(), |user| user.name), root: host::caller_is_root() }
     }
 
     /// The command as this caller has to type it.

@@ -147,8 +147,8 @@ fn for_qemu(check: Check, vmm: VmmKind) -> Check {
 
 /// How to install what is missing, as this caller has to type it.
 fn install(e: &Error, caller: &Caller) -> String {
-    let hint = e.get_hint().unwrap_or("pipelines/setup");
-    if hint.starts_with("apt-get ") || hint.starts_with("usermod ") { caller.sudo(hint) } else { hint.to_owned() }
+    let hint = e.get_hint().map_or_else(|| program::pipeline("setup"), str::to_owned);
+    if hint.starts_with("apt-get ") || hint.starts_with("usermod ") { caller.sudo(&hint) } else { hint }
 }
 
 /// How to install anew what is there and does not work.

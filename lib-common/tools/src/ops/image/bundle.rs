@@ -13,7 +13,7 @@ use lib_common::doc::{
 use lib_common::error::{Code, Error, Result};
 use lib_common::sys::fs::{save, sync_all};
 use lib_common::sys::program;
-use lib_machine::config::{Config, Loaded, MEND_BUNDLE, default_bundle_dir};
+use lib_machine::config::{Config, Loaded, default_bundle_dir, mend_bundle};
 use lib_machine::guest::ssh::keys;
 use lib_machine::vmm::FirecrackerVersion;
 use std::collections::BTreeMap;
@@ -167,12 +167,13 @@ pub(in crate::ops) fn image_of(loaded: &Loaded) -> Result<Document> {
     let bundle = &loaded.bundle;
     let at = |path: &RelPath| AbsPath::new(loaded.at(path));
     let digest = |path: &RelPath| {
-        let none = || Error::new(Code::BadDocument, format!("the bundle has no digest of `{path}`")).hint(MEND_BUNDLE);
+        let none =
+            || Error::new(Code::BadDocument, format!("the bundle has no digest of `{path}`")).hint(mend_bundle());
         bundle.digest(path).cloned().ok_or_else(none)
     };
     let size = |path: &RelPath| {
         let file = loaded.at(path);
-        let gone = |e| Error::io("read", &file, &e).with_code(Code::MissingFile).hint(MEND_BUNDLE);
+        let gone = |e| Error::io("read", &file, &e).with_code(Code::MissingFile).hint(mend_bundle());
         file.metadata().map(|file| file.len()).map_err(gone)
     };
     let mut doc = Document::new(Kind::Image, &bundle.name);

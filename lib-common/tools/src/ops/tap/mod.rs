@@ -25,6 +25,7 @@ use crate::cli::Context;
 use lib_common::doc::{API_VERSION, Network, PoolCount, to_json};
 use lib_common::error::{Code, Error, Result};
 use lib_common::sys::netlink::link::Link;
+use lib_common::sys::program;
 use lib_machine::net::name::Holder;
 use lib_machine::net::{Open, subnet};
 
@@ -50,9 +51,10 @@ fn explain(e: Error) -> Error {
     if e.code() != Code::Permission || e.get_hint().is_some() {
         return e;
     }
-    e.hint(
-        "as root, with `--owner USER` for TAPs that USER may open; or in a namespace of your own: pipelines/in-netns",
-    )
+    e.hint(format!(
+        "as root, with `--owner USER` for TAPs that USER may open; or in a namespace of your own: {}",
+        program::pipeline("in-netns")
+    ))
 }
 
 /// Holds the document of the network, with the stages of this run, for stdout.
